@@ -1,0 +1,24 @@
+"""The one exception of bad input, and the wording of its messages."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """A value from outside breaks a rule: a bad argument, configuration value or file.
+
+    The message is one line: the argument, the rule, the value received and what to do. The command line prints it
+    without a traceback and exits with code 2.
+    """
+
+
+def unknown_name(argument: str, name: object, valid: Iterable[str]) -> InputError:
+    """Return the error for a name that is not in a table, with the valid names, nearest first.
+
+    >>> str(unknown_name("model", "lenett", ["mnist_cnn", "lenet"]))
+    "`model` has no 'lenett'; choose one of: lenet, mnist_cnn."
+    """
+    names = sorted(valid)
+    nearest = difflib.get_close_matches(str(name), names, n=len(names), cutoff=0.6)
+    ordered = nearest + [n for n in names if n not in nearest]
+    return InputError(f"`{argument}` has no {str(name)!r}; choose one of: {', '.join(ordered)}.")

@@ -1,0 +1,53 @@
+"""Random initial weights, in the form of `jax.nn.initializers`: (key, shape, dtype) -> array.
+
+The last two axes of a kernel are input and output channels, the axes before them are space (HWIO). A dense kernel is
+(inputs, outputs).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from lenet_jax.errors import InputError
+
+Initializer = Callable[..., Array]
+
+
+def fan_in_uniform() -> Initializer:
+    """Return an initializer that draws from U(-b, b), b = 1 / sqrt(fan_in).
+
+    fan_in is the number of inputs of a unit: kernel area times input channels. It keeps a unit's weighted input small
+    enough for a squashing function (LeCun et al. 1998, "Efficient BackProp", section 4.6).
+    """
+    return _uniform(lambda fan_in, fan_out: 1 / math.sqrt(fan_in))
+
+
+def glorot_uniform(*, pool_area: int = 1) -> Initializer:
+    """Return an initializer that draws from U(-b, b), b = sqrt(6 / (fan_in + fan_out / pool_area)).
+
+    Glorot and Bengio 2010, equation 16. fan_in and fan_out are kernel area times input and output channels.
+
+    Args:
+        pool_area: pixels of the pooling window that follows a convolution, 1 or above. A max-pool sends the gradient to
+            one of them, which divides fan_out (Theano's LeNet tutorial).
+
+    Raises:
+        InputError: if `pool_area` is below 1.
+    """
+    if pool_area < 1:
+        raise InputError(f"glorot_uniform: `pool_area` must be 1 or above; got {pool_area!r}.")
+    return _uniform(lambda fan_in, fan_out: math.sqrt(6 / (fan_in + fan_out / pool_area)))
+
+
+def _uniform(bound: Callable[[int, int], float]) -> Initializer:
+    def init(key: Array, shape: Sequence[int], dtype: jax.typing.DTypeLike = jnp.float32) -> Array:
+        if len(shape) < 2:
+            raise InputError(f"initializer: `shape` needs input and output channels as its last axes; got {shape}.")
+        area = math.prod(shape[:-2])
+        b = bound(area * shape[-2], area * shape[-1])
+        return jax.random.uniform(key, tuple(shape), dtype, -b, b)
+
+    return init

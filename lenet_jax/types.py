@@ -1,0 +1,126 @@
+"""The vocabulary: the values that the functions of this package pass to each other.
+
+Letters in shapes: N examples, H W height and width, C channels, K kernel, L lanes (runs side by side).
+"""
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array, Float, Int, PyTree, UInt8
+
+from lenet_jax.config import DataConfig
+
+Key = Array  # of jax.random.key; a function that takes one consumes it
+Images = UInt8[Array, "N H W C"]
+Labels = Int[Array, "N"]  # noqa: F821
+
+
+class Variables(NamedTuple):
+    """What a model computes with: `params` are trained, `state` is carried (running statistics)."""
+
+    params: PyTree
+    state: PyTree
+
+
+class Model(NamedTuple):
+    """A network as two pure functions.
+
+    init: key -> Variables.
+    apply: (variables, images, *, train=False, key=None) -> (logits, state), with float images of shape (N, H, W, C) and
+        logits of shape (N, classes). `key` is needed only by models that draw random numbers while they train.
+    """
+
+    init: Callable[..., Variables]
+    apply: Callable[..., tuple[Float[Array, "N classes"], PyTree]]
+
+
+class Split(NamedTuple):
+    """Examples with their labels: uint8 images (N, H, W, C) and integer labels (N,), 0 to num_classes - 1."""
+
+    images: Any
+    labels: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set in its three parts; a pytree, so it can be passed to jitted functions and put on a device.
+
+    Pixels are stored as uint8 and divided by `pixel_divisor` in the training step.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    num_classes: int = dataclasses.field(default=10, metadata={"static": True})
+    pixel_divisor: float = dataclasses.field(default=DataConfig.pixel_divisor, metadata={"static": True})
+
+
+class Metrics(NamedTuple):
+    """Sums over the examples of a split, so that parts add up exactly."""
+
+    loss_sum: Float[Array, "..."]
+    num_correct: Int[Array, "..."]
+    num_examples: Int[Array, "..."]
+
+    @property
+    def loss(self) -> Float[Array, "..."]:
+        """Mean loss an example, in nats."""
+        return self.loss_sum / self.num_examples.astype(self.loss_sum.dtype)
+
+    @property
+    def accuracy(self) -> Float[Array, "..."]:
+        """Fraction of the examples that are classified correctly."""
+        return self.num_correct.astype(self.loss_sum.dtype) / self.num_examples.astype(self.loss_sum.dtype)
+
+
+class EarlyStoppingState(NamedTuple):
+    """State of the patience rule; see `lenet_jax.early_stopping`."""
+
+    patience: Int[Array, "..."]  # iterations that are looked at before the run may end
+    best_error: Float[Array, "..."]
+    best_iteration: Int[Array, "..."]  # the iteration, counted from 0, after which it was seen; -1: none yet
+
+
+class Status(enum.IntEnum):
+    """Why a run ended, or that it has not."""
+
+    RUNNING = 0
+    MAX_EPOCHS = 1
+    PATIENCE = 2
+    DIVERGED = 3
+
+
+class Evaluation(NamedTuple):
+    """One look at the validation set, with the training since the last one."""
+
+    iteration: Int[Array, "..."]  # minibatch iterations done so far
+    train_loss: Float[Array, "..."]  # mean over the steps since the last evaluation
+    validation: Metrics
+
+
+class TrainState(NamedTuple):
+    """All that a run carries from one step to the next."""
+
+    variables: Variables
+    opt_state: PyTree
+    key: Key  # of shuffling and dropout; each use folds in the epoch or the iteration
+    iteration: Int[Array, "..."]  # minibatch iterations done
+    early_stopping: EarlyStoppingState
+    best: Variables  # at the lowest validation error
+    best_validation: Metrics
+    status: Int[Array, "..."]  # a Status
+
+
+class TrainResult(NamedTuple):
+    """The outcome of a whole run."""
+
+    variables: Variables  # at the lowest validation error
+    validation: Metrics  # of these variables
+    test: Metrics  # of these variables
+    iterations: Int[Array, "..."]  # minibatch iterations done
+    status: Int[Array, "..."]  # a Status
+    history: Evaluation  # arrays over the evaluations; those after the end are NaN and 0
