@@ -7,11 +7,11 @@ imports neither jax nor hydra.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, dataclass_transform
 
-from lenet_jax.errors import InputError
+from lenet_jax.errors import InputError, unknown_name
 
 
 T = TypeVar("T")
@@ -299,3 +299,43 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "trainer": {"trainer": TrainerConfig},
 }
 """Configuration group -> schema name -> class; the command line offers these to Hydra."""
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Build a configuration from nested dictionaries, as a YAML or JSON file holds it: `dataclasses.asdict` reversed.
+
+    The `name` in `model`, `optimizer` and `schedule` says which class the other keys belong to.
+
+    Raises:
+        InputError: if a name or key is unknown or a value breaks its rule; the message has the key's full path.
+    """
+    parts = dict(values)
+    for group, options in SCHEMAS.items():
+        part = _mapping(group, parts.get(group, {}))
+        schema = next(iter(options.values()))
+        if len(options) > 1 and part:
+            if part.get("name") not in options:
+                raise unknown_name(f"{group}.name", part.get("name"), options)
+            schema = options[part["name"]]
+        parts[group] = _build(schema, group, part)
+    return _build(Config, "", parts)
+
+
+def _build(schema: type[T], path: str, values: Mapping[str, Any]) -> T:
+    fields = {field.name: field for field in dataclasses.fields(schema)}  # pyright: ignore[reportArgumentType]
+    unknown = [key for key in values if key not in fields]
+    if unknown:
+        raise unknown_name(path or "configuration", unknown[0], fields)
+    arguments = dict(values)
+    for key, value in values.items():
+        kind = fields[key].type
+        if dataclasses.is_dataclass(kind) and not dataclasses.is_dataclass(value):
+            name = f"{path}.{key}" if path else key
+            arguments[key] = _build(kind, name, _mapping(name, value))  # pyright: ignore[reportArgumentType]
+    return schema(**arguments)
+
+
+def _mapping(path: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"`{path}` must be a group of keys; got {value!r}.")
+    return value

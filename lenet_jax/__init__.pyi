@@ -1,0 +1,63 @@
+from . import config, early_stopping, initializers, layers, losses, metrics, optimizers, ops, training, types
+from .data import load_dataset
+from .errors import InputError
+from .initializers import fan_in_uniform, glorot_uniform
+from .layers import Layer
+from .losses import cross_entropy
+from .metrics import confusion_matrix
+from .models import MODELS, create_model
+from .ops.convolution import (
+    conv1d,
+    conv2d,
+    conv2d_transpose,
+    conv3d,
+    depthwise_conv2d,
+    separable_conv2d,
+)
+from .ops.patches import extract_patches, sliding_windows
+from .ops.pooling import avg_pool, max_pool
+from .optimizers import OPTIMIZERS, make_optimizer
+from .training import evaluate, make_train
+from .types import Dataset, Metrics, Model, Split, TrainResult, Variables
+
+__all__ = [
+    "MODELS",
+    "OPTIMIZERS",
+    "Dataset",
+    "InputError",
+    "Layer",
+    "Metrics",
+    "Model",
+    "Split",
+    "TrainResult",
+    "Variables",
+    "avg_pool",
+    "config",
+    "confusion_matrix",
+    "conv1d",
+    "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "create_model",
+    "cross_entropy",
+    "depthwise_conv2d",
+    "early_stopping",
+    "evaluate",
+    "extract_patches",
+    "fan_in_uniform",
+    "glorot_uniform",
+    "initializers",
+    "layers",
+    "load_dataset",
+    "losses",
+    "make_optimizer",
+    "make_train",
+    "max_pool",
+    "metrics",
+    "ops",
+    "optimizers",
+    "separable_conv2d",
+    "sliding_windows",
+    "training",
+    "types",
+]

@@ -1,0 +1,187 @@
+"""Image-classification sets of TensorFlow Datasets, prepared and read without TensorFlow.
+
+mnist, fashion_mnist and kmnist are prepared by this project's own builder (`tfds_builder.py`). Any other set that is
+already prepared, in the array_record format, is read by its TFDS name. Decoding images one by one takes seconds, so the
+decoded arrays are cached; a cached load imports neither tensorflow_datasets nor an image library.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lenet_jax.data.cache import Arrays, digest_files, load_or_decode
+from lenet_jax.data.idx import FILES
+from lenet_jax.errors import InputError
+
+OWN = ("mnist", "fashion_mnist", "kmnist")
+"""The sets that this project prepares itself; a version, as in "mnist:3.0.1", names TFDS's own instead."""
+
+_OWN_VERSION = "1.0.0"
+_NAME = re.compile(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?")
+_NETWORK_TIMEOUT = 10  # seconds; TFDS itself would try for minutes
+
+
+def tfds_directory(directory: str | None) -> Path:
+    """Return where TFDS keeps prepared sets: the given folder, $TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    return Path(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def read_tfds(name: str, directory: str | None, manual_dir: str | None) -> tuple[Arrays, int]:
+    """Read a set, preparing it first if it is one of `OWN`.
+
+    Returns:
+        The arrays {split}_images and {split}_labels of each split of the set, and the number of classes.
+
+    Raises:
+        InputError: if the set is neither prepared nor one of `OWN`, is no uint8 image-classification set, its files
+            cannot be had, or they are not the official ones.
+    """
+    prepared = prepare(name, directory, manual_dir) if name in OWN else _find(name, tfds_directory(directory))
+    num_classes = _num_classes(prepared)
+    files = [path for path in prepared.iterdir() if path.is_file()]
+    key = digest_files(files, "tfds images and labels")
+    return load_or_decode(key, lambda: _decode(prepared)), num_classes
+
+
+def prepare(name: str, directory: str | None, manual_dir: str | None) -> Path:
+    """Prepare one of `OWN`, if it is not yet, and return its folder.
+
+    Args:
+        name: one of `OWN`.
+        directory: see `tfds_directory`.
+        manual_dir: folder with the four official files; None downloads them.
+
+    Raises:
+        InputError: if the files cannot be had or are not the official ones.
+    """
+    target = tfds_directory(directory) / "idx_images" / name / _OWN_VERSION
+    if (target / "dataset_info.json").exists():
+        return target
+    if manual_dir is not None:
+        _check_manual_dir(Path(manual_dir).expanduser())
+    with _quiet_tfds():
+        import tensorflow_datasets as tfds
+
+        from lenet_jax.data.tfds_builder import IdxImages, addresses
+
+        if manual_dir is None:
+            _check_network(name, addresses(name)["test_labels"])
+        builder = IdxImages(config=name, data_dir=tfds_directory(directory), file_format="array_record")
+        try:
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, verify_ssl=True)
+            )
+        except tfds.download.DownloadError as error:  # pyright: ignore[reportAttributeAccessIssue]
+            raise _no_download(name, error) from error
+        except tfds.core.download.download_manager.NonMatchingChecksumError as error:
+            file = re.search(r"downloaded to (\S+), has", str(error))
+            raise InputError(
+                f"{file[1] if file else name}: the file must be the official one of {name}; its SHA-256 is another; "
+                "fetch it again."
+            ) from error
+    return target
+
+
+def _check_manual_dir(manual_dir: Path) -> None:
+    missing = [f"{name}.gz" for name in FILES.values() if not (manual_dir / f"{name}.gz").is_file()]
+    if missing:
+        raise InputError(f"`data.manual_dir` {manual_dir} must hold the four official files; missing: "
+                         f"{', '.join(missing)}.")
+
+
+def _check_network(name: str, address: str) -> None:
+    import requests
+
+    try:
+        requests.head(address, timeout=_NETWORK_TIMEOUT, allow_redirects=True)
+    except requests.RequestException as error:
+        raise _no_download(name, error) from error
+
+
+def _no_download(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"`data.name` {name} is not prepared and cannot be downloaded ({type(error).__name__}); put its four official "
+        f"files ({', '.join(f'{n}.gz' for n in FILES.values())}) into a folder and set data.manual_dir=FOLDER."
+    )
+
+
+def _find(name: str, directory: Path) -> Path:
+    if not _NAME.fullmatch(name):
+        raise InputError(f'`data.name` must be like "name", "name/config" or "name:1.0.0"; got {name!r}.')
+    base, _, version = name.partition(":")
+    prepared = [path.parent for path in sorted((directory / base).rglob("dataset_info.json"))]
+    prepared = [p for p in prepared if re.fullmatch(r"\d+\.\d+\.\d+", p.name) and version in ("", p.name)]
+    if len(prepared) == 1:
+        return prepared[0]
+    if not prepared:
+        raise InputError(
+            f"`data.name` must be one of {', '.join(OWN)} or a set that is already prepared in {directory}; got {name!r}; "
+            f'prepare it there with tfds.builder("{name}", file_format="array_record").download_and_prepare(), or set '
+            "data.directory."
+        )
+    choices = ", ".join(str(p.relative_to(directory).parent) + f":{p.name}" for p in prepared)
+    raise InputError(f"`data.name` {name!r} must name one prepared set; choose one of: {choices}.")
+
+
+def _num_classes(prepared: Path) -> int:
+    try:
+        features = json.loads((prepared / "features.json").read_text())["featuresDict"]["features"]
+        if "image" not in features["image"]:
+            raise KeyError("image")
+        return int(features["label"]["classLabel"]["numClasses"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{prepared}: the set must have the features `image`, an image, and `label`, a class; see its features.json."
+        ) from error
+
+
+def _decode(prepared: Path) -> Arrays:
+    with _quiet_tfds():
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(prepared)
+        arrays = {}
+        for split in builder.info.splits:
+            try:
+                examples = list(builder.as_data_source(split))
+            except NotImplementedError as error:
+                raise InputError(
+                    f"{prepared}: the set must be prepared in the array_record format; got {builder.info.file_format}; "
+                    'prepare it again with file_format="array_record".'
+                ) from error
+            arrays[f"{split}_images"] = _stack(examples, f"{prepared} ({split})")
+            arrays[f"{split}_labels"] = np.array([example["label"] for example in examples], np.int64)
+    return arrays
+
+
+def _stack(examples: list[dict[str, Any]], origin: str) -> np.ndarray:
+    images = [example["image"] for example in examples]
+    shapes = {image.shape for image in images}
+    if len(shapes) != 1:
+        raise InputError(f"{origin}: all images must have one size; got {len(shapes)} sizes, as {sorted(shapes)[:3]}.")
+    return np.stack(images)
+
+
+@contextlib.contextmanager
+def _quiet_tfds() -> Iterator[None]:
+    """Keep TFDS's notices off standard output, and its progress bars off anything but a terminal."""
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)  # it advises to install OpenCV
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            import tensorflow_datasets as tfds
+
+            if not sys.stderr.isatty():
+                tfds.disable_progress_bar()
+            yield
+    finally:
+        absl.setLevel(level)

@@ -1,0 +1,176 @@
+"""The loop that drives a run from the host: one dispatch a validation, and a log of what came of it.
+
+It computes what the one pure function of `lenet_jax.training.make_train` computes, bit for bit, and yields events, so
+that whoever runs it can show progress as they like.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from lenet_jax.config import Config, DataConfig
+from lenet_jax.data import load
+from lenet_jax.models import create_model
+from lenet_jax.optimizers import make_optimizer
+from lenet_jax.runs.provenance import describe_run, digest_parameters
+from lenet_jax.runs.run_directory import RunDirectory
+from lenet_jax.training import evaluate, init_train_state, plan_run, train_interval
+from lenet_jax.types import Dataset, Evaluation, Model, Status
+
+
+class Started(NamedTuple):
+    """The data are loaded and the programs compiled."""
+
+    config: Config
+    num_train: int
+    num_parameters: int
+    num_evaluations: int  # at most
+    device: str
+
+
+class Evaluated(NamedTuple):
+    """A line of `metrics.jsonl`."""
+
+    record: dict[str, Any]
+
+
+class Finished(NamedTuple):
+    """The content of `result.json`, and where it is."""
+
+    result: dict[str, Any]
+    directory: Path
+
+
+Event = Started | Evaluated | Finished
+
+
+@functools.lru_cache(maxsize=1)
+def _load(config: DataConfig) -> Dataset:
+    """Load a data set; the jobs of a sweep usually share it."""
+    return load(config)
+
+
+def _create_model(config: Config, data: Dataset) -> Model:
+    options = {key: value for key, value in dataclasses.asdict(config.model).items() if key != "name"}
+    return create_model(
+        config.model.name, input_shape=data.train.images.shape[1:], num_classes=data.num_classes, **options
+    )
+
+
+def check_inputs(config: Config) -> None:
+    """Find the data and check that data, model and trainer fit together, without writing or compiling anything.
+
+    Raises:
+        InputError: if they do not.
+    """
+    data = _load(config.data)
+    plan_run(config.trainer, len(data.train.labels))
+    _create_model(config, data)
+
+
+def run_experiment(config: Config, path: Path) -> Iterator[Event]:
+    """Run a configuration and record it in a directory; the events are to be consumed to the end.
+
+    Everything that can be wrong with the configuration or the data is found before the first file is written.
+
+    Raises:
+        InputError: if the directory already holds a run, the data cannot be had, or data and configuration do not fit.
+        OSError: if the directory cannot be written.
+    """
+    begin = time.perf_counter()
+    directory = RunDirectory(path)
+    host_data = _load(config.data)
+    programs, compile_seconds = _compile(config, host_data)
+    provenance = describe_run(config, host_data)
+    directory.write_run(provenance)
+
+    plan = plan_run(config.trainer, len(host_data.train.labels))
+    data = jax.device_put(host_data)
+    state = programs.init(jax.random.key(config.seed))
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables.params))
+    device = jax.devices()[0].device_kind
+    yield Started(config, len(host_data.train.labels), num_parameters, plan.num_intervals, device)
+
+    first_step = time.perf_counter() - begin
+    training_seconds = 0.0
+    while int(state.status) == Status.RUNNING:
+        start = time.perf_counter()
+        state, evaluation = programs.train_interval(state, data)
+        record = _to_record(evaluation, plan.epoch)
+        training_seconds += time.perf_counter() - start
+        record["seconds"] = round(time.perf_counter() - begin, 3)
+        directory.append_metrics(record)
+        yield Evaluated(record)
+
+    test = programs.evaluate(state.best, data.test)
+    iterations = int(state.iteration)
+    seconds = time.perf_counter() - begin
+    result = {
+        "test_accuracy": int(test.num_correct) / int(test.num_examples),
+        "test_loss": float(test.loss),
+        "test_examples": int(test.num_examples),
+        "validation_accuracy": int(state.best_validation.num_correct) / max(int(state.best_validation.num_examples), 1),
+        "best_iteration": int(state.early_stopping.best_iteration) + 1,
+        "epochs": _to_epochs(iterations, plan.epoch),
+        "iterations": iterations,
+        "stopped_by": Status(int(state.status)).name.lower(),
+        "seconds": round(seconds, 3),
+        "compile_seconds": round(compile_seconds, 3),
+        "images_per_second": round(iterations * plan.batch_size / training_seconds, 1),
+        "parameters_sha256": digest_parameters(state.best.params),
+    }
+    timings = {"first_step": round(first_step, 3), "compile": result["compile_seconds"], "total": result["seconds"]}
+    directory.write_run({**provenance, "timings": timings})
+    directory.write_result(result)
+    yield Finished(result, path)
+
+
+class _Programs(NamedTuple):
+    init: Callable[..., Any]  # key -> TrainState
+    train_interval: Callable[..., Any]  # (state, data) -> (state, Evaluation); takes over the state's memory
+    evaluate: Callable[..., Any]  # (variables, split) -> Metrics
+
+
+def _compile(config: Config, data: Dataset) -> tuple[_Programs, float]:
+    """Build and compile the programs of a run; return them and the seconds that it took."""
+    begin = time.perf_counter()
+    trainer = config.trainer
+    plan = plan_run(trainer, len(data.train.labels))
+    model = _create_model(config, data)
+    optimizer = make_optimizer(
+        config.optimizer, config.schedule, epoch_iterations=plan.epoch, num_epochs=trainer.max_epochs
+    )
+    init = jax.jit(lambda key: init_train_state(model, optimizer, trainer, key, {}))
+    step = jax.jit(functools.partial(train_interval, model, optimizer, trainer), donate_argnums=0)
+    test = jax.jit(functools.partial(evaluate, model, pixel_divisor=data.pixel_divisor))
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state, shapes = jax.eval_shape(init, key), jax.eval_shape(lambda: data)
+    with jax.default_matmul_precision(trainer.matmul_precision):
+        programs = _Programs(
+            init.lower(key).compile(),
+            step.lower(state, shapes).compile(),
+            test.lower(state.best, shapes.test).compile(),
+        )
+    return programs, time.perf_counter() - begin
+
+
+def _to_record(evaluation: Evaluation, epoch_iterations: int) -> dict[str, Any]:
+    iteration = int(evaluation.iteration)
+    return {
+        "epoch": _to_epochs(iteration, epoch_iterations),
+        "iteration": iteration,
+        "train_loss": float(evaluation.train_loss),
+        "validation_loss": float(evaluation.validation.loss),
+        "validation_accuracy": int(evaluation.validation.num_correct) / int(evaluation.validation.num_examples),
+    }
+
+
+def _to_epochs(iterations: int, epoch_iterations: int) -> int | float:
+    whole, rest = divmod(iterations, epoch_iterations)
+    return whole if rest == 0 else round(iterations / epoch_iterations, 3)

@@ -1,0 +1,95 @@
+"""What a run is made of: code, versions, machine, data, configuration."""
+
+import dataclasses
+import hashlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lenet_jax.config import Config
+from lenet_jax.data import digest_dataset
+from lenet_jax.types import Dataset
+
+_PACKAGES = ("lenet-jax", "jax", "jaxlib", "optax", "numpy", "hydra-core", "tensorflow-datasets")
+_ENVIRONMENT = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "OMP_NUM_THREADS")
+
+
+def describe_run(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """Return what `run.json` records of a run before it starts. Of the environment, only listed variables."""
+    return {
+        "config": dataclasses.asdict(config),
+        "seed": config.seed,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "code": _code_revision(),
+        "platform": {
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cpu_count": os.cpu_count(),
+        },
+        "devices": [{"platform": d.platform, "kind": d.device_kind, "id": d.id} for d in jax.devices()],
+        "environment": {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+        "precision": {
+            "compute": "float32",
+            "matmul": config.trainer.matmul_precision,
+            "x64": jax.config.read("jax_enable_x64"),
+        },
+        "data": {
+            "name": config.data.name,
+            "source": config.data.source,
+            "sha256": digest_dataset(dataset),
+            "train": len(dataset.train.labels),
+            "validation": len(dataset.validation.labels),
+            "test": len(dataset.test.labels),
+            "image_shape": list(dataset.train.images.shape[1:]),
+            "num_classes": dataset.num_classes,
+        },
+    }
+
+
+def digest_parameters(params: Any) -> str:
+    """Return the SHA-256 over path, dtype, shape and bytes of each array of a pytree, in the order of the paths."""
+    digest = hashlib.sha256()
+    leaves = [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
+    for path, leaf in sorted(leaves, key=lambda pair: pair[0]):
+        digest.update(f"{path} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _code_revision() -> dict[str, Any]:
+    """Return the git revision of the package's own checkout, None where it is installed without one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return {"revision": None, "dirty": None}
+    revision, status = (_git(root, *arguments) for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain")))
+    return {"revision": revision, "dirty": None if status is None else status != ""}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

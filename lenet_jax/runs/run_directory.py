@@ -1,0 +1,67 @@
+"""The directory of a run: `run.json` (provenance), `metrics.jsonl` (one line an evaluation) and `result.json`.
+
+Whole files are written atomically. The metrics log is only ever appended to, a whole line at a time. Numbers that are
+not finite are written as null, so that every line is JSON.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from lenet_jax.errors import InputError
+from lenet_jax.storage import write_atomically
+
+SCHEMA = 1
+
+RUN = "run.json"
+METRICS = "metrics.jsonl"
+RESULT = "result.json"
+
+
+class RunDirectory:
+    """Writes the files of one run; `path` is the directory."""
+
+    def __init__(self, path: Path) -> None:
+        """Take a directory for a new run.
+
+        Raises:
+            InputError: if there is a run in it already.
+        """
+        existing = [name for name in (RUN, METRICS, RESULT) if (path / name).exists()]
+        if existing:
+            raise InputError(f"`hydra.run.dir` must not hold a run yet; {path} has {', '.join(existing)}; use another.")
+        self.path = path
+
+    def write_run(self, provenance: dict[str, Any]) -> None:
+        """Write or replace `run.json`."""
+        self._write(RUN, provenance)
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Write `result.json`."""
+        self._write(RESULT, result)
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Append a line to `metrics.jsonl`; the first call writes the line with the schema before it."""
+        lines = "" if (self.path / METRICS).exists() else _to_json({"schema": SCHEMA, "kind": "metrics"}) + "\n"
+        descriptor = os.open(self.path / METRICS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, (lines + _to_json(record) + "\n").encode())
+        finally:
+            os.close(descriptor)
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        write_atomically(self.path / name, (_to_json({"schema": SCHEMA, **content}, indent=2) + "\n").encode())
+
+
+def _to_json(content: Any, indent: int | None = None) -> str:
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
