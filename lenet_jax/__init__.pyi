@@ -1,6 +1,7 @@
-from . import config, early_stopping, initializers, layers, losses, metrics, optimizers, ops, training, types
+from . import config, early_stopping, initializers, layers, losses, metrics, ops, optimizers, training, types
 from .data import load_dataset
 from .errors import InputError
+from .evaluation import evaluate
 from .initializers import fan_in_uniform, glorot_uniform
 from .layers import Layer
 from .losses import cross_entropy
@@ -17,7 +18,7 @@ from .ops.convolution import (
 from .ops.patches import extract_patches, sliding_windows
 from .ops.pooling import avg_pool, max_pool
 from .optimizers import OPTIMIZERS, make_optimizer
-from .training import evaluate, make_train
+from .training import make_train
 from .types import Dataset, Metrics, Model, Split, TrainResult, Variables
 
 __all__ = [

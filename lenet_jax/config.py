@@ -6,58 +6,32 @@ imports neither jax nor hydra.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 from lenet_jax.errors import InputError, unknown_name
-
+from lenet_jax.rules import (
+    COUNT,
+    COUNTS,
+    DECAY,
+    FRACTION,
+    ITERATIONS,
+    NON_NEGATIVE,
+    POSITIVE,
+    SEED,
+    SWITCH,
+    TEXT,
+    TWO_COUNTS,
+    Rule,
+    one_of,
+    optional,
+)
 
 T = TypeVar("T")
 
 
-class Rule(NamedTuple):
-    """What a configuration value must satisfy; `text` completes the sentence "`key` must be ..."."""
-
-    holds: Callable[[Any], bool]
-    text: str
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _positive_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _integers(value: Any) -> bool:
-    return isinstance(value, tuple) and all(map(_positive_integer, value))
-
-
-def _one_of(*names: str) -> Rule:
-    return Rule(lambda value: value in names, f"one of {', '.join(names)}" if len(names) > 1 else f"{names[0]!r}")
-
-
-def _optional(rule: Rule) -> Rule:
-    return Rule(lambda value: value is None or rule.holds(value), f"null or {rule.text}")
-
-
-POSITIVE = Rule(lambda v: _number(v) and v > 0, "a finite number above 0")
-NON_NEGATIVE = Rule(lambda v: _number(v) and v >= 0, "a finite number, 0 or above")
-FRACTION = Rule(lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1")
-DECAY = Rule(lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to, not including, 1")
-COUNT = Rule(_positive_integer, "an integer, 1 or above")
-NATURAL = Rule(lambda v: v == 0 or _positive_integer(v), "an integer, 0 or above")
-SEED = Rule(lambda v: NATURAL.holds(v) and v < 2**32, "an integer from 0 to 4294967295")
-COUNTS = Rule(lambda v: _integers(v) and len(v) > 0, "a list of integers, each 1 or above")
-TWO_COUNTS = Rule(lambda v: _integers(v) and len(v) == 2, "a list of two integers, each 1 or above")
-SWITCH = Rule(lambda v: isinstance(v, bool), "true or false")
-TEXT = Rule(lambda v: isinstance(v, str) and v != "", "a text that is not empty")
-
-
-def _key(rule: Rule, default: Any) -> Any:
+def _key(rule: Rule, *, default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
@@ -94,21 +68,21 @@ def _section(path: str) -> Callable[[type[T]], type[T]]:
 class LeNetConfig:
     """LeNet of the Theano tutorial: two convolutions, each max-pooled and squashed, a hidden layer, a softmax."""
 
-    name: str = _key(_one_of("lenet"), "lenet")
-    num_kernels: tuple[int, int] = _key(TWO_COUNTS, (20, 50))  # feature maps of the two convolutions
-    kernel_size: int = _key(COUNT, 5)  # pixels; both convolutions
-    pool_size: int = _key(COUNT, 2)  # pixels; window and stride of both max-pools
-    hidden_units: int = _key(COUNT, 500)  # tanh units of the dense layer
+    name: str = _key(one_of("lenet"), default="lenet")
+    num_kernels: tuple[int, int] = _key(TWO_COUNTS, default=(20, 50))  # feature maps of the two convolutions
+    kernel_size: int = _key(COUNT, default=5)  # pixels; both convolutions
+    pool_size: int = _key(COUNT, default=2)  # pixels; window and stride of both max-pools
+    hidden_units: int = _key(COUNT, default=500)  # tanh units of the dense layer
 
 
 @_section("model")
 class MnistCnnConfig:
     """The Keras notebook's network: two padded convolutions, each rectified and max-pooled, and a softmax."""
 
-    name: str = _key(_one_of("mnist_cnn"), "mnist_cnn")
-    num_kernels: tuple[int, int] = _key(TWO_COUNTS, (32, 16))  # feature maps of the two convolutions
-    kernel_size: int = _key(COUNT, 3)  # pixels; both convolutions
-    pool_size: int = _key(COUNT, 2)  # pixels; window and stride of both max-pools
+    name: str = _key(one_of("mnist_cnn"), default="mnist_cnn")
+    num_kernels: tuple[int, int] = _key(TWO_COUNTS, default=(32, 16))  # feature maps of the two convolutions
+    kernel_size: int = _key(COUNT, default=3)  # pixels; both convolutions
+    pool_size: int = _key(COUNT, default=2)  # pixels; window and stride of both max-pools
 
 
 # ---- optimizer ------------------------------------------------------------------------------------------------------
@@ -119,65 +93,65 @@ class MnistCnnConfig:
 class SgdConfig:
     """Plain stochastic gradient descent."""
 
-    name: str = _key(_one_of("sgd"), "sgd")
-    learning_rate: float = _key(POSITIVE, 0.1)  # 0.01 to 0.5
-    weight_decay: float = _key(NON_NEGATIVE, 0.0)  # L2, added to the gradient; 1e-5 to 1e-3
+    name: str = _key(one_of("sgd"), default="sgd")
+    learning_rate: float = _key(POSITIVE, default=0.1)  # 0.01 to 0.5
+    weight_decay: float = _key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient; 1e-5 to 1e-3
 
 
 @_section("optimizer")
 class MomentumConfig:
     """Gradient descent with heavy-ball momentum (Polyak 1964)."""
 
-    name: str = _key(_one_of("momentum"), "momentum")
-    learning_rate: float = _key(POSITIVE, 0.02)  # 0.001 to 0.1
-    momentum: float = _key(DECAY, 0.9)
-    weight_decay: float = _key(NON_NEGATIVE, 0.0)  # L2, added to the gradient
+    name: str = _key(one_of("momentum"), default="momentum")
+    learning_rate: float = _key(POSITIVE, default=0.02)  # 0.001 to 0.1
+    momentum: float = _key(DECAY, default=0.9)
+    weight_decay: float = _key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient
 
 
 @_section("optimizer")
 class NesterovConfig:
     """Gradient descent with Nesterov's momentum (Sutskever et al. 2013, section 2)."""
 
-    name: str = _key(_one_of("nesterov"), "nesterov")
-    learning_rate: float = _key(POSITIVE, 0.02)  # 0.001 to 0.1
-    momentum: float = _key(DECAY, 0.9)
-    weight_decay: float = _key(NON_NEGATIVE, 0.0)  # L2, added to the gradient
+    name: str = _key(one_of("nesterov"), default="nesterov")
+    learning_rate: float = _key(POSITIVE, default=0.02)  # 0.001 to 0.1
+    momentum: float = _key(DECAY, default=0.9)
+    weight_decay: float = _key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient
 
 
 @_section("optimizer")
 class AdamConfig:
     """Adam (Kingma and Ba 2015, algorithm 1)."""
 
-    name: str = _key(_one_of("adam"), "adam")
-    learning_rate: float = _key(POSITIVE, 0.001)  # 1e-4 to 3e-3
-    b1: float = _key(DECAY, 0.9)  # decay of the mean of the gradient
-    b2: float = _key(DECAY, 0.999)  # decay of the mean of its square
-    eps: float = _key(POSITIVE, 1e-8)
-    weight_decay: float = _key(NON_NEGATIVE, 0.0)  # L2, added to the gradient; for decoupled decay use adamw
+    name: str = _key(one_of("adam"), default="adam")
+    learning_rate: float = _key(POSITIVE, default=0.001)  # 1e-4 to 3e-3
+    b1: float = _key(DECAY, default=0.9)  # decay of the mean of the gradient
+    b2: float = _key(DECAY, default=0.999)  # decay of the mean of its square
+    eps: float = _key(POSITIVE, default=1e-8)
+    weight_decay: float = _key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient; for decoupled decay use adamw
 
 
 @_section("optimizer")
 class AdamWConfig:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)."""
 
-    name: str = _key(_one_of("adamw"), "adamw")
-    learning_rate: float = _key(POSITIVE, 0.001)  # 1e-4 to 3e-3
-    b1: float = _key(DECAY, 0.9)  # decay of the mean of the gradient
-    b2: float = _key(DECAY, 0.999)  # decay of the mean of its square
-    eps: float = _key(POSITIVE, 1e-8)
-    weight_decay: float = _key(NON_NEGATIVE, 0.01)  # times the learning rate, taken off the weights in each step
+    name: str = _key(one_of("adamw"), default="adamw")
+    learning_rate: float = _key(POSITIVE, default=0.001)  # 1e-4 to 3e-3
+    b1: float = _key(DECAY, default=0.9)  # decay of the mean of the gradient
+    b2: float = _key(DECAY, default=0.999)  # decay of the mean of its square
+    eps: float = _key(POSITIVE, default=1e-8)
+    weight_decay: float = _key(NON_NEGATIVE, default=0.01)  # off the weights in each step, times learning_rate
 
 
 @_section("optimizer")
 class RmsPropConfig:
     """RMSProp (Tieleman and Hinton 2012, lecture 6.5)."""
 
-    name: str = _key(_one_of("rmsprop"), "rmsprop")
-    learning_rate: float = _key(POSITIVE, 0.001)  # 1e-4 to 1e-2
-    decay: float = _key(DECAY, 0.9)  # decay of the mean of the squared gradient
-    eps: float = _key(POSITIVE, 1e-8)
-    momentum: float = _key(DECAY, 0.0)
-    weight_decay: float = _key(NON_NEGATIVE, 0.0)  # L2, added to the gradient
+    name: str = _key(one_of("rmsprop"), default="rmsprop")
+    learning_rate: float = _key(POSITIVE, default=0.001)  # 1e-4 to 1e-2
+    decay: float = _key(DECAY, default=0.9)  # decay of the mean of the squared gradient
+    eps: float = _key(POSITIVE, default=1e-8)
+    momentum: float = _key(DECAY, default=0.0)
+    weight_decay: float = _key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient
 
 
 # ---- schedule: a factor between 0 and 1 on the learning rate ---------------------------------------------------------
@@ -187,33 +161,33 @@ class RmsPropConfig:
 class ConstantScheduleConfig:
     """The learning rate as it is, in every step."""
 
-    name: str = _key(_one_of("constant"), "constant")
+    name: str = _key(one_of("constant"), default="constant")
 
 
 @_section("schedule")
 class CosineScheduleConfig:
-    """Half a cosine from the learning rate to its final fraction (Loshchilov and Hutter 2017), after a linear warm-up."""
+    """Half a cosine from the learning rate to its final fraction (Loshchilov, Hutter 2017), after a linear warm-up."""
 
-    name: str = _key(_one_of("cosine"), "cosine")
-    warmup_epochs: float = _key(NON_NEGATIVE, 0.0)  # epochs of linear growth from 0
-    final_fraction: float = _key(FRACTION, 0.0)  # of the learning rate, reached in the last step
+    name: str = _key(one_of("cosine"), default="cosine")
+    warmup_epochs: float = _key(NON_NEGATIVE, default=0.0)  # epochs of linear growth from 0
+    final_fraction: float = _key(FRACTION, default=0.0)  # of the learning rate, reached in the last step
 
 
 @_section("schedule")
 class StepScheduleConfig:
     """Multiply the learning rate by a factor at each of some epochs."""
 
-    name: str = _key(_one_of("step"), "step")
-    epochs: tuple[int, ...] = _key(COUNTS, (10, 15))  # the factor applies once that many epochs are done
-    factor: float = _key(FRACTION, 0.1)
+    name: str = _key(one_of("step"), default="step")
+    epochs: tuple[int, ...] = _key(COUNTS, default=(10, 15))  # the factor applies once that many epochs are done
+    factor: float = _key(FRACTION, default=0.1)
 
 
 @_section("schedule")
 class ExponentialScheduleConfig:
     """Multiply the learning rate by a constant factor an epoch, smoothly."""
 
-    name: str = _key(_one_of("exponential"), "exponential")
-    epoch_factor: float = _key(FRACTION, 0.95)
+    name: str = _key(one_of("exponential"), default="exponential")
+    epoch_factor: float = _key(FRACTION, default=0.95)
 
 
 # ---- data -----------------------------------------------------------------------------------------------------------
@@ -223,14 +197,14 @@ class ExponentialScheduleConfig:
 class DataConfig:
     """Which images, from where, and how they are split."""
 
-    name: str = _key(TEXT, "mnist_5k")  # of the data set; a TFDS name may be "name/config:version"
-    source: str = _key(_one_of("embedded", "tfds", "idx", "pickle_archive"), "embedded")
-    directory: str | None = _key(_optional(TEXT), None)  # where the data is or goes; null: the source's usual place
-    manual_dir: str | None = _key(_optional(TEXT), None)  # folder of downloaded files, for machines without network
-    num_classes: int | None = _key(_optional(COUNT), 10)  # labels are 0 to num_classes - 1; null: as TFDS declares
-    train_size: int | None = _key(_optional(COUNT), None)  # use the first so many training images; null: all
-    validation_size: int = _key(COUNT, 10_000)  # images held out from the end of the training set, if no split is given
-    pixel_divisor: float = _key(POSITIVE, 256.0)  # uint8 pixels are divided by it: 256 (Theano) or 255 (Keras)
+    name: str = _key(TEXT, default="mnist_5k")  # of the data set; a TFDS name may be "name/config:version"
+    source: str = _key(one_of("embedded", "tfds", "idx", "pickle_archive"), default="embedded")
+    directory: str | None = _key(optional(TEXT), default=None)  # where the data is; null: the usual place
+    manual_dir: str | None = _key(optional(TEXT), default=None)  # files downloaded by hand
+    num_classes: int | None = _key(optional(COUNT), default=10)  # labels from 0; null: as TFDS declares
+    train_size: int | None = _key(optional(COUNT), default=None)  # use the first so many training images; null: all
+    validation_size: int = _key(COUNT, default=10_000)  # last training images, where there is no such split
+    pixel_divisor: float = _key(POSITIVE, default=256.0)  # uint8 pixels are divided by it: 256 (Theano) or 255 (Keras)
 
 
 # ---- trainer --------------------------------------------------------------------------------------------------------
@@ -240,21 +214,23 @@ class DataConfig:
 class EarlyStoppingConfig:
     """The patience rule of the Theano tutorials, counted in minibatch iterations."""
 
-    enabled: bool = _key(SWITCH, True)
-    patience: int = _key(COUNT, 10_000)  # iterations that are always looked at
-    patience_increase: int = _key(COUNT, 2)  # on a significant improvement: patience >= this times the iteration
-    improvement_threshold: float = _key(FRACTION, 0.995)  # significant: error below this times the best error so far
+    enabled: bool = _key(SWITCH, default=True)
+    patience: int = _key(ITERATIONS, default=10_000)  # iterations that are always looked at
+    patience_increase: int = _key(COUNT, default=2)  # then patience is at least this times the iteration
+    improvement_threshold: float = _key(FRACTION, default=0.995)  # significant: below this times the best
 
 
 @_section("trainer")
 class TrainerConfig:
     """How long and in what portions to train."""
 
-    batch_size: int = _key(COUNT, 50)  # images a step; what is left over at the end of an epoch is not used in it
-    max_epochs: int = _key(COUNT, 20)
-    shuffle: bool = _key(SWITCH, True)  # a new order each epoch; false: the order of the file, as Theano's tutorial
-    matmul_precision: str = _key(_one_of("default", "high", "highest"), "highest")  # float32 on GPU and TPU; not TF32
-    early_stopping: EarlyStoppingConfig = dataclasses.field(default_factory=EarlyStoppingConfig)
+    batch_size: int = _key(COUNT, default=50)  # images a step; a ragged end of the epoch is left out
+    max_epochs: int = _key(COUNT, default=20)
+    shuffle: bool = _key(SWITCH, default=True)  # a new order each epoch; false: the order of the file
+    matmul_precision: str = _key(one_of("default", "high", "highest"), default="highest")  # highest: no TF32
+    early_stopping: EarlyStoppingConfig = _key(
+        Rule(lambda v: isinstance(v, EarlyStoppingConfig), "an EarlyStoppingConfig"), default=EarlyStoppingConfig()
+    )
 
 
 # ---- the whole ------------------------------------------------------------------------------------------------------
@@ -264,7 +240,7 @@ class TrainerConfig:
 class Config:
     """A run: all that decides its result, together with the code and the data."""
 
-    seed: int = _key(SEED, 0)  # of initialization and shuffling
+    seed: int = _key(SEED, default=0)  # of initialization and shuffling
     model: Any = dataclasses.field(default_factory=LeNetConfig)
     optimizer: Any = dataclasses.field(default_factory=SgdConfig)
     schedule: Any = dataclasses.field(default_factory=ConstantScheduleConfig)
@@ -314,7 +290,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         part = _mapping(group, parts.get(group, {}))
         schema = next(iter(options.values()))
         if len(options) > 1 and part:
-            if part.get("name") not in options:
+            if part.get("name") not in tuple(options):  # a name from a file may be a list
                 raise unknown_name(f"{group}.name", part.get("name"), options)
             schema = options[part["name"]]
         parts[group] = _build(schema, group, part)

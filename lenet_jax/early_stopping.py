@@ -39,7 +39,9 @@ def update(
     """
     better = error < state.best_error
     significant = error < state.best_error * jnp.float32(config.improvement_threshold)
-    extended = jnp.maximum(state.patience, iteration * config.patience_increase)
+    countable = iteration <= _NEVER // config.patience_increase
+    multiple = jnp.where(countable, iteration * config.patience_increase, _NEVER)
+    extended = jnp.maximum(state.patience, multiple)
     return EarlyStoppingState(
         patience=jnp.where(significant, extended, state.patience),
         best_error=jnp.where(better, error, state.best_error),

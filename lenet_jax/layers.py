@@ -64,7 +64,7 @@ def convolution(
 
     def apply_params(params: dict[str, Array], x: Array) -> Array:
         maps = conv2d(x, params["kernel"], padding=padding)
-        return (maps if pool_size is None else max_pool(maps, pool_size)) + params["bias"]
+        return _add_bias(maps if pool_size is None else max_pool(maps, pool_size), params["bias"])
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         params = {
@@ -77,6 +77,10 @@ def convolution(
     return Layer(init, lambda variables, x, *, train, key: (apply_params(variables.params, x), variables.state))
 
 
+def _add_bias(x: Array, bias: Array) -> Array:
+    return x + jnp.expand_dims(bias, tuple(range(x.ndim - 1)))
+
+
 def dense(num_units: int, kernel_init: Initializer) -> Layer:
     """Weigh all inputs for each unit and add a bias, which starts at 0."""
 
@@ -87,7 +91,7 @@ def dense(num_units: int, kernel_init: Initializer) -> Layer:
         return Variables(params, {}), (num_units,)
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
-        return x @ variables.params["kernel"] + variables.params["bias"], variables.state
+        return _add_bias(x @ variables.params["kernel"], variables.params["bias"]), variables.state
 
     return Layer(init, apply)
 

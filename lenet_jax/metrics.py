@@ -1,5 +1,6 @@
 """Counts of right and wrong answers."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -50,6 +51,5 @@ def confusion_matrix(
         )
     if num_classes < 1:
         raise InputError(f"confusion_matrix: `num_classes` must be 1 or above; got {num_classes!r}.")
-    classes = jnp.arange(num_classes)
-    rows, columns = labels[:, None] == classes, predictions[:, None] == classes
-    return rows.astype(jnp.int32).T @ columns.astype(jnp.int32)
+    rows, columns = (jax.nn.one_hot(classes, num_classes, dtype=jnp.int32) for classes in (labels, predictions))
+    return rows.T @ columns

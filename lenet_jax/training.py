@@ -1,8 +1,8 @@
-"""Training as pure functions: a step, the steps up to the next validation, an evaluation, a whole run.
+"""Training as pure functions: a step, the steps up to the next validation, a whole run.
 
-`make_train` gives a run as one function of (key, hyperparameters, data) that can be jitted and vmapped. The command line
-drives the same `train_interval` from the host, one dispatch a validation, so that it can show progress and log. Both
-give bit-equal parameters.
+`make_train` gives a run as one function of (key, hyperparameters, data) that can be jitted and vmapped. The command
+line drives the same `train_interval` from the host, one dispatch a validation, so that it can show progress and log.
+Both give bit-equal parameters.
 """
 
 import functools
@@ -18,15 +18,15 @@ from jaxtyping import Array, Float, Int
 from lenet_jax import early_stopping
 from lenet_jax.config import TrainerConfig
 from lenet_jax.errors import InputError, unknown_name
+from lenet_jax.evaluation import evaluate, on_device, scale_pixels
 from lenet_jax.losses import cross_entropy
-from lenet_jax.metrics import measure, no_examples
+from lenet_jax.metrics import no_examples
 from lenet_jax.types import (
     Dataset,
     Evaluation,
     Key,
     Metrics,
     Model,
-    Split,
     Status,
     TrainResult,
     TrainState,
@@ -39,7 +39,6 @@ Hyperparameters = Mapping[str, float | Array]
 # ten portions takes three quarters of the time of one in a single portion on a 2-core CPU.
 _PORTION = 64
 _SMALLEST_PORTION = 16
-_EVALUATION_PORTION = 100
 
 
 class Plan(NamedTuple):
@@ -55,13 +54,18 @@ def plan_run(config: TrainerConfig, num_train: int) -> Plan:
     """Work out the lengths of a run on `num_train` training examples.
 
     Raises:
-        InputError: if a batch is larger than the training set.
+        InputError: if a batch is larger than the training set, or the run is longer than can be counted.
     """
     if config.batch_size > num_train:
         raise InputError(
             f"`trainer.batch_size` must be at most the size of the training set, {num_train}; got {config.batch_size}."
         )
     epoch = num_train // config.batch_size
+    if config.max_epochs * epoch >= 2**31:  # iterations are counted in int32
+        raise InputError(
+            f"`trainer.max_epochs` must be below {2**31 // epoch} for {epoch} iterations an epoch; "
+            f"got {config.max_epochs}."
+        )
     interval = early_stopping.validation_interval(epoch, config.early_stopping)
     return Plan(config.batch_size, epoch, interval, config.max_epochs * epoch // interval)
 
@@ -115,13 +119,12 @@ def _set_hyperparameters(opt_state: Any, hyperparameters: Hyperparameters) -> An
     return opt_state
 
 
-def scale_pixels(images: Array, divisor: float) -> Float[Array, "..."]:
-    """Turn stored uint8 pixels into the float32 numbers that models take."""
-    return images.astype(jnp.float32) / jnp.float32(divisor)
-
-
 def train_step(
-    model: Model, optimizer: optax.GradientTransformation, state: TrainState, data: Dataset, indices: Int[Array, "N"]  # noqa: F821
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    data: Dataset,
+    indices: Int[Array, "N"],  # noqa: F821
 ) -> tuple[TrainState, Float[Array, ""]]:
     """Take one optimizer step on the mean cross-entropy of a minibatch.
 
@@ -141,10 +144,12 @@ def train_step(
     portion = _portion_size(indices.shape[0]) if not jax.tree.leaves(model_state) else indices.shape[0]
     portions = indices.reshape(-1, portion)
 
+    examples = on_device(data.train)
+
     def loss_fn(params: Any, model_state: Any, indices: Array, key: Key) -> tuple[Array, Any]:
-        images = scale_pixels(data.train.images[indices], data.pixel_divisor)
+        images = scale_pixels(examples.images[indices], data.pixel_divisor)
         logits, new_state = model.apply(Variables(params, model_state), images, train=True, key=key)
-        return jnp.sum(cross_entropy(logits, data.train.labels[indices])), new_state
+        return jnp.sum(cross_entropy(logits, examples.labels[indices])), new_state
 
     def accumulate(carry: tuple[Any, Array, Any], xs: tuple[Array, Array]) -> tuple[tuple[Any, Array, Any], None]:
         grads, loss, model_state = carry
@@ -238,40 +243,6 @@ def _apply_rules(config: TrainerConfig, plan: Plan, state: TrainState, evaluatio
         best_validation=keep_best(validation, state.best_validation),
         status=status.astype(jnp.int32),
     )
-
-
-def evaluate(
-    model: Model, variables: Variables, split: Split, pixel_divisor: float, *, portion: int = _EVALUATION_PORTION
-) -> Metrics:
-    """Measure a model on every example of a split, the last partial portion included.
-
-    Args:
-        model: the network.
-        variables: its parameters and state; the state is not changed.
-        split: uint8 images and labels.
-        pixel_divisor: pixels are divided by it.
-        portion: examples worked on at a time; it changes the speed, not the counts.
-
-    Raises:
-        InputError: if the split is empty or `portion` is below 1.
-    """
-    num_examples = split.images.shape[0]
-    if num_examples == 0 or portion < 1:
-        raise InputError(
-            f"evaluate: `split` needs at least one example and `portion` must be 1 or above; "
-            f"got {num_examples} examples and {portion!r}."
-        )
-    portion = min(portion, num_examples)
-
-    def add(total: Metrics, start: Array) -> tuple[Metrics, None]:
-        indices = start + jnp.arange(portion)
-        mask = indices < num_examples
-        indices = jnp.minimum(indices, num_examples - 1)
-        logits, _ = model.apply(variables, scale_pixels(split.images[indices], pixel_divisor), train=False)
-        return jax.tree.map(jnp.add, total, measure(logits, split.labels[indices], mask)), None
-
-    total, _ = lax.scan(add, no_examples(), jnp.arange(0, num_examples, portion))
-    return total
 
 
 def make_train(

@@ -15,7 +15,7 @@ from lenet_jax.config import DataConfig
 
 Key = Array  # of jax.random.key; a function that takes one consumes it
 Images = UInt8[Array, "N H W C"]
-Labels = Int[Array, "N"]  # noqa: F821
+Labels = Int[Array, "N"]
 
 
 class Variables(NamedTuple):

@@ -48,7 +48,9 @@ def load(config: DataConfig) -> Dataset:
     if num_classes is None:
         raise InputError(f"`data.num_classes` must be given for the source {config.source}; got null.")
     splits = {
-        part: make_split(arrays[f"{part}_images"], arrays[f"{part}_labels"], num_classes, f"data {config.name} ({part})")
+        part: make_split(
+            arrays[f"{part}_images"], arrays[f"{part}_labels"], num_classes, f"data {config.name} ({part})"
+        )
         for part in ("train", "validation", "test")
         if f"{part}_images" in arrays
     }

@@ -39,18 +39,22 @@ def read_idx(path: Path, num_axes: int) -> np.ndarray:
     raw = _read(path)
     header = 4 + 4 * num_axes
     magic = bytes([0, 0, _UNSIGNED_BYTE, num_axes])
+    if len(raw) < header:
+        raise InputError(
+            f"{path}: the header must have {header} bytes; got {len(raw)}; the file is truncated: fetch it again."
+        )
     if raw[:4] != magic:
         raise InputError(
             f"{path}: the magic number of IDX {'images' if num_axes == 3 else 'labels'} must be 0x{magic.hex()}; "
             f"got 0x{raw[:4].hex()}; is it another file?"
         )
-    if len(raw) < header:
-        raise InputError(f"{path}: the header must have {header} bytes; got {len(raw)}; the file is truncated.")
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", num_axes, offset=4))
+    if 0 in shape:
+        raise InputError(f"{path}: each size in the header must be 1 or above; got {shape}; is it another file?")
     if len(raw) - header != math.prod(shape):
         raise InputError(
-            f"{path}: the header gives {'x'.join(map(str, shape))} = {math.prod(shape)} bytes; got {len(raw) - header}; "
-            "the file is truncated or damaged: fetch it again."
+            f"{path}: the header gives {'x'.join(map(str, shape))} = {math.prod(shape)} bytes; "
+            f"got {len(raw) - header}; the file is truncated or damaged: fetch it again."
         )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
@@ -77,8 +81,10 @@ def find_idx_files(directory: Path) -> dict[str, Path]:
         found[role] = next((path for path in candidates if path.is_file()), None)
     missing = [FILES[role] for role, path in found.items() if path is None]
     if missing:
-        raise InputError(f"`data.directory` {directory} must hold {', '.join(FILES.values())} (or .gz); missing: "
-                         f"{', '.join(missing)}.")
+        raise InputError(
+            f"`data.directory` {directory} must hold {', '.join(FILES.values())} (or .gz); missing: "
+            f"{', '.join(missing)}."
+        )
     return found
 
 

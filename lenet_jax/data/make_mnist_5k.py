@@ -32,4 +32,5 @@ def make_arrays() -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    np.savez_compressed(Path(sys.argv[1]), **make_arrays())
+    arrays = make_arrays()
+    np.savez_compressed(Path(sys.argv[1]), images=arrays["images"], labels=arrays["labels"])

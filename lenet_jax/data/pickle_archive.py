@@ -2,28 +2,34 @@
 
 The archive is a pickled ((images, labels), (images, labels), (images, labels)) of NumPy arrays. Unpickling can run
 any code, so this unpickler admits NumPy arrays and nothing else, and even those it rebuilds itself: the names that a
-pickled array calls are bound to small stand-ins that accept plain numbers only. No other code of lenet_jax reads pickles.
+pickled array calls are bound to small stand-ins that only note what they are given. No other code of lenet_jax reads
+pickles.
 """
 
-import codecs
 import gzip
 import io
 import math
 import pickle  # the one place: the archive is a pickle; see _Unpickler for what is admitted
+import pickletools
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lenet_jax.data.splits import describe
 from lenet_jax.errors import InputError
 
 _DTYPES = {"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"}
-_SIZE_LIMIT = 2**30  # bytes after decompression; mnist.pkl.gz has 220 million
+_SIZE_LIMIT = 2**29  # bytes after decompression; mnist.pkl.gz has 220 million
+_OPCODE_LIMIT = 10_000  # six arrays need some 200
 
 
 class _Refused(Exception):
     """The pickle holds something other than arrays."""
+
+
+# The stand-ins are classes with a `__setstate__`, never functions: the opcode BUILD would set attributes of a function.
 
 
 class _Dtype:
@@ -31,8 +37,8 @@ class _Dtype:
 
     def __init__(self, code: Any, *_: Any) -> None:
         code = code.decode("latin1") if isinstance(code, bytes) else code
-        if code not in _DTYPES:
-            raise _Refused(f"an array of type {code!r}")
+        if not isinstance(code, str) or code not in _DTYPES:
+            raise _Refused(f"an array of type {_shorten(code)}")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
@@ -41,40 +47,60 @@ class _Dtype:
         self.dtype = self.dtype.newbyteorder("=" if state[1] == "|" else state[1])
 
 
-class _Ndarray:
-    """Stand-in for numpy.ndarray: its content is checked against its shape before an array is made of it."""
+class _Encoded:
+    """Stand-in for _codecs.encode, which Python 3 calls for bytes in the old protocols."""
 
-    array: np.ndarray
+    def __init__(self, text: Any, encoding: Any = None) -> None:
+        if encoding != "latin1":
+            raise _Refused("a call of _codecs.encode for another encoding than latin1")
+        self.text = text
 
     def __setstate__(self, state: Any) -> None:
-        version, shape, dtype, fortran, content = state
-        content = content.encode("latin1") if isinstance(content, str) else content
-        plain = isinstance(dtype, _Dtype) and isinstance(content, bytes) and isinstance(shape, tuple)
-        if not plain or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise _Refused("a damaged text")
+
+
+class _Ndarray:
+    """Stand-in for numpy.ndarray and for numpy.core.multiarray._reconstruct, which makes an empty one."""
+
+    parts: tuple[Any, ...] = (None, None, None, None)  # content, type, shape, order
+
+    def __init__(self, cls: Any, *_: Any) -> None:
+        if cls is not _Ndarray:
+            raise _Refused("an array of another class")
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, content = state
+        self.parts = (content, dtype, shape, "F" if fortran else "C")
+
+    def make(self) -> np.ndarray:
+        """Return the array, once its content is checked against its shape."""
+        content, dtype, shape, order = self.parts
+        content = content.text if isinstance(content, _Encoded) else content
+        content = content.encode("latin1") if isinstance(content, str) else content  # str: as Python 2 wrote bytes
+        plain = isinstance(dtype, _Dtype) and isinstance(content, bytes | bytearray) and order in ("C", "F")
+        if not plain or not isinstance(shape, tuple) or not 1 <= len(shape) <= 2:
             raise _Refused("a damaged array")
-        if math.prod(shape) * dtype.dtype.itemsize != len(content):
+        sizes = all(isinstance(n, int) and 0 <= n <= _SIZE_LIMIT for n in shape)
+        if not sizes or math.prod(shape) * dtype.dtype.itemsize != len(content):
             raise _Refused("an array whose content does not fit its shape")
-        self.array = np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if fortran else "C")
+        return np.frombuffer(content, dtype.dtype).reshape(shape, order=order)
 
 
-def _reconstruct(cls: Any, shape: Any, code: Any) -> _Ndarray:
-    if cls is not _Ndarray:
-        raise _Refused(f"an array of class {cls!r}")
-    return _Ndarray()
+class _FromBuffer(_Ndarray):
+    """Stand-in for numpy.core.numeric._frombuffer, which pickles of protocol 5 call."""
 
-
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    if not isinstance(text, str) or encoding != "latin1":
-        raise _Refused(f"a call of _codecs.encode with {encoding!r}")
-    return codecs.encode(text, "latin1")
+    def __init__(self, content: Any, dtype: Any, shape: Any, order: Any) -> None:
+        self.parts = (content, dtype, shape, order)
 
 
 _ADMITTED = {
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _Ndarray,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("_codecs", "encode"): _encode,  # how Python 3 writes bytes in the old protocols
+    ("numpy.core.multiarray", "_reconstruct"): _Ndarray,
+    ("numpy._core.multiarray", "_reconstruct"): _Ndarray,
+    ("numpy.core.numeric", "_frombuffer"): _FromBuffer,
+    ("numpy._core.numeric", "_frombuffer"): _FromBuffer,
+    ("_codecs", "encode"): _Encoded,
 }
 
 
@@ -83,10 +109,15 @@ class _Unpickler(pickle.Unpickler):
         try:
             return _ADMITTED[module, name]
         except KeyError:
-            raise _Refused(f"{module}.{name}") from None
+            raise _Refused(_shorten(f"{module}.{name}")) from None
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Refused("a persistent object")
+
+
+def _shorten(value: Any) -> str:
+    """Return a value for a message: one line, short, whatever a hostile pickle put there."""
+    return repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def read_pickle_archive(path: Path) -> dict[str, np.ndarray]:
@@ -98,47 +129,68 @@ def read_pickle_archive(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: if the file cannot be read, or holds anything but three pairs of arrays of square images.
     """
-    content = _load(path)
-    pairs = isinstance(content, tuple | list) and len(content) == 3 and all(
-        isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(a, _Ndarray) for a in pair)
-        for pair in content
-    )
-    if not pairs:
-        raise InputError(f"{path}: the archive must hold three (images, labels) pairs of NumPy arrays and nothing else.")
     arrays = {}
-    for part, (images, labels) in zip(("train", "validation", "test"), content, strict=True):
-        arrays[f"{part}_images"] = _to_pixels(images.array, f"{path} ({part})")
-        arrays[f"{part}_labels"] = labels.array.astype(np.int64)
+    for part, (images, labels) in zip(("train", "validation", "test"), _load(path), strict=True):
+        arrays[f"{part}_images"] = _to_pixels(images, f"{path} ({part})")
+        arrays[f"{part}_labels"] = labels
     return arrays
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> list[list[np.ndarray]]:
+    raw = _decompress(path)
+    try:
+        _check_opcodes(raw)
+        # latin1 keeps the bytes of arrays that Python 2 wrote
+        content = _Unpickler(io.BytesIO(raw), encoding="latin1").load()
+        if not _is_sequence(content, 3) or not all(_is_sequence(pair, 2, _Ndarray) for pair in content):
+            raise _Refused("something else")
+        return [[array.make() for array in pair] for pair in content]
+    except _Refused as error:
+        raise InputError(
+            f"{path}: the archive must be three (images, labels) pairs of NumPy arrays and nothing else; "
+            f"it holds {error}."
+        ) from error
+    except Exception as error:  # a hostile pickle can make the unpickler raise almost anything
+        raise InputError(f"{path}: the pickle is damaged ({_shorten(str(error))}); fetch it again.") from error
+
+
+def _decompress(path: Path) -> bytes:
     try:
         with gzip.open(path, "rb") as file:
             raw = file.read(_SIZE_LIMIT + 1)
-        if len(raw) > _SIZE_LIMIT:
-            raise InputError(f"{path}: the archive must have at most {_SIZE_LIMIT} bytes after decompression.")
-        # latin1 keeps the bytes of arrays that Python 2 wrote
-        return _Unpickler(io.BytesIO(raw), encoding="latin1").load()
-    except InputError:
-        raise
-    except _Refused as error:
-        raise InputError(f"{path}: the archive may hold NumPy arrays and nothing else; it holds {error}.") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: the gzip is damaged ({error}); fetch it again.") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except (pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise InputError(f"{path}: the pickle is damaged ({error}).") from error
+    if len(raw) > _SIZE_LIMIT:
+        raise InputError(f"{path}: the archive must have at most {_SIZE_LIMIT} bytes after decompression; got more.")
+    return raw
+
+
+def _check_opcodes(raw: bytes) -> None:
+    """Refuse what makes the unpickler allocate far more memory than the pickle has bytes.
+
+    `genops` also checks that the lengths written in the pickle are within it.
+    """
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(raw)):
+        index = argument if isinstance(argument, int) and "PUT" in opcode.name else 0  # into a table, which grows to it
+        if max(count, index) > _OPCODE_LIMIT:
+            raise _Refused(f"more than {_OPCODE_LIMIT} objects")
+
+
+def _is_sequence(value: Any, length: int, kind: type = object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == length and all(isinstance(item, kind) for item in value)
 
 
 def _to_pixels(images: np.ndarray, origin: str) -> np.ndarray:
     side = math.isqrt(images.shape[1]) if images.ndim == 2 else 0
-    if side == 0 or side * side != images.shape[1]:
+    if images.dtype.kind != "f" or side == 0 or side * side != images.shape[1]:
         raise InputError(
-            f"{origin}: images must be rows of square images, (N, side * side); got shape {images.shape}."
+            f"{origin}: images must be rows of square images, floats (N, side * side); got {describe(images)}."
         )
-    pixels = images * images.dtype.type(256)
-    if images.size and not (np.all(pixels == np.floor(pixels)) and 0 <= pixels.min() and pixels.max() <= 255):
-        raise InputError(f"{origin}: pixels must be whole numbers divided by 256, from 0 up to 255/256.")
-    return pixels.astype(np.uint8).reshape(-1, side, side)
+    low, high = images.min(initial=0), images.max(initial=0)
+    if not (low >= 0 and high < 1) or np.any(images % (1 / 256)):
+        raise InputError(
+            f"{origin}: pixels must be whole numbers divided by 256, from 0 to 255/256; got others, {low} to {high}."
+        )
+    return (images * 256).astype(np.uint8).reshape(-1, side, side)

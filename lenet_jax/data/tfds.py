@@ -25,7 +25,7 @@ OWN = ("mnist", "fashion_mnist", "kmnist")
 """The sets that this project prepares itself; a version, as in "mnist:3.0.1", names TFDS's own instead."""
 
 _OWN_VERSION = "1.0.0"
-_NAME = re.compile(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?")
+_NAME = re.compile(r"\w+(/\w[\w.-]*)?(:\d+\.\d+\.\d+)?")
 _NETWORK_TIMEOUT = 10  # seconds; TFDS itself would try for minutes
 
 
@@ -68,6 +68,7 @@ def prepare(name: str, directory: str | None, manual_dir: str | None) -> Path:
     if manual_dir is not None:
         _check_manual_dir(Path(manual_dir).expanduser())
     with _quiet_tfds():
+        import requests
         import tensorflow_datasets as tfds
 
         from lenet_jax.data.tfds_builder import IdxImages, addresses
@@ -79,13 +80,21 @@ def prepare(name: str, directory: str | None, manual_dir: str | None) -> Path:
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, verify_ssl=True)
             )
-        except tfds.download.DownloadError as error:  # pyright: ignore[reportAttributeAccessIssue]
+        except (
+            requests.RequestException,
+            tfds.download.DownloadError,  # pyright: ignore[reportAttributeAccessIssue]
+        ) as error:
             raise _no_download(name, error) from error
-        except tfds.core.download.download_manager.NonMatchingChecksumError as error:
-            file = re.search(r"downloaded to (\S+), has", str(error))
+        except tfds.core.download.download_manager.NonMatchingChecksumError as error:  # pyright: ignore[reportAttributeAccessIssue]
+            file = re.search(r"downloaded to (.+), has", str(error))
             raise InputError(
                 f"{file[1] if file else name}: the file must be the official one of {name}; its SHA-256 is another; "
                 "fetch it again."
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"`data.directory` {tfds_directory(directory)}: {name} cannot be prepared there "
+                f"({error.strerror or error}); set another folder."
             ) from error
     return target
 
@@ -93,8 +102,9 @@ def prepare(name: str, directory: str | None, manual_dir: str | None) -> Path:
 def _check_manual_dir(manual_dir: Path) -> None:
     missing = [f"{name}.gz" for name in FILES.values() if not (manual_dir / f"{name}.gz").is_file()]
     if missing:
-        raise InputError(f"`data.manual_dir` {manual_dir} must hold the four official files; missing: "
-                         f"{', '.join(missing)}.")
+        raise InputError(
+            f"`data.manual_dir` {manual_dir} must hold the four official files; missing: {', '.join(missing)}."
+        )
 
 
 def _check_network(name: str, address: str) -> None:
@@ -123,9 +133,9 @@ def _find(name: str, directory: Path) -> Path:
         return prepared[0]
     if not prepared:
         raise InputError(
-            f"`data.name` must be one of {', '.join(OWN)} or a set that is already prepared in {directory}; got {name!r}; "
-            f'prepare it there with tfds.builder("{name}", file_format="array_record").download_and_prepare(), or set '
-            "data.directory."
+            f"`data.name` must be one of {', '.join(OWN)} or a set that is already prepared in {directory}; "
+            f"got {name!r}; prepare it there with "
+            f'tfds.builder("{name}", file_format="array_record").download_and_prepare(), or set data.directory.'
         )
     choices = ", ".join(str(p.relative_to(directory).parent) + f":{p.name}" for p in prepared)
     raise InputError(f"`data.name` {name!r} must name one prepared set; choose one of: {choices}.")
@@ -139,22 +149,24 @@ def _num_classes(prepared: Path) -> int:
         return int(features["label"]["classLabel"]["numClasses"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{prepared}: the set must have the features `image`, an image, and `label`, a class; see its features.json."
+            f"{prepared}: the set must have the features `image`, an image, and `label`, a class; "
+            "see its features.json."
         ) from error
 
 
 def _decode(prepared: Path) -> Arrays:
-    with _quiet_tfds():
+    with _quiet_tfds(), _damage_reported(prepared):
         import tensorflow_datasets as tfds
 
         builder = tfds.builder_from_directory(prepared)
         arrays = {}
-        for split in builder.info.splits:
+        for split in list(builder.info.splits):
             try:
-                examples = list(builder.as_data_source(split))
+                examples = list(builder.as_data_source(split))  # pyright: ignore[reportCallIssue]
             except NotImplementedError as error:
+                file_format = getattr(builder.info.file_format, "value", None)
                 raise InputError(
-                    f"{prepared}: the set must be prepared in the array_record format; got {builder.info.file_format}; "
+                    f"{prepared}: the set must be prepared in the array_record format; got {file_format}; "
                     'prepare it again with file_format="array_record".'
                 ) from error
             arrays[f"{split}_images"] = _stack(examples, f"{prepared} ({split})")
@@ -168,6 +180,20 @@ def _stack(examples: list[dict[str, Any]], origin: str) -> np.ndarray:
     if len(shapes) != 1:
         raise InputError(f"{origin}: all images must have one size; got {len(shapes)} sizes, as {sorted(shapes)[:3]}.")
     return np.stack(images)
+
+
+@contextlib.contextmanager
+def _damage_reported(prepared: Path) -> Iterator[None]:
+    """Name the folder when TFDS, array_record or the image library, each with its own exceptions, cannot read it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(
+            f"{prepared}: the prepared set is damaged ({reason}); delete the folder, prepare it again."
+        ) from error
 
 
 @contextlib.contextmanager

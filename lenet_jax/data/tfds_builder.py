@@ -1,8 +1,8 @@
 """A TensorFlow Datasets builder of the IDX family that needs no TensorFlow to prepare.
 
 The stock builders open files and encode images with TensorFlow. This one reads the four IDX files itself and hands PNG
-bytes to `tfds.features.Image`. The official addresses have their sizes and SHA-256 pinned in `checksums.tsv`, and TFDS's
-download manager checks both, also of files that it finds in `manual_dir`.
+bytes to `tfds.features.Image`. The official addresses have their sizes and SHA-256 pinned in `checksums.tsv`, and the
+download manager of TFDS checks both, also of files that it finds in `manual_dir`.
 """
 
 import io
@@ -57,8 +57,12 @@ class IdxImages(tfds.core.GeneratorBasedBuilder):
         tfds.core.BuilderConfig(name=name, description=source.description) for name, source in _SOURCES.items()
     ]
 
+    @property
+    def _config_name(self) -> str:
+        return str(self.builder_config.name)  # pyright: ignore[reportOptionalMemberAccess]
+
     def _info(self) -> tfds.core.DatasetInfo:
-        source = _SOURCES[self.builder_config.name]
+        source = _SOURCES[self._config_name]
         features = {
             "image": tfds.features.Image(shape=(28, 28, 1)),
             "label": tfds.features.ClassLabel(num_classes=10),
@@ -74,7 +78,7 @@ class IdxImages(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        paths = dl_manager.download(addresses(self.builder_config.name))
+        paths: dict[str, Any] = dl_manager.download(addresses(self._config_name))  # pyright: ignore
         return {
             part: self._generate_examples(Path(paths[f"{part}_images"]), Path(paths[f"{part}_labels"]))
             for part in ("train", "test")

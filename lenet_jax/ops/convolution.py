@@ -9,6 +9,7 @@ one function that can be jitted, vmapped and differentiated any number of times 
 import functools
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -219,6 +220,12 @@ def _convolve(
             f"axis; got shape {kernel.shape}."
         )
     window = make_window(function, x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
+    return _lower(x, kernel, window=window, groups=groups)
+
+
+# Jitted so that a call outside of jit is one compiled program, not one for each tap; inlined into programs of callers.
+@functools.partial(jax.jit, static_argnames=("window", "groups"), inline=True)
+def _lower(x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
     by_definition = functools.partial(_by_definition, window=window, groups=groups)
     if math.prod(window.size) > _MAX_TAPS:
         return by_definition(x, kernel)
@@ -244,11 +251,10 @@ def _by_patches(x: Array, kernel: Array, *, window: Window, groups: int) -> Arra
     inputs, maps = kernel.shape[-2:]
     if groups == 1:
         return jnp.concatenate(seen, axis=-1) @ kernel.reshape(-1, maps)
-    if inputs == 1:  # depthwise: nothing to contract but the window itself
-        weights = kernel.reshape(-1, groups, maps // groups)
-        total = functools.reduce(jnp.add, (t[..., None] * w for t, w in zip(seen, weights, strict=True)))
-        return total.reshape(*total.shape[:-2], maps)
-    grouped = jnp.concatenate([t.reshape(*t.shape[:-1], groups, inputs) for t in seen], axis=-1)
     weights = kernel.reshape(-1, groups, maps // groups)
+    if inputs == 1:  # depthwise: nothing to contract but the window itself
+        products = (t[..., None] * jnp.expand_dims(w, range(t.ndim - 1)) for t, w in zip(seen, weights, strict=True))
+        return functools.reduce(jnp.add, products).reshape(*seen[0].shape[:-1], maps)
+    grouped = jnp.concatenate([t.reshape(*t.shape[:-1], groups, inputs) for t in seen], axis=-1)
     product = jnp.einsum("...gk,kgo->...go", grouped, weights)
     return product.reshape(*product.shape[:-2], maps)

@@ -53,5 +53,7 @@ def extract_patches(
     """
     if x.ndim != 4:
         raise InputError(f"extract_patches: `x` needs 4 axes (NHWC); got shape {x.shape}.")
-    checked = make_window("extract_patches", x.shape[1:3], to_tuple("extract_patches", "window", window, 2), strides, padding)
+    checked = make_window(
+        "extract_patches", x.shape[1:3], to_tuple("extract_patches", "window", window, 2), strides, padding
+    )
     return jnp.concatenate(taps(x, checked), axis=-1)

@@ -36,10 +36,7 @@ def max_pool(
     Array([[ 5.,  7.],
            [13., 15.]], dtype=float32)
     """
-    checked = _pooling_window("max_pool", x, window, strides, padding)
-    if _tiles(checked, x.shape[1:-1]):
-        return _max_of_tiles(x, checked.size)
-    return _max_of_taps(taps(x, checked, -math.inf))
+    return _max(x, _pooling_window("max_pool", x, window, strides, padding))
 
 
 def avg_pool(
@@ -49,11 +46,25 @@ def avg_pool(
 
     Arguments, result and errors are those of `max_pool`.
     """
-    checked = _pooling_window("avg_pool", x, window, strides, padding)
-    total = functools.reduce(jnp.add, taps(x, checked))
+    return _mean(x, _pooling_window("avg_pool", x, window, strides, padding))
+
+
+# Jitted so that a call outside of jit is one compiled program, not one for each tap; inlined into programs of callers.
+_one_program = functools.partial(jax.jit, static_argnames="window", inline=True)
+
+
+@_one_program
+def _max(x: Array, window: Window) -> Array:
+    if _tiles(window, x.shape[1:-1]):
+        return _max_of_tiles(x, window.size)
+    return _max_of_taps(taps(x, window, -math.inf))
+
+
+@_one_program
+def _mean(x: Array, window: Window) -> Array:
+    total = functools.reduce(jnp.add, taps(x, window))
     ones = jnp.ones((1, *x.shape[1:-1], 1), x.dtype)
-    counts = functools.reduce(jnp.add, taps(ones, checked)) if any(map(any, checked.pads)) else math.prod(checked.size)
-    return total / counts
+    return total / functools.reduce(jnp.add, taps(ones, window))
 
 
 def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None, padding: Padding) -> Window:

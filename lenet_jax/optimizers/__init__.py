@@ -53,21 +53,21 @@ OPTIMIZERS: dict[str, Build] = {
 
 
 def make_optimizer(
-    config: Any, schedule: Any = ConstantScheduleConfig(), *, epoch_iterations: int = 1, num_epochs: int = 1
+    config: Any, schedule: Any = None, *, epoch_iterations: int = 1, num_epochs: int = 1
 ) -> optax.GradientTransformation:
     """Build an optimizer whose learning rate, momentum and weight decay are values in its state.
 
-    They are set from `config` by `init` and can be replaced there (`optax.tree_utils.tree_set(state, learning_rate=...)`)
-    without compiling again: this is what the `hyperparameters` of `make_train` do.
+    `init` sets them from `config`. They can be replaced in the state without compiling again, which is what the
+    `hyperparameters` of `make_train` do: optax.tree_utils.tree_set(state, learning_rate=...).
 
     Args:
         config: one of the optimizer classes of `lenet_jax.config`.
-        schedule: one of its schedule classes: a factor on the learning rate that changes with the iteration.
+        schedule: one of its schedule classes, a factor on the learning rate; None: constant.
         epoch_iterations: minibatch iterations an epoch, the unit of the schedule.
         num_epochs: epochs of the whole run.
     """
     values = {key: value for key, value in vars(config).items() if key != "name"}
     constants = set(values) - {"learning_rate", "momentum", "weight_decay"}
     optimizer = optax.inject_hyperparams(OPTIMIZERS[config.name], static_args=constants)(**values)
-    factor = make_schedule(schedule, epoch_iterations, num_epochs)
+    factor = make_schedule(schedule or ConstantScheduleConfig(), epoch_iterations, num_epochs)
     return optimizer if factor is None else optax.chain(optimizer, optax.scale_by_schedule(factor))

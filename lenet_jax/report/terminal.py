@@ -51,8 +51,8 @@ def describe_start(event: Started) -> str:
     config = event.config
     return (
         f"{config.model.name}, {event.num_parameters:,} parameters; {event.num_train:,} images of {config.data.name}; "
-        f"{config.optimizer.name}, learning rate {config.optimizer.learning_rate:g}, batch {config.trainer.batch_size}; "
-        f"{event.device}"
+        f"{config.optimizer.name}, learning rate {config.optimizer.learning_rate:g}, "
+        f"batch {config.trainer.batch_size}; {event.device}"
     )
 
 

@@ -15,11 +15,12 @@ import jax
 
 from lenet_jax.config import Config, DataConfig
 from lenet_jax.data import load
+from lenet_jax.evaluation import evaluate
 from lenet_jax.models import create_model
 from lenet_jax.optimizers import make_optimizer
 from lenet_jax.runs.provenance import describe_run, digest_parameters
 from lenet_jax.runs.run_directory import RunDirectory
-from lenet_jax.training import evaluate, init_train_state, plan_run, train_interval
+from lenet_jax.training import init_train_state, plan_run, train_interval
 from lenet_jax.types import Dataset, Evaluation, Model, Status
 
 

@@ -56,8 +56,10 @@ def describe_run(config: Config, dataset: Dataset) -> dict[str, Any]:
 def digest_parameters(params: Any) -> str:
     """Return the SHA-256 over path, dtype, shape and bytes of each array of a pytree, in the order of the paths."""
     digest = hashlib.sha256()
-    leaves = [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
-    for path, leaf in sorted(leaves, key=lambda pair: pair[0]):
+    leaves = {
+        jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    for path, leaf in sorted(leaves.items()):
         digest.update(f"{path} {leaf.dtype} {leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()
@@ -81,7 +83,8 @@ def _code_revision() -> dict[str, Any]:
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True)
+        command = ["git", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

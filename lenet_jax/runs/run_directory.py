@@ -6,7 +6,6 @@ not finite are written as null, so that every line is JSON.
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +44,8 @@ class RunDirectory:
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Append a line to `metrics.jsonl`; the first call writes the line with the schema before it."""
         lines = "" if (self.path / METRICS).exists() else _to_json({"schema": SCHEMA, "kind": "metrics"}) + "\n"
-        descriptor = os.open(self.path / METRICS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, (lines + _to_json(record) + "\n").encode())
-        finally:
-            os.close(descriptor)
+        with (self.path / METRICS).open("a") as file:
+            file.write(lines + _to_json(record) + "\n")
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         write_atomically(self.path / name, (_to_json({"schema": SCHEMA, **content}, indent=2) + "\n").encode())

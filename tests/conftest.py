@@ -1,0 +1,36 @@
+"""Every test runs with strict promotion of dtypes and ranks, and with shapes and types checked at each call."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import jaxtyping
+import pytest
+
+import tests.typechecking  # noqa: F401  the hook finds it as an attribute
+
+# Checks the annotations of the package while the tests run; it must come before the package is imported.
+jaxtyping.install_import_hook("lenet_jax", "tests.typechecking.check")
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def mnist_directory() -> Path:
+    """The four official MNIST files; the test is skipped where they are not."""
+    candidates = [Path(os.environ.get("LENET_JAX_DATA_DIR", "")) / "mnist", ROOT.parent / "shared" / "data" / "mnist"]
+    for directory in candidates:
+        if (directory / "train-images-idx3-ubyte.gz").is_file():
+            return directory
+    pytest.skip("full MNIST is in neither $LENET_JAX_DATA_DIR/mnist nor ../shared/data/mnist")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests out of the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -1,0 +1,95 @@
+"""The table of models, and each model against its published sizes and an independent forward pass."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lenet_jax as lj
+
+
+def count(variables):
+    return sum(leaf.size for leaf in jax.tree.leaves(variables.params))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        # conv 20@5x5, conv 50@5x5, 800 -> 500 -> 10
+        ("lenet", 20 * 26 + 50 * (20 * 25 + 1) + 500 * 801 + 10 * 501),
+        # conv 32@3x3, conv 16@3x3, 784 -> 10
+        ("mnist_cnn", 32 * 10 + 16 * (32 * 9 + 1) + 10 * 785),
+    ],
+)
+def test_parameter_counts(name, parameters):
+    model = lj.create_model(name)
+    variables = model.init(jax.random.key(0))
+    assert count(variables) == parameters
+    logits, state = model.apply(variables, jnp.zeros((3, 28, 28, 1)))
+    assert logits.shape == (3, 10)
+    assert state == {}
+
+
+def test_every_model_takes_other_images_and_classes():
+    for name in lj.MODELS:
+        model = lj.create_model(name, input_shape=(20, 24, 3), num_classes=4)
+        logits, _ = model.apply(model.init(jax.random.key(0)), jnp.zeros((2, 20, 24, 3)))
+        assert logits.shape == (2, 4)
+
+
+def torch_forward(torch, params, images, activation, padding):
+    functional = torch.nn.functional
+    as_torch = lambda a: torch.tensor(np.asarray(a, np.float64))  # noqa: E731
+    x = as_torch(images).permute(0, 3, 1, 2)
+    for name in ("conv1", "conv2"):
+        kernel = as_torch(params[name]["kernel"]).permute(3, 2, 0, 1)
+        # bias and squashing before the pooling, as the textbooks draw it
+        x = functional.max_pool2d(
+            activation(functional.conv2d(x, kernel, as_torch(params[name]["bias"]), padding=padding)), 2
+        )
+    x = x.permute(0, 2, 3, 1).flatten(1)
+    if "hidden" in params:
+        x = torch.tanh(x @ as_torch(params["hidden"]["kernel"]) + as_torch(params["hidden"]["bias"]))
+    return (x @ as_torch(params["softmax"]["kernel"]) + as_torch(params["softmax"]["bias"])).numpy()
+
+
+@pytest.mark.parametrize(("name", "padding"), [("lenet", 0), ("mnist_cnn", 1)])
+def test_forward_pass_equals_torch(name, padding):
+    torch = pytest.importorskip("torch")
+    model = lj.create_model(name)
+    variables = model.init(jax.random.key(0))
+    key = jax.random.key(1)  # the softmax layer and the biases start at 0: give them values
+    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(key, p.shape), variables.params)
+    images = jax.random.uniform(key, (4, 28, 28, 1))
+    logits, _ = model.apply(variables._replace(params=params), images)
+    activation = torch.tanh if name == "lenet" else torch.relu
+    np.testing.assert_allclose(logits, torch_forward(torch, params, images, activation, padding), atol=2e-4)
+
+
+def test_lenet_starts_as_the_tutorial_says():
+    params = lj.create_model("lenet").init(jax.random.key(0)).params
+    assert not jnp.any(params["softmax"]["kernel"])
+    assert not any(jnp.any(layer["bias"]) for layer in params.values())
+    bounds = {"conv1": (6 / (25 + 500 / 4)) ** 0.5, "conv2": (6 / (500 + 1250 / 4)) ** 0.5, "hidden": (6 / 1300) ** 0.5}
+    for name, bound in bounds.items():
+        assert 0.9 * bound < float(jnp.max(jnp.abs(params[name]["kernel"]))) <= bound
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("lenett", {}, "`model` has no 'lenett'; choose one of: lenet, mnist_cnn."),
+        ("lenet", {"units": 3}, "`model lenet` has no 'units'; choose one of: hidden_units, kernel_size, name, "),
+        ("lenet", {"kernel_size": 0}, "`model.kernel_size` must be an integer, 1 or above; got 0."),
+        ("lenet", {"num_classes": 1}, "model: `num_classes` must be 2 or above; got 1."),
+        (
+            "lenet",
+            {"input_shape": (8, 8, 1)},
+            "layer `conv2` does not fit an input of shape (2, 2, 20): conv2d: `window`",
+        ),
+    ],
+)
+def test_bad_input_is_refused(name, options, message):
+    with pytest.raises(lj.InputError) as error:
+        lj.create_model(name, **options)
+    assert str(error.value).startswith(message)

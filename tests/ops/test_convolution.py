@@ -1,0 +1,273 @@
+"""Convolutions against loops in float64, torch, the lax definition, finite differences and hand-worked values."""
+
+import functools
+import inspect
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from jax import lax
+from jax.test_util import check_grads
+
+import lenet_jax as lj
+from tests.reference import convolve, same_pads
+
+CONVOLUTIONS = {1: lj.conv1d, 2: lj.conv2d, 3: lj.conv3d}
+LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
+
+
+@st.composite
+def cases(draw, axes=(1, 2, 3), pairs=True):
+    """Draw arrays and options of a convolution whose kernel fits the image."""
+    num_axes = draw(st.sampled_from(axes))
+    per_axis = functools.partial(st.lists, min_size=num_axes, max_size=num_axes)
+    size = draw(per_axis(st.integers(1, 4)))
+    dilation = draw(per_axis(st.integers(1, 2)))
+    strides = draw(per_axis(st.integers(1, 3)))
+    extent = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
+    space = [draw(st.integers(e, e + 4)) for e in extent]
+    explicit = per_axis(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    padding = draw(st.one_of(st.sampled_from(["VALID", "SAME"]), explicit) if pairs else st.just("SAME"))
+    groups, inputs, per_group = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    x = rng.standard_normal((draw(st.integers(1, 2)), *space, groups * inputs)).astype(np.float32)
+    kernel = rng.standard_normal((*size, inputs, groups * per_group)).astype(np.float32)
+    return x, kernel, {"strides": tuple(strides), "padding": padding, "dilation": tuple(dilation), "groups": groups}
+
+
+def explicit_pads(x, kernel, options):
+    if options["padding"] == "VALID":
+        return [(0, 0)] * (x.ndim - 2)
+    if options["padding"] == "SAME":
+        extent = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:-2], options["dilation"], strict=True)]
+        return [same_pads(n, e, s) for n, e, s in zip(x.shape[1:-1], extent, options["strides"], strict=True)]
+    return list(options["padding"])
+
+
+def close(actual, expected, tolerance=2e-5):
+    np.testing.assert_allclose(np.asarray(actual, np.float64), expected, rtol=tolerance, atol=tolerance)
+
+
+def value_and_transpose(f):
+    """Compile f and its transpose as one program: (dy, *xs) -> (f(*xs), dxs)."""
+
+    @jax.jit
+    def program(dy, *xs):
+        y, transpose = jax.vjp(f, *xs)
+        return y, transpose(dy)
+
+    return program
+
+
+@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.given(cases())
+def test_equals_loops_in_float64(case):
+    x, kernel, options = case
+    y = CONVOLUTIONS[x.ndim - 2](jnp.asarray(x), jnp.asarray(kernel), **options)
+    pads = explicit_pads(x, kernel, options)
+    close(y, convolve(x, kernel, options["strides"], pads, options["dilation"], options["groups"]))
+
+
+@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.given(cases())
+def test_and_its_gradients_equal_torch(case):
+    torch = pytest.importorskip("torch")
+    x, kernel, options = case
+    num_axes = x.ndim - 2
+    ours = functools.partial(CONVOLUTIONS[num_axes], **options)
+    shape = jax.eval_shape(ours, x, kernel).shape
+    dy = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    y, (dx, dkernel) = value_and_transpose(ours)(dy, x, kernel)
+
+    def channels_first(a):
+        return torch.tensor(np.moveaxis(a, -1, 1).astype(np.float64))
+
+    tx = channels_first(x).requires_grad_()
+    tkernel = (
+        torch.tensor(np.moveaxis(kernel, (-1, -2), (0, 1)).astype(np.float64).copy()).contiguous().requires_grad_()
+    )
+    flat_pads = [p for pair in reversed(explicit_pads(x, kernel, options)) for p in pair]
+    padded = torch.nn.functional.pad(tx, flat_pads)
+    conv = getattr(torch.nn.functional, f"conv{num_axes}d")
+    ty = conv(padded, tkernel, None, options["strides"], 0, options["dilation"], options["groups"])
+    ty.backward(channels_first(dy))
+    close(y, np.moveaxis(ty.detach().numpy(), 1, -1))
+    close(dx, np.moveaxis(tx.grad.numpy(), 1, -1))
+    close(dkernel, np.moveaxis(tkernel.grad.numpy(), (0, 1), (-1, -2)), 1e-4)
+
+
+def definition(x, kernel, options):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        options["strides"],
+        explicit_pads(x, kernel, options),
+        rhs_dilation=options["dilation"],
+        dimension_numbers=LAYOUTS[x.ndim - 2],
+        feature_group_count=options["groups"],
+    )
+
+
+@hypothesis.settings(max_examples=30, deadline=None)
+@hypothesis.given(cases(axes=(2,)))
+def test_is_the_definition_of_lax_in_every_derivative(case):
+    x, kernel, options = case
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
+    direction = jnp.ones_like(kernel)
+
+    def curvature(convolution):
+        loss = lambda k: jnp.sum(jnp.tanh(convolution(x, k)))  # noqa: E731
+        return jax.jit(lambda k, d: jax.jvp(jax.grad(loss), (k,), (d,))[1])(
+            kernel, direction
+        )  # the Hessian-vector product of Møller's optimizer
+
+    close(curvature(functools.partial(lj.conv2d, **options)), curvature(lambda a, b: definition(a, b, options)), 2e-4)
+
+
+@pytest.mark.parametrize("in_axes", [(0, None), (None, 0), (0, 0)])
+def test_maps_over_images_kernels_and_both(in_axes):
+    x, kernel = (
+        jax.random.normal(jax.random.key(0), (3, 2, 6, 5, 4)),
+        jax.random.normal(jax.random.key(1), (3, 3, 2, 2, 6)),
+    )
+    arguments = [a if axis == 0 else a[0] for a, axis in zip((x, kernel), in_axes, strict=True)]
+    conv = functools.partial(lj.conv2d, groups=2, padding="SAME")
+    mapped = jax.vmap(conv, in_axes)(*arguments)
+    one_by_one = [conv(x[i if in_axes[0] == 0 else 0], kernel[i if in_axes[1] == 0 else 0]) for i in range(3)]
+    close(mapped, jnp.stack(one_by_one))
+
+
+def test_gradients_are_those_of_finite_differences():
+    x, kernel = jax.random.normal(jax.random.key(0), (2, 5, 6, 2)), jax.random.normal(jax.random.key(1), (3, 2, 2, 3))
+    conv = jax.jit(functools.partial(lj.conv2d, strides=2, padding="SAME"))
+    check_grads(conv, (x, kernel), order=2, atol=0.05, rtol=0.05)
+
+
+def test_hand_worked_values():
+    x = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    kernel = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 2, 1, 1)
+    assert lj.conv2d(x, kernel)[0, :, :, 0].tolist() == [[27, 37], [57, 67]]
+    assert lj.conv2d(x, kernel, padding="SAME", strides=2)[0, :, :, 0].tolist() == [[27, 17], [20, 8]]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_keeps_the_dtype(dtype):
+    assert lj.conv2d(jnp.ones((1, 4, 4, 1), dtype), jnp.ones((2, 2, 1, 3), dtype)).dtype == dtype
+
+
+def test_works_in_float64():
+    with jax.enable_x64(True):
+        x, kernel = np.random.default_rng(0).standard_normal((2, 1, 6, 6, 2, 2))[:, :, :, :, :, 0]
+        kernel = kernel[0, :3, :3, :, None]
+        y = lj.conv2d(jnp.asarray(x), jnp.asarray(kernel))
+        assert y.dtype == jnp.float64
+        close(y, convolve(x, kernel, (1, 1), [(0, 0), (0, 0)], (1, 1), 1), 1e-12)
+
+
+def test_depthwise_convolves_each_channel_with_its_own_kernels():
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 2, 3, 2))
+    y = lj.depthwise_conv2d(x, kernel, strides=2, padding="SAME")
+    for c in range(3):
+        for m in range(2):
+            alone = lj.conv2d(x[..., c : c + 1], kernel[:, :, c : c + 1, m : m + 1], strides=2, padding="SAME")
+            close(y[..., c * 2 + m], alone[..., 0])
+
+
+def test_separable_is_one_convolution_with_the_product_of_its_kernels():
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
+    depthwise = jax.random.normal(jax.random.key(1), (3, 3, 3, 2))
+    pointwise = jax.random.normal(jax.random.key(2), (1, 1, 6, 4))
+    product = jnp.einsum("hwcm,cmo->hwco", depthwise, pointwise.reshape(3, 2, 4))
+    for options in ({}, {"padding": "SAME", "dilation": 2}, {"strides": (1, 2)}):
+        close(lj.separable_conv2d(x, depthwise, pointwise, **options), lj.conv2d(x, product, **options), 5e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("strides", [1, 2, 3, (4, 1)])
+@pytest.mark.parametrize("size", [(2, 3), (1, 4), (5, 5)])
+def test_transpose_is_the_gradient_of_the_convolution(size, strides, padding):
+    y_shape, x = (2, 4, 3, 5), jax.random.normal(jax.random.key(0), (2, 4, 3, 5))
+    kernel = jax.random.normal(jax.random.key(1), (*size, 2, 5))
+    out = lj.conv2d_transpose(x, kernel, strides=strides, padding=padding)
+    forward = functools.partial(lj.conv2d, strides=strides, padding=padding)
+    y, transpose = jax.vjp(lambda image: forward(image, kernel), jnp.zeros(out.shape))
+    assert y.shape == y_shape
+    close(out, transpose(x)[0])
+
+
+# The messages are checked on the bare functions: the shape checker of the tests would answer first.
+bare = {name: inspect.unwrap(getattr(lj, name)) for name in ("conv2d", "depthwise_conv2d", "separable_conv2d")}
+X, K = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((X[0], K), {}, "conv2d: `x` needs 4 axes (NHWC); got shape (4, 4, 2)."),
+        ((X, K[0]), {}, "conv2d: `kernel` needs 4 axes (HWIO); got shape (3, 2, 4)."),
+        ((X.astype(int), K), {}, "conv2d: `x` must be floating point; got int32; convert it with .astype(float)."),
+        ((X, K.astype(jnp.bfloat16)), {}, "conv2d: `x` and `kernel` must have one dtype; got float32 and bfloat16."),
+        (
+            (X, K[:, :, :1]),
+            {},
+            "conv2d: `kernel` must have channels / groups = 2 inputs on its second to last axis; "
+            "got shape (3, 3, 1, 4).",
+        ),
+        (
+            (X, K),
+            {"groups": 3},
+            "conv2d: `groups` must divide the 2 channels of `x` and the 4 maps of `kernel`; got 3.",
+        ),
+        (
+            (X, K),
+            {"strides": 0},
+            "conv2d: `strides` must be an integer, 1 or above, or 2 of them, one a spatial axis; got 0.",
+        ),
+        (
+            (X, K),
+            {"padding": "FULL"},
+            'conv2d: `padding` must be "VALID", "SAME" or 2 (before, after) pairs of integers, 0 or above; '
+            "got 'FULL'.",
+        ),
+        (
+            (X, jnp.ones((5, 3, 2, 4))),
+            {},
+            "conv2d: `window` must fit into the image; a window of 5x3 pixels is larger than 4x4 with padding 'VALID'; "
+            "use a smaller window or more padding.",
+        ),
+    ],
+)
+def test_bad_input_is_refused_with_the_rule_and_the_value(arguments, options, message):
+    with pytest.raises(lj.InputError) as error:
+        bare["conv2d"](*arguments, **options)
+    assert str(error.value) == message
+
+
+def test_depthwise_separable_and_transpose_name_what_does_not_fit():
+    with pytest.raises(
+        lj.InputError, match=r"must have the 2 channels of `x` on its third axis; got shape \(3, 3, 1, 1\)"
+    ):
+        lj.depthwise_conv2d(X, K[:, :, :1, :1])
+    with pytest.raises(
+        lj.InputError, match=r"`pointwise_kernel` must have shape \(1, 1, C \* M, O\); got \(3, 3, 2, 4\)"
+    ):
+        lj.separable_conv2d(X, K[:, :, :, :1], K)
+    with pytest.raises(
+        lj.InputError, match=r"must have the 2 channels of `x` on its last axis; got shape \(3, 3, 2, 4\)"
+    ):
+        lj.conv2d_transpose(X, K)
+    with pytest.raises(lj.InputError, match=r'`padding` must be "SAME" or "VALID"; got \'CEIL\''):
+        lj.conv2d_transpose(X, jnp.ones((3, 3, 4, 2)), padding="CEIL")
+
+
+def test_no_convolution_is_left_in_a_program_for_the_cpu():
+    def loss(x, kernel):
+        return jnp.sum(lj.conv2d(x, kernel, strides=2) ** 2.0)
+
+    program = jax.jit(jax.grad(loss, (0, 1))).lower(X, K).compile().as_text()
+    assert " dot(" in program
+    assert " convolution(" not in program

@@ -1,0 +1,90 @@
+import io
+import logging
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lenet_jax.config import Config
+from lenet_jax.report.terminal import describe_evaluation, describe_result, describe_start, show
+from lenet_jax.runs.driver import Evaluated, Finished, Started
+
+STARTED = Started(Config(), num_train=4000, num_parameters=431080, num_evaluations=2, device="cpu")
+RECORD = {
+    "epoch": 1,
+    "iteration": 80,
+    "train_loss": 0.95617,
+    "validation_loss": 0.4326,
+    "validation_accuracy": 0.876,
+    "seconds": 5.81,
+}
+EVALUATED = Evaluated(RECORD)
+RESULT = {
+    "validation_accuracy": 0.964,
+    "test_accuracy": 0.976,
+    "test_examples": 500,
+    "epochs": 20,
+    "iterations": 1600,
+    "best_iteration": 1520,
+    "stopped_by": "max_epochs",
+    "seconds": 38.14,
+    "compile_seconds": 8.29,
+    "images_per_second": 2694.6,
+}
+START = "lenet, 431,080 parameters; 4,000 images of mnist_5k; sgd, learning rate 0.1, batch 50; cpu"
+EVALUATION = "epoch    1  train loss 0.9562  validation loss 0.4326  accuracy  87.60%     5.8 s"
+TABLE = """
+validation accuracy  96.40%
+test accuracy        97.60% of 500 images
+epochs               20 (1,600 iterations, best 1,520)
+stopped by           max_epochs
+seconds              38.1 (compilation 8.3)
+images a second      2,695
+run directory        outputs/a
+"""
+
+
+@pytest.fixture
+def finished():
+    return Finished(RESULT, Path.cwd() / "outputs" / "a")
+
+
+def test_a_start_an_evaluation_and_a_result_read_well(finished):
+    assert describe_start(STARTED) == START
+    assert describe_evaluation(EVALUATED) == EVALUATION
+    assert describe_result(finished) == TABLE.rstrip("\n").split("\n")
+
+
+def test_losses_that_are_not_finite_are_shown():
+    diverged = Evaluated({**RECORD, "train_loss": float("nan"), "validation_loss": float("inf")})
+    assert "train loss nan  validation loss inf" in describe_evaluation(diverged)
+
+
+def test_a_directory_elsewhere_is_shown_in_full(tmp_path):
+    assert describe_result(Finished(RESULT, tmp_path))[-1].split() == ["run", "directory", str(tmp_path)]
+
+
+def test_without_a_terminal_there_are_plain_lines_and_a_table(finished):
+    file = io.StringIO()
+    assert show([STARTED, EVALUATED, EVALUATED, finished], Console(file=file, width=40)) is finished
+    assert file.getvalue() == f"{START}\n{EVALUATION}\n{EVALUATION}\n{TABLE}"
+
+
+def test_on_a_terminal_there_is_a_progress_bar_besides(finished):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=120, highlight=False, legacy_windows=False)
+    show([STARTED, EVALUATED, EVALUATED, finished], console)
+    assert "\x1b[" in file.getvalue()
+    assert "2/2" in file.getvalue()
+    assert file.getvalue().endswith(TABLE)
+
+
+def test_the_lines_go_to_the_log_as_well(finished, caplog):
+    with caplog.at_level(logging.INFO):
+        show([STARTED, EVALUATED, finished], Console(file=io.StringIO()))
+    assert caplog.messages == [START, EVALUATION, *TABLE.strip("\n").split("\n")]
+
+
+def test_events_without_a_result_are_an_error():
+    with pytest.raises(RuntimeError, match=r"^the run ended without a result$"):
+        show([STARTED, EVALUATED], Console(file=io.StringIO()))

@@ -1,0 +1,49 @@
+import json
+import math
+import re
+
+import pytest
+
+from lenet_jax.errors import InputError
+from lenet_jax.runs.run_directory import METRICS, RESULT, RUN, RunDirectory
+
+
+@pytest.mark.parametrize("names", [[RUN], [METRICS], [RESULT], [RUN, RESULT]])
+def test_a_directory_with_a_run_is_refused(names, tmp_path):
+    for name in names:
+        (tmp_path / name).write_text("")
+    message = f"`hydra.run.dir` must not hold a run yet; {tmp_path} has {', '.join(names)}; use another."
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        RunDirectory(tmp_path)
+
+
+def test_taking_a_directory_writes_nothing(tmp_path):
+    RunDirectory(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_metrics_log_begins_with_its_schema_and_grows_by_a_line(tmp_path):
+    directory = RunDirectory(tmp_path)
+    for iteration in (1, 2, 3):
+        directory.append_metrics({"iteration": iteration})
+        assert len((tmp_path / METRICS).read_text().splitlines()) == iteration + 1
+    head, *lines = map(json.loads, (tmp_path / METRICS).read_text().splitlines())
+    assert head["schema"] == 1
+    assert lines == [{"iteration": 1}, {"iteration": 2}, {"iteration": 3}]
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_becomes_null(number, tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.append_metrics({"loss": number})
+    directory.write_result({"losses": [0.5, number], "more": {"loss": number}})
+    assert json.loads((tmp_path / METRICS).read_text().splitlines()[1]) == {"loss": None}
+    assert json.loads((tmp_path / RESULT).read_text()) == {"schema": 1, "losses": [0.5, None], "more": {"loss": None}}
+
+
+def test_run_json_is_replaced_whole(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.write_run({"seed": 3, "long": 1000 * "a"})
+    directory.write_run({"seed": 4})
+    assert json.loads((tmp_path / RUN).read_text()) == {"schema": 1, "seed": 4}
+    assert [path.name for path in tmp_path.iterdir()] == [RUN]

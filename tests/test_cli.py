@@ -1,0 +1,310 @@
+import errno
+import json
+import logging
+import os
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+
+import absl.logging
+import jaxtyping
+import pytest
+from jax.nn.initializers import zeros
+
+from lenet_jax import layers
+from lenet_jax.cli import main
+from lenet_jax.models import MODELS
+from tests.conftest import ROOT
+
+TINY = ["trainer.max_epochs=1", "data.train_size=200", "model.num_kernels=[2,3]", "model.hidden_units=10"]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    """A folder of its own, nothing of Hydra left behind, and, as users have it, no type checker."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [*root.handlers])
+    monkeypatch.setattr(root, "level", root.level)
+    # Hydra closes all handlers before it sets up its own, and that of absl would close the stream that pytest captures.
+    monkeypatch.setattr(absl.logging.PythonHandler, "close", lambda handler: None)
+
+
+def lenet_jax(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "lenet_jax", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def refuse(capsys, *arguments):
+    """Run a command that must be refused; return what it says after "lenet-jax: "."""
+    code = main(arguments)
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err.startswith("lenet-jax: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    return err.removeprefix("lenet-jax: ").rstrip("\n")
+
+
+UNKNOWN = [
+    ("model=lenett", "`model` has no 'lenett'; choose one of: lenet, mnist_cnn."),
+    ("model=cnn", "`model` has no 'cnn'; choose one of: lenet, mnist_cnn."),
+    ("optimizer=adamm", "`optimizer` has no 'adamm'; choose one of: adam, adamw, momentum, nesterov, rmsprop, sgd."),
+    ("schedule=cosin", "`schedule` has no 'cosin'; choose one of: cosine, constant, exponential, step."),
+    (
+        "data=mnst",
+        "`data` has no 'mnst'; choose one of: mnist, kmnist, embedded, fashion_mnist, idx, pickle_archive, tfds.",
+    ),
+    ("data.name=cifar10", "`data.name` has no 'cifar10'; choose one of: mnist, mnist_5k."),
+    (
+        "optimizer.learning_rat=0.1",
+        "`optimizer` has no 'learning_rat'; choose one of: learning_rate, name, weight_decay.",
+    ),
+    (
+        "trainer.early_stopping.patince=1",
+        "`trainer.early_stopping` has no 'patince'; "
+        "choose one of: patience, enabled, improvement_threshold, patience_increase.",
+    ),
+    ("hydra.run.dri=a", "`hydra.run` has no 'dri'; choose one of: dir."),
+    ("+extra.key=1", "`configuration` has no 'extra'; choose one of: data, model, optimizer, schedule, seed, trainer."),
+]
+
+VALUES = [
+    ("optimizer.learning_rate=0", "`optimizer.learning_rate` must be a finite number above 0; got 0.0."),
+    ("optimizer.learning_rate=-0.1", "`optimizer.learning_rate` must be a finite number above 0; got -0.1."),
+    ("optimizer.learning_rate=nan", "`optimizer.learning_rate` must be a finite number above 0; got nan."),
+    ("optimizer.learning_rate=inf", "`optimizer.learning_rate` must be a finite number above 0; got inf."),
+    (
+        "model.num_kernels=[2,3,4]",
+        "`model.num_kernels` must be a list of two integers, each 1 or above; got (2, 3, 4).",
+    ),
+    ("trainer.batch_size=5000", "`trainer.batch_size` must be at most the size of the training set, 4000; got 5000."),
+    ("data.train_size=5000", "`data.train_size` must be at most the number of training examples, 4000; got 5000."),
+    (
+        "trainer.early_stopping.patience=10000000000",
+        "`trainer.early_stopping.patience` must be an integer from 1 to 2147483647; got 10000000000.",
+    ),
+    ("data=idx", "`data.directory` must be a folder of IDX files for the source idx; got null."),
+    (
+        "seed=three",
+        "`seed` must have the type of its default: Value 'three' of type 'str' could not be converted to Integer.",
+    ),
+    (
+        "trainer.batch_size=1.5",
+        "`trainer.batch_size` must have the type of its default: "
+        "Value '1.5' of type 'float' could not be converted to Integer.",
+    ),
+    ("seed=???", "`seed` must be given: Missing mandatory value: seed."),
+    ("seed=${sead}", "`seed` must refer to a value: Interpolation key 'sead' not found."),
+    ("hydra.run.dir=${sead}", "`hydra.run.dir` must refer to a value: Interpolation key 'sead' not found."),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), UNKNOWN + VALUES)
+def test_a_bad_override_is_one_line_and_leaves_nothing_behind(override, message, capsys, tmp_path):
+    assert refuse(capsys, "train", override) == message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "beginning", "end"),
+    [
+        (["experiment=nope"], "`experiment` has no 'nope'; choose one of: ", "."),
+        (["sead=3"], "`configuration` has no 'sead'; choose one of: seed, ", "."),
+        (["model.kernel_size=30"], "layer `conv1` does not fit an input of shape (28, 28, 1): ", "."),
+        (["foo"], "Error parsing override 'foo'; missing EQUAL", ""),
+        (["seed=[1"], "no viable alternative at input '[1'; ", ""),
+        (["=3"], "=3: Config group override must be a string or a list.", ""),
+        (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'; ", "add --multirun to your command line"),
+        (["-m", "seed=1,-2"], "`seed` must be an integer from 0 to 4294967295; got -2", "."),
+        (["-m", "seed=range(0,"], "no viable alternative at input 'range(0,'; ", ""),
+        (["-m", "model=glob(*)", "seed=-2"], "`seed` must be an integer from 0 to 4294967295; got -2", "."),
+        (["-m", "optimizer=sgd,foo"], "`optimizer` has no 'foo'; choose one of: adam, ", "."),
+        (["-m", "optimizer.learning_rate=interval(0,1)"], "Can only enumerate CHOICE and RANGE sweeps", ""),
+        (["-m", "seed=1,2", "hydra.sweep.dir=a", "hydra.sweep.subdir=b"], "`hydra.sweep.subdir` must ", " in it."),
+        (["--experimental-rerun", "a.pickle"], "`--experimental-rerun` must not be used: it loads a pickle; ", "."),
+        (["--bogus"], "train: unrecognized arguments: --bogus; ", "see lenet-jax train --help."),
+        (["--cfg", "bogus"], "train: argument --cfg/-c: invalid choice: 'bogus'", "see lenet-jax train --help."),
+        (["data=idx", "data.directory=nowhere"], "`data.directory` nowhere must hold train-images-idx3-ubyte, ", "."),
+        (["hydra.run.dir=" + 300 * "a"], 300 * "a", "or hydra.sweep.dir=DIR with -m."),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginning, end, capsys, tmp_path):
+    message = refuse(capsys, "train", *overrides)
+    assert message.startswith(beginning)
+    assert message.endswith(end)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "`command` has no 'trian'; choose one of: train, data."),
+        (["data"], "data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]"),
+        (["data", "prepare", "mnst"], "`data prepare` has no 'mnst'; choose one of: mnist, kmnist, fashion_mnist."),
+        (
+            ["data", "prepare", "mnist", "directory=a"],
+            "data prepare: options are data.directory=DIR and data.manual_dir=DIR; got 'directory=a'.",
+        ),
+        (
+            ["data", "prepare", "mnist", "data.manual_dir="],
+            "`data.manual_dir` must be null or a text that is not empty; got ''.",
+        ),
+    ],
+)
+def test_an_unknown_command_is_one_line(arguments, message, capsys, tmp_path):
+    assert refuse(capsys, *arguments) == message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "arguments"),
+    [
+        ("a", ["hydra.run.dir=a"]),
+        ("a/3", ["hydra.run.dir=a/${seed}", "seed=3"]),
+        ("a/1", ["-m", "hydra.sweep.dir=a", "seed=0,1"]),
+        ("a/seed=5", ["-m", "hydra.sweep.dir=a", "hydra.sweep.subdir=${hydra.job.override_dirname}", "seed=5"]),
+    ],
+)
+def test_a_directory_with_a_run_is_refused_and_stays_as_it_is(folder, arguments, capsys, tmp_path):
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "run.json").write_text("{}")
+    message = refuse(capsys, "train", *arguments)
+    assert message == f"`hydra.run.dir` must not hold a run yet; {folder} has run.json; use another."
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["run.json"]
+
+
+@pytest.mark.parametrize("arguments", [["hydra.run.dir=file/run"], ["-m", "hydra.sweep.dir=file/run", "seed=1"]])
+def test_a_directory_that_cannot_be_made_is_one_line(arguments, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert refuse(capsys, "train", *arguments) == (
+        "file/run: cannot be written (Not a directory); choose another with hydra.run.dir=DIR, "
+        "or hydra.sweep.dir=DIR with -m."
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_one_line(capsys, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("lenet_jax.runs.driver._compile", lambda config, data: (None, 0.0))
+    monkeypatch.setattr("lenet_jax.runs.run_directory.write_atomically", full)
+    message = refuse(capsys, "train", "hydra.run.dir=a", *TINY)
+    assert message.partition(": ")[2].startswith("cannot be written (No space left on device); choose another with ")
+
+
+def test_a_failed_run_keeps_its_traceback(monkeypatch):
+    def fail(config, data):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("lenet_jax.runs.driver._compile", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["train", *TINY])
+
+
+def test_hydra_full_error_keeps_the_traceback_of_a_mistake(monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="`seed` must be"):
+        main(["train", "seed=-1"])
+
+
+def test_an_interrupted_run_is_one_line_and_exits_with_130(capsys, monkeypatch):
+    def interrupt(config, data):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lenet_jax.runs.driver._compile", interrupt)
+    assert main(["train", *TINY]) == 130
+    assert capsys.readouterr().err == "lenet-jax: interrupted\n"
+
+
+def test_the_version_is_that_of_the_distribution(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lenet-jax {version('lenet-jax')}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_help_lists_the_commands(arguments, capsys):
+    assert main(arguments) == 0
+    assert "train [KEY=VALUE ...]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["train", "--help"], "Groups and their options"),
+        (["train", "--cfg", "job", "optimizer=adam"], "learning_rate: 0.001"),
+        (["train", "--info"], "hydra"),
+        (["--version"], "lenet-jax"),
+    ],
+)
+def test_questions_are_answered_without_jax(arguments, answer, tmp_path):
+    code = "import atexit, sys; from lenet_jax.cli import main; atexit.register(lambda: print('jax' in sys.modules)); "
+    code += f"main({arguments})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer in done.stdout
+    assert done.stdout.endswith("\nFalse\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_leaves_its_files_and_a_table(tmp_path):
+    done = lenet_jax("train", *TINY, "hydra.run.dir=run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    table = done.stdout.splitlines()[-7:]
+    assert [line[:21].strip() for line in table] == [
+        "validation accuracy", "test accuracy", "epochs", "stopped by", "seconds", "images a second", "run directory",
+    ]  # fmt: skip
+    assert table[-1].split() == ["run", "directory", "run"]
+
+    run = tmp_path / "run"
+    assert {path.name for path in run.iterdir()} == {".hydra", "metrics.jsonl", "result.json", "run.json", "train.log"}
+    assert {path.name for path in (run / ".hydra").iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
+    result = json.loads((run / "result.json").read_text())
+    assert result.keys() >= {
+        "test_accuracy", "validation_accuracy", "epochs", "iterations", "stopped_by", "seconds", "compile_seconds",
+        "images_per_second", "parameters_sha256",
+    }  # fmt: skip
+    assert (result["epochs"], result["iterations"], result["stopped_by"]) == (1, 4, "max_epochs")
+    head, *evaluations = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    assert head["schema"] == 1
+    assert [evaluation["iteration"] for evaluation in evaluations] == [4]
+    assert evaluations[0].keys() == {
+        "epoch", "iteration", "train_loss", "validation_loss", "validation_accuracy", "seconds",
+    }  # fmt: skip
+    assert json.loads((run / "run.json").read_text())["config"]["model"]["num_kernels"] == [2, 3]
+    assert "validation loss" in (run / "train.log").read_text()
+
+
+def test_a_sweep_gives_ordinary_run_directories(tmp_path, monkeypatch):
+    def linear(config, input_shape, num_classes):  # compiles in a third of the time
+        network = layers.serial({"flatten": layers.flatten(), "softmax": layers.dense(num_classes, zeros)})
+        return layers.make_model(network, input_shape)
+
+    monkeypatch.setitem(MODELS, "lenet", linear)
+    assert main(["train", "-m", *TINY, "hydra.sweep.dir=sweep", "seed=3,4"]) == 0
+    for number, seed in enumerate([3, 4]):
+        job = tmp_path / "sweep" / str(number)
+        assert json.loads((job / "run.json").read_text())["seed"] == seed
+        assert json.loads((job / "result.json").read_text())["iterations"] == 4
+
+
+@pytest.mark.slow
+def test_a_wheel_brings_the_configuration(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", ".", str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    conf = {f"lenet_jax/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
+    assert "lenet_jax/conf/config.yaml" in conf
+    assert names >= conf | {"lenet_jax/data/mnist_5k.npz", "lenet_jax/data/checksums.tsv", "lenet_jax/__init__.pyi"}

@@ -1,0 +1,80 @@
+"""Layers and their composition: shapes, names, messages."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import lenet_jax as lj
+from lenet_jax import layers
+from lenet_jax.initializers import fan_in_uniform
+from lenet_jax.types import Variables
+
+NETWORK = {
+    "conv": layers.convolution(3, 3, fan_in_uniform(), pool_size=2),
+    "tanh": layers.function(jnp.tanh),
+    "flatten": layers.flatten(),
+    "dense": layers.dense(5, fan_in_uniform()),
+}
+
+
+def test_shapes_are_inferred_and_variables_named_after_their_layer():
+    variables, shape = layers.serial(NETWORK).init(jax.random.key(0), (8, 8, 2))
+    assert shape == (5,)
+    assert {name: {k: v.shape for k, v in own.items()} for name, own in variables.params.items()} == {
+        "conv": {"kernel": (3, 3, 2, 3), "bias": (3,)},
+        "dense": {"kernel": (27, 5), "bias": (5,)},
+    }
+
+
+def test_serial_is_the_composition_of_its_layers():
+    network = layers.serial(NETWORK)
+    variables, _ = network.init(jax.random.key(0), (8, 8, 2))
+    x = jax.random.normal(jax.random.key(1), (4, 8, 8, 2))
+    conv, dense = variables.params["conv"], variables.params["dense"]
+    maps = lj.max_pool(lj.conv2d(x, conv["kernel"]), 2)
+    expected = jnp.tanh(maps).reshape(4, -1) @ dense["kernel"]
+    y, state = network.apply(variables, x, train=True, key=None)
+    assert jnp.allclose(y, expected, atol=1e-6)
+    assert state == {}
+
+
+def test_state_and_keys_reach_the_layer_that_uses_them():
+    def init(key, shape):
+        return Variables({}, {"calls": jnp.int32(0)}), shape
+
+    def apply(variables, x, *, train, key):
+        return x + jax.random.normal(key, x.shape), {"calls": variables.state["calls"] + 1}
+
+    noisy = layers.Layer(init, apply)
+    network = layers.serial({"a": noisy, "b": noisy})
+    variables, _ = network.init(jax.random.key(0), (2,))
+    y, state = network.apply(variables, jnp.zeros((1, 2)), train=True, key=jax.random.key(1))
+    assert state == {"a": {"calls": 1}, "b": {"calls": 1}}
+    first, second = jax.random.split(jax.random.key(1))
+    assert jnp.allclose(y, jax.random.normal(first, (1, 2)) + jax.random.normal(second, (1, 2)))
+
+
+def test_a_layer_that_does_not_fit_is_named():
+    with pytest.raises(
+        lj.InputError, match=r"layer `dense` does not fit an input of shape \(3, 3, 3\): dense: .*put `flat"
+    ):
+        layers.serial({k: v for k, v in NETWORK.items() if k != "flatten"}).init(jax.random.key(0), (8, 8, 2))
+    with pytest.raises(
+        lj.InputError, match=r"layer `conv` does not fit an input of shape \(2, 2, 1\): conv2d: `window`"
+    ):
+        layers.serial(NETWORK).init(jax.random.key(0), (2, 2, 1))
+
+
+def test_a_model_refuses_images_it_was_not_built_for():
+    model = layers.make_model(layers.serial(NETWORK), (8, 8, 2))
+    variables = model.init(jax.random.key(0))
+    with pytest.raises(lj.InputError, match=r"`images` must have shape \(N, 8, 8, 2\); got \(1, 8, 7, 2\)"):
+        model.apply(variables, jnp.zeros((1, 8, 7, 2)))
+    with pytest.raises(
+        lj.InputError, match=r"`images` must be floating point; got uint8; scale them, as images / 256.0"
+    ):
+        model.apply(variables, jnp.zeros((1, 8, 8, 2), jnp.uint8))
+    with pytest.raises(
+        lj.InputError, match=r"`input_shape` must be \(height, width, channels\), each 1 or above; got \(8,"
+    ):
+        layers.make_model(layers.serial(NETWORK), (8, 8))

@@ -1,0 +1,26 @@
+"""Cross-entropy against the formula in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import lenet_jax as lj
+
+
+def test_is_the_negative_log_of_the_softmax_of_the_label():
+    logits = np.random.default_rng(0).standard_normal((6, 10)) * 5
+    labels = np.arange(6)
+    softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    loss = lj.cross_entropy(jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
+    np.testing.assert_allclose(loss, -np.log(softmax[np.arange(6), labels]), rtol=1e-5)
+
+
+def test_its_gradient_is_softmax_minus_label():
+    logits = jax.random.normal(jax.random.key(0), (3, 4))
+    labels = jnp.array([1, 3, 0])
+    gradient = jax.grad(lambda z: jnp.sum(lj.cross_entropy(z, labels)))(logits)
+    np.testing.assert_allclose(gradient, jax.nn.softmax(logits) - jax.nn.one_hot(labels, 4), atol=1e-6)
+
+
+def test_huge_logits_stay_finite():
+    assert jnp.isfinite(lj.cross_entropy(jnp.array([[1e30, -1e30]]), jnp.array([0])))[0]

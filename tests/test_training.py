@@ -1,0 +1,267 @@
+"""Training as a pure function: its steps against torch, its order, its counts, its lanes, its compiled program."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lenet_jax as lj
+from lenet_jax import evaluation, training
+from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig, TrainerConfig
+from lenet_jax.types import Status
+
+KEY = jax.random.key(7)
+
+
+def small_data(num_train=96, size=10):
+    """Images whose class is written in one bright column: learnable in a few steps."""
+    rng = np.random.default_rng(0)
+
+    def split(n):
+        labels = rng.integers(0, 4, n).astype(np.int32)
+        images = rng.integers(0, 60, (n, size, size, 1)).astype(np.uint8)
+        images[np.arange(n), :, 2 * labels + 1] += 180
+        return lj.Split(images, labels)
+
+    return lj.Dataset(split(num_train), split(50), split(30), num_classes=4)
+
+
+DATA = small_data()
+MODEL = lj.create_model(
+    "lenet", input_shape=(10, 10, 1), num_classes=4, num_kernels=(3, 4), kernel_size=2, hidden_units=8
+)
+
+
+def trainer(**options):
+    return TrainerConfig(**{"batch_size": 32, "max_epochs": 4, **options})
+
+
+@functools.cache
+def run(config, learning_rate=0.5):
+    """Train once with the whole run as one compiled function."""
+    train = lj.make_train(MODEL, lj.make_optimizer(SgdConfig(learning_rate=learning_rate)), config)
+    return jax.jit(train)(KEY, {}, DATA)
+
+
+def bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+def test_learns_and_reports_what_it_did():
+    result = run(trainer(max_epochs=12))
+    assert float(result.test.accuracy) > 0.9
+    assert int(result.test.num_examples) == 30
+    assert int(result.iterations) == 12 * 3
+    assert Status(int(result.status)) is Status.MAX_EPOCHS
+    assert result.history.iteration.tolist() == list(range(3, 37, 3))
+    assert float(result.validation.accuracy) == pytest.approx(float(jnp.max(result.history.validation.accuracy)))
+    assert float(result.history.train_loss[-1]) < 0.5 * float(result.history.train_loss[0])
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_driving_it_interval_by_interval_gives_the_same_bits(shuffle):
+    config = trainer(shuffle=shuffle)
+    optimizer = lj.make_optimizer(SgdConfig(learning_rate=0.5))
+    state = jax.jit(lambda key: training.init_train_state(MODEL, optimizer, config, key, {}))(KEY)
+    advance = jax.jit(functools.partial(training.train_interval, MODEL, optimizer, config), donate_argnums=0)
+    data = jax.device_put(DATA)
+    while int(state.status) == Status.RUNNING:
+        state, _ = advance(state, data)
+    assert bits(state.best) == bits(run(config).variables)
+
+
+def torch_lenet_steps(torch, params, images, labels, learning_rate, momentum):
+    """Train LeNet on minibatches in float64 torch, bias and tanh as the textbooks draw them."""
+    functional = torch.nn.functional
+    weights = {path: torch.tensor(np.asarray(leaf, np.float64), requires_grad=True) for path, leaf in params.items()}
+    optimizer = torch.optim.SGD(weights.values(), lr=learning_rate, momentum=momentum)
+    for x, y in zip(images, labels, strict=True):
+        x = torch.tensor(np.asarray(x, np.float64) / 256).permute(0, 3, 1, 2)
+        for layer in ("conv1", "conv2"):
+            kernel = weights[layer, "kernel"].permute(3, 2, 0, 1)
+            x = torch.tanh(functional.max_pool2d(functional.conv2d(x, kernel, weights[layer, "bias"]), 2))
+        x = x.permute(0, 2, 3, 1).flatten(1)
+        x = torch.tanh(x @ weights["hidden", "kernel"] + weights["hidden", "bias"])
+        loss = functional.cross_entropy(
+            x @ weights["softmax", "kernel"] + weights["softmax", "bias"], torch.tensor(y).long()
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return {path: weight.detach().numpy() for path, weight in weights.items()}, loss.item()
+
+
+@pytest.mark.parametrize("batch_size", [12, 48, 96])  # one portion a step, and several
+def test_steps_are_those_of_torch(batch_size):
+    torch = pytest.importorskip("torch")
+    optimizer = lj.make_optimizer(MomentumConfig(learning_rate=0.1, momentum=0.9))
+    state = training.init_train_state(MODEL, optimizer, trainer(), KEY, {})
+    start = {(a, b): leaf for a, layer in state.variables.params.items() for b, leaf in layer.items()}
+    order = np.random.default_rng(1).permutation(96).reshape(-1, batch_size).repeat(2, axis=0)
+    step = jax.jit(functools.partial(training.train_step, MODEL, optimizer))
+    for indices in order:
+        state, loss = step(state, DATA, jnp.asarray(indices))
+    images, labels = DATA.train.images[order], DATA.train.labels[order]
+    expected, expected_loss = torch_lenet_steps(torch, start, images, labels, 0.1, 0.9)
+    assert float(loss) == pytest.approx(expected_loss, rel=1e-4)
+    for (layer, name), weight in expected.items():
+        np.testing.assert_allclose(state.variables.params[layer][name], weight, rtol=1e-3, atol=2e-5)
+
+
+def batches_of_run(config, num_steps, num_train=20):
+    """Return the examples of every minibatch of a run, in order."""
+    plan = training.plan_run(config, num_train)
+    state = training.init_train_state(MODEL, lj.make_optimizer(SgdConfig()), config, KEY, {})
+    batches = []
+    for i in range(-(-num_steps // plan.interval)):
+        state = state._replace(iteration=jnp.int32(i * plan.interval))
+        batches.append(np.asarray(training._batches(config, plan, num_train, state)))
+    return np.concatenate(batches)[:num_steps]
+
+
+@pytest.mark.parametrize("patience", [10_000, 4, 6])  # validation each epoch, or in the middle of one
+def test_each_epoch_sees_each_example_once_in_an_order_of_its_own(patience):
+    config = trainer(batch_size=4, early_stopping=EarlyStoppingConfig(patience=patience))
+    epochs = batches_of_run(config, 15).reshape(3, 20)
+    assert all(sorted(epoch) == list(range(20)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
+    whole_epochs = batches_of_run(trainer(batch_size=4), 15).reshape(3, 20)
+    np.testing.assert_array_equal(epochs, whole_epochs)
+
+
+def test_without_shuffling_the_order_is_that_of_the_file_and_the_ragged_end_is_left_out():
+    epochs = batches_of_run(trainer(batch_size=6, shuffle=False), 6)
+    np.testing.assert_array_equal(epochs.reshape(2, 18), np.tile(np.arange(18), (2, 1)))
+
+
+def test_stops_when_patience_is_used_up_and_keeps_the_best():
+    config = trainer(max_epochs=50, early_stopping=EarlyStoppingConfig(patience=9, patience_increase=1))
+    result = run(config)
+    assert Status(int(result.status)) is Status.PATIENCE
+    assert int(result.iterations) < 150
+    evaluations = int(result.iterations) // 3
+    errors = 1 - result.history.validation.num_correct[:evaluations] / 50
+    assert 1 - float(result.validation.accuracy) == pytest.approx(float(jnp.min(errors)))
+    assert not jnp.any(result.history.iteration[evaluations:])
+    validation = lj.evaluate(MODEL, result.variables, DATA.validation, DATA.pixel_divisor)
+    assert int(validation.num_correct) == int(result.validation.num_correct)
+
+
+def test_divergence_ends_the_run_and_keeps_the_best():
+    result = run(trainer(), 1e30)
+    assert Status(int(result.status)) is Status.DIVERGED
+    assert int(result.iterations) == 3
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.variables))
+
+
+def test_lanes_give_the_same_results_as_runs_alone_whenever_each_stops():
+    config = trainer(max_epochs=8, early_stopping=EarlyStoppingConfig(patience=6, patience_increase=1))
+    train = lj.make_train(MODEL, lj.make_optimizer(SgdConfig()), config)
+    rates = jnp.array([0.5, 1e-6, 1e30])
+    keys = jax.random.split(KEY, 3)
+    lanes = jax.jit(jax.vmap(lambda key, rate: train(key, {"learning_rate": rate}, DATA)))(keys, rates)
+    alone = jax.jit(train)
+    for i in range(3):
+        single = alone(keys[i], {"learning_rate": rates[i]}, DATA)
+        assert int(lanes.status[i]) == int(single.status)
+        assert int(lanes.iterations[i]) == int(single.iterations)
+        np.testing.assert_allclose(lanes.test.loss[i], single.test.loss, rtol=1e-4)
+    assert len(set(lanes.status.tolist())) > 1
+
+
+def test_another_learning_rate_does_not_compile_again():
+    traces = []
+    train = lj.make_train(MODEL, lj.make_optimizer(SgdConfig()), trainer(max_epochs=1))
+
+    @jax.jit
+    def counted(key, hyperparameters):
+        traces.append(1)
+        return train(key, hyperparameters, DATA)
+
+    losses = [float(counted(KEY, {"learning_rate": rate}).test.loss) for rate in (0.1, 0.2, 0.3)]
+    assert len(set(losses)) == 3
+    assert len(traces) == 1
+
+
+def test_takes_any_optax_optimizer():
+    result = jax.jit(lj.make_train(MODEL, optax.sgd(0.5), trainer()))(KEY, {}, DATA)
+    np.testing.assert_allclose(result.test.loss, run(trainer()).test.loss, rtol=1e-5)
+
+
+def test_counts_every_example_at_any_portion():
+    rng = np.random.default_rng(0)
+    split = lj.Split(rng.integers(0, 255, (10_000, 10, 10, 1)).astype(np.uint8), rng.integers(0, 4, 10_000))
+    variables = run(trainer()).variables
+    counts = {
+        (int(m.num_examples), int(m.num_correct))
+        for portion in (1, 7, 100, 333, 10_000, 20_000)
+        for m in [jax.jit(functools.partial(lj.evaluate, MODEL, portion=portion))(variables, split, 256.0)]
+    }
+    logits, _ = MODEL.apply(variables, evaluation.scale_pixels(jnp.asarray(split.images), 256.0))
+    assert counts == {(10_000, int(np.sum(np.argmax(logits, -1) == split.labels)))}
+
+
+def test_no_convolution_is_left_in_the_compiled_run():
+    # XLA's CPU backend would run it as a naive nest of loops there (jax issue 12868).
+    for name in lj.MODELS:
+        model = lj.create_model(name, input_shape=(12, 12, 1), num_classes=4, kernel_size=2)
+        train = lj.make_train(model, lj.make_optimizer(SgdConfig()), trainer())
+        program = jax.jit(train).lower(KEY, {}, small_data(size=12)).compile().as_text()
+        assert " dot(" in program
+        assert " convolution(" not in program
+        assert "select-and-scatter" not in program
+
+
+def test_the_state_is_donated():
+    config, optimizer = trainer(), lj.make_optimizer(SgdConfig())
+    state = training.init_train_state(MODEL, optimizer, config, KEY, {})  # outside of jit, as in a notebook
+    advance = jax.jit(functools.partial(training.train_interval, MODEL, optimizer, config), donate_argnums=0)
+    advance(state, DATA)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.variables))
+
+
+@pytest.mark.parametrize(
+    ("options", "optimizer", "hyperparameters", "message"),
+    [
+        (
+            {"batch_size": 97},
+            optax.sgd(0.1),
+            {},
+            "`trainer.batch_size` must be at most the size of the training set, 96; got 97.",
+        ),
+        (
+            {"max_epochs": 2**30},
+            optax.sgd(0.1),
+            {},
+            "`trainer.max_epochs` must be below 715827882 for 3 iterations an epoch; got 1073741824.",
+        ),
+        (
+            {},
+            lj.make_optimizer(SgdConfig()),
+            {"learning_rat": 0.1},
+            "`hyperparameters` has no 'learning_rat'; choose one of: learning_rate, weight_decay.",
+        ),
+        (
+            {},
+            optax.sgd(0.1),
+            {"learning_rate": 0.1},
+            "`hyperparameters` must be empty for an optimizer that keeps none in its state; got 'learning_rate'; "
+            "build it with make_optimizer or optax.inject_hyperparams.",
+        ),
+    ],
+)
+def test_bad_input_is_refused_while_tracing(options, optimizer, hyperparameters, message):
+    with pytest.raises(lj.InputError) as error:
+        jax.eval_shape(lj.make_train(MODEL, optimizer, trainer(**options)), KEY, hyperparameters, DATA)
+    assert str(error.value) == message
+
+
+def test_evaluate_refuses_an_empty_split():
+    empty = lj.Split(np.zeros((0, 10, 10, 1), np.uint8), np.zeros(0, np.int32))
+    with pytest.raises(
+        lj.InputError, match="`split` needs at least one example and `portion` must be 1 or above; got 0"
+    ):
+        lj.evaluate(MODEL, MODEL.init(KEY), empty, 256.0)
