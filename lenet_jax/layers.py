@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from lenet_jax.errors import InputError
@@ -143,8 +144,9 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
         return layer.init(key, input_shape)[0]
 
     def apply(
-        variables: Variables, images: Array, *, train: bool = False, key: Key | None = None
+        variables: Variables, images: ArrayLike, *, train: bool = False, key: Key | None = None
     ) -> tuple[Array, dict]:
+        images = jnp.asarray(images)
         if images.shape[1:] != input_shape:
             raise InputError(
                 f"model: `images` must have shape (N, {', '.join(map(str, input_shape))}); got {images.shape}."

@@ -12,6 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
@@ -25,8 +26,8 @@ _LAYOUTS = {1: ("NWC", "WIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
 
 
 def conv1d(
-    x: Float[Array, "..."],
-    kernel: Float[Array, "..."],
+    x: Float[ArrayLike, "..."],
+    kernel: Float[ArrayLike, "..."],
     *,
     strides: Ints = 1,
     padding: Padding = "VALID",
@@ -38,8 +39,8 @@ def conv1d(
 
 
 def conv2d(
-    x: Float[Array, "..."],
-    kernel: Float[Array, "..."],
+    x: Float[ArrayLike, "..."],
+    kernel: Float[ArrayLike, "..."],
     *,
     strides: Ints = 1,
     padding: Padding = "VALID",
@@ -72,8 +73,8 @@ def conv2d(
 
 
 def conv3d(
-    x: Float[Array, "..."],
-    kernel: Float[Array, "..."],
+    x: Float[ArrayLike, "..."],
+    kernel: Float[ArrayLike, "..."],
     *,
     strides: Ints = 1,
     padding: Padding = "VALID",
@@ -85,8 +86,8 @@ def conv3d(
 
 
 def depthwise_conv2d(
-    x: Float[Array, "..."],
-    kernel: Float[Array, "..."],
+    x: Float[ArrayLike, "..."],
+    kernel: Float[ArrayLike, "..."],
     *,
     strides: Ints = 1,
     padding: Padding = "VALID",
@@ -107,7 +108,7 @@ def depthwise_conv2d(
     Raises:
         InputError: as `conv2d`.
     """
-    _check_arrays("depthwise_conv2d", 2, x, kernel, "HWCM")
+    x, kernel = _check_arrays("depthwise_conv2d", 2, x, kernel, "HWCM")
     k_h, k_w, channels, multiplier = kernel.shape
     if channels != x.shape[-1]:
         raise InputError(
@@ -119,9 +120,9 @@ def depthwise_conv2d(
 
 
 def separable_conv2d(
-    x: Float[Array, "..."],
-    depthwise_kernel: Float[Array, "..."],
-    pointwise_kernel: Float[Array, "..."],
+    x: Float[ArrayLike, "..."],
+    depthwise_kernel: Float[ArrayLike, "..."],
+    pointwise_kernel: Float[ArrayLike, "..."],
     *,
     strides: Ints = 1,
     padding: Padding = "VALID",
@@ -141,6 +142,7 @@ def separable_conv2d(
         InputError: as `conv2d`.
     """
     maps = depthwise_conv2d(x, depthwise_kernel, strides=strides, padding=padding, dilation=dilation)
+    pointwise_kernel = jnp.asarray(pointwise_kernel)
     if pointwise_kernel.ndim != 4 or pointwise_kernel.shape[:2] != (1, 1):
         raise InputError(
             f"separable_conv2d: `pointwise_kernel` must have shape (1, 1, C * M, O); got {pointwise_kernel.shape}."
@@ -149,7 +151,7 @@ def separable_conv2d(
 
 
 def conv2d_transpose(
-    x: Float[Array, "..."], kernel: Float[Array, "..."], *, strides: Ints = 1, padding: str = "SAME"
+    x: Float[ArrayLike, "..."], kernel: Float[ArrayLike, "..."], *, strides: Ints = 1, padding: str = "SAME"
 ) -> Float[Array, "N out_h out_w O"]:
     """Apply the transpose (the gradient with respect to the input) of `conv2d`, as tf.nn.conv2d_transpose.
 
@@ -163,7 +165,7 @@ def conv2d_transpose(
     Raises:
         InputError: if a rank, dtype, number of channels or option is wrong.
     """
-    _check_arrays("conv2d_transpose", 2, x, kernel, "HWOC")
+    x, kernel = _check_arrays("conv2d_transpose", 2, x, kernel, "HWOC")
     if kernel.shape[3] != x.shape[3]:
         raise InputError(
             f"conv2d_transpose: `kernel` (HWOC) must have the {x.shape[3]} channels of `x` on its last axis; "
@@ -184,7 +186,10 @@ def conv2d_transpose(
     return _convolve("conv2d_transpose", 2, x, turned, 1, "VALID", 1, 1)
 
 
-def _check_arrays(function: str, num_axes: int, x: Array, kernel: Array, kernel_layout: str) -> None:
+def _check_arrays(
+    function: str, num_axes: int, x: ArrayLike, kernel: ArrayLike, kernel_layout: str
+) -> tuple[Array, Array]:
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     layout = _LAYOUTS[num_axes][0]
     for name, array, axes in (("x", x, layout), ("kernel", kernel, kernel_layout)):
         if array.ndim != len(axes):
@@ -195,19 +200,20 @@ def _check_arrays(function: str, num_axes: int, x: Array, kernel: Array, kernel_
             )
     if x.dtype != kernel.dtype:
         raise InputError(f"{function}: `x` and `kernel` must have one dtype; got {x.dtype} and {kernel.dtype}.")
+    return x, kernel
 
 
 def _convolve(
     function: str,
     num_axes: int,
-    x: Array,
-    kernel: Array,
+    x: ArrayLike,
+    kernel: ArrayLike,
     strides: Ints,
     padding: Padding,
     dilation: Ints,
     groups: int,
 ) -> Array:
-    _check_arrays(function, num_axes, x, kernel, _LAYOUTS[num_axes][1])
+    x, kernel = _check_arrays(function, num_axes, x, kernel, _LAYOUTS[num_axes][1])
     channels, (inputs, maps) = x.shape[-1], kernel.shape[-2:]
     if groups < 1 or channels % groups or maps % groups:
         raise InputError(

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Num, Shaped
 
 from lenet_jax.errors import InputError
@@ -35,7 +36,7 @@ def sliding_windows(images: Shaped[np.ndarray, "..."], window: Ints, *, strides:
 
 
 def extract_patches(
-    x: Num[Array, "..."], window: Ints, *, strides: Ints = 1, padding: Padding = "VALID"
+    x: Num[ArrayLike, "..."], window: Ints, *, strides: Ints = 1, padding: Padding = "VALID"
 ) -> Num[Array, "N out_h out_w KKC"]:
     """Return every window of images as a row: the JAX form of `sliding_windows`.
 
@@ -51,6 +52,7 @@ def extract_patches(
     Raises:
         InputError: if `x` has another rank, or the window does not fit into it.
     """
+    x = jnp.asarray(x)
     if x.ndim != 4:
         raise InputError(f"extract_patches: `x` needs 4 axes (NHWC); got shape {x.shape}.")
     checked = make_window(

@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
@@ -13,7 +14,7 @@ from lenet_jax.ops.windows import Ints, Padding, Window, make_window, taps
 
 
 def max_pool(
-    x: Float[Array, "..."], window: Ints, *, strides: Ints | None = None, padding: Padding = "VALID"
+    x: Float[ArrayLike, "..."], window: Ints, *, strides: Ints | None = None, padding: Padding = "VALID"
 ) -> Float[Array, "..."]:
     """Return the largest value in each window.
 
@@ -36,16 +37,18 @@ def max_pool(
     Array([[ 5.,  7.],
            [13., 15.]], dtype=float32)
     """
+    x = jnp.asarray(x)
     return _max(x, _pooling_window("max_pool", x, window, strides, padding))
 
 
 def avg_pool(
-    x: Float[Array, "..."], window: Ints, *, strides: Ints | None = None, padding: Padding = "VALID"
+    x: Float[ArrayLike, "..."], window: Ints, *, strides: Ints | None = None, padding: Padding = "VALID"
 ) -> Float[Array, "..."]:
     """Return the mean of each window, over its real pixels only: padding is not counted.
 
     Arguments, result and errors are those of `max_pool`.
     """
+    x = jnp.asarray(x)
     return _mean(x, _pooling_window("avg_pool", x, window, strides, padding))
 
 

@@ -158,6 +158,11 @@ def test_keeps_the_dtype(dtype):
     assert lj.conv2d(jnp.ones((1, 4, 4, 1), dtype), jnp.ones((2, 2, 1, 3), dtype)).dtype == dtype
 
 
+def test_takes_numpy_arrays():
+    x, kernel = np.random.default_rng(0).standard_normal((1, 5, 5, 2)), np.ones((3, 3, 2, 4))
+    close(lj.conv2d(x, kernel), convolve(x, kernel, (1, 1), [(0, 0), (0, 0)], (1, 1), 1))
+
+
 def test_works_in_float64():
     with jax.enable_x64(True):
         x, kernel = np.random.default_rng(0).standard_normal((2, 1, 6, 6, 2, 2))[:, :, :, :, :, 0]
