@@ -34,3 +34,9 @@ def mnist_directory() -> Path:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests out of the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def without_type_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As users have it: wrong types meet the package's own rules, and lists of YAML become tuples."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -8,7 +8,6 @@ import zipfile
 from importlib.metadata import version
 
 import absl.logging
-import jaxtyping
 import pytest
 from jax.nn.initializers import zeros
 
@@ -21,12 +20,9 @@ TINY = ["trainer.max_epochs=1", "data.train_size=200", "model.num_kernels=[2,3]"
 
 
 @pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path, monkeypatch):
-    """A folder of its own, nothing of Hydra left behind, and, as users have it, no type checker."""
+def in_an_empty_folder(tmp_path, monkeypatch, without_type_checks):
+    """A folder of its own, and nothing of Hydra left behind."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", sys.argv)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [*root.handlers])
     monkeypatch.setattr(root, "level", root.level)

@@ -1,0 +1,38 @@
+"""The README's library example runs as printed, and its commands are commands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import pytest
+
+from lenet_jax.composition import check_jobs, register_schemas
+
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_library_example_runs_as_printed(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    with jax.numpy_rank_promotion("allow"):
+        exec(compile(example, "README.md", "exec"), {})
+    accuracy = re.search(r"test accuracy ([\d.]+)%", capsys.readouterr().out)
+    assert accuracy
+    assert float(accuracy[1]) > 90
+
+
+def train_commands():
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+    inline = "\n".join(re.findall(r"`(lenet-jax train[^`]*)`", README))
+    lines = [line for line in (blocks + "\n" + inline).splitlines() if line.startswith("lenet-jax train")]
+    return [line for line in lines if "--" not in line and "data=mnist" not in line and "experiment" not in line]
+
+
+@pytest.mark.parametrize("command", train_commands())
+def test_commands_compose_and_pass_all_checks(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = shlex.split(command)[2:]
+    register_schemas()
+    check_jobs([argument for argument in arguments if argument != "-m"], multirun="-m" in arguments)
