@@ -1,6 +1,10 @@
+import dataclasses
 import math
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lenet_jax.config import (
     SCHEMAS,
@@ -17,6 +21,7 @@ from lenet_jax.config import (
     SgdConfig,
     StepScheduleConfig,
     TrainerConfig,
+    from_dict,
 )
 from lenet_jax.errors import InputError
 
@@ -80,6 +85,101 @@ RULES = [
     (EarlyStoppingConfig, "trainer.early_stopping.patience_increase", COUNT, (1,), NOT_COUNT),
     (EarlyStoppingConfig, "trainer.early_stopping.improvement_threshold", FRACTION, (0, 1), (1.1, -0.1, math.nan)),
 ]
+
+
+def cases(which):
+    return [(schema, key, rule, value) for schema, key, rule, *values in RULES for value in values[which]]
+
+
+@pytest.mark.parametrize(("schema", "key", "_", "value"), cases(0))
+def test_a_value_just_inside_its_rule_is_taken(schema, key, _, value):
+    name = key.rpartition(".")[2]
+    assert getattr(schema(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(("schema", "key", "rule", "value"), cases(1))
+def test_a_value_outside_its_rule_is_refused_with_key_rule_and_value(schema, key, rule, value):
+    got = tuple(value) if isinstance(value, list) else value
+    with pytest.raises(InputError) as refused:
+        schema(**{key.rpartition(".")[2]: value})
+    assert str(refused.value) == f"`{key}` must be {rule}; got {got!r}."
+
+
+def test_every_key_has_a_rule_or_is_a_group():
+    schemas = [Config, EarlyStoppingConfig, *(schema for options in SCHEMAS.values() for schema in options.values())]
+    without = {f.name for schema in schemas for f in dataclasses.fields(schema) if "rule" not in f.metadata}
+    assert without == set(SCHEMAS)
+
+
+def test_a_list_becomes_a_tuple():
+    assert LeNetConfig(num_kernels=[2, 3]).num_kernels == (2, 3)  # pyright: ignore[reportArgumentType]
+    assert from_dict({"schedule": {"name": "step", "epochs": [4, 8]}}).schedule == StepScheduleConfig(epochs=(4, 8))
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_nothing_given_is_the_default():
+    assert from_dict({}) == from_dict({"model": {}, "trainer": {"early_stopping": {}}}) == Config()
+
+
+@pytest.mark.parametrize("model", SCHEMAS["model"].values())
+@pytest.mark.parametrize("optimizer", SCHEMAS["optimizer"].values())
+@pytest.mark.parametrize("schedule", SCHEMAS["schedule"].values())
+def test_asdict_is_undone_by_from_dict(model, optimizer, schedule):
+    config = Config(model=model(), optimizer=optimizer(), schedule=schedule())
+    assert from_dict(dataclasses.asdict(config)) == config
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_kernels=st.tuples(st.integers(1), st.integers(1)),
+    learning_rate=st.floats(0, exclude_min=True, allow_infinity=False),
+    epochs=st.lists(st.integers(1), min_size=1).map(tuple),
+    directory=st.none() | st.text(min_size=1),
+    threshold=st.floats(0, 1),
+)
+def test_asdict_is_undone_by_from_dict_for_any_values(seed, num_kernels, learning_rate, epochs, directory, threshold):
+    config = Config(
+        seed=seed,
+        model=LeNetConfig(num_kernels=num_kernels),
+        optimizer=AdamConfig(learning_rate=learning_rate),
+        schedule=StepScheduleConfig(epochs=epochs),
+        data=DataConfig(directory=directory),
+        trainer=TrainerConfig(early_stopping=EarlyStoppingConfig(improvement_threshold=threshold)),
+    )
+    assert from_dict(dataclasses.asdict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sead": 1}, "`configuration` has no 'sead'; choose one of: seed, data, model, optimizer, schedule, trainer."),
+        ({"model": {"name": "lenett"}}, "`model.name` has no 'lenett'; choose one of: lenet, mnist_cnn."),
+        ({"model": {"name": ["lenet"]}}, "`model.name` has no \"['lenet']\"; choose one of: lenet, mnist_cnn."),
+        (
+            {"model": {"name": "lenet", "kernelsize": 3}},
+            "`model` has no 'kernelsize'; choose one of: kernel_size, num_kernels, hidden_units, name, pool_size.",
+        ),
+        (
+            {"optimizer": {"name": "sgd", "momentum": 0.9}},
+            "`optimizer` has no 'momentum'; choose one of: learning_rate, name, weight_decay.",
+        ),
+        (
+            {"trainer": {"early_stopping": {"patince": 1}}},
+            "`trainer.early_stopping` has no 'patince'; "
+            "choose one of: patience, enabled, improvement_threshold, patience_increase.",
+        ),
+        ({"model": None}, "`model` must be a group of keys; got None."),
+        ({"model": "lenet"}, "`model` must be a group of keys; got 'lenet'."),
+        ({"trainer": {"early_stopping": 3}}, "`trainer.early_stopping` must be a group of keys; got 3."),
+    ],
+)
+def test_what_is_unknown_is_refused_with_its_place_and_the_valid_names(values, message):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        from_dict(values)
 
 
 @pytest.mark.parametrize("group", ["model", "optimizer", "schedule"])

@@ -62,7 +62,7 @@ def value_and_transpose(f):
     return program
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=120, deadline=None)
 @hypothesis.given(cases())
 def test_equals_loops_in_float64(case):
     x, kernel, options = case
@@ -71,7 +71,7 @@ def test_equals_loops_in_float64(case):
     close(y, convolve(x, kernel, options["strides"], pads, options["dilation"], options["groups"]))
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=120, deadline=None)
 @hypothesis.given(cases())
 def test_and_its_gradients_equal_torch(case):
     torch = pytest.importorskip("torch")
