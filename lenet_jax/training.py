@@ -215,8 +215,9 @@ def train_interval(
     def step(state: TrainState, indices: Array) -> tuple[TrainState, Array]:
         return train_step(model, optimizer, state, data, indices)
 
-    state, losses = lax.scan(step, state, _batches(config, plan, num_train, state))
-    validation = evaluate(model, state.variables, data.validation, data.pixel_divisor)
+    with jax.default_matmul_precision(config.matmul_precision):
+        state, losses = lax.scan(step, state, _batches(config, plan, num_train, state))
+        validation = evaluate(model, state.variables, data.validation, data.pixel_divisor)
     evaluation = Evaluation(state.iteration, jnp.mean(losses), validation)
     return _apply_rules(config, plan, state, evaluation), evaluation
 
@@ -276,7 +277,8 @@ def make_train(
             return state, jax.tree.map(lambda column, value: column.at[number].set(value), history, evaluation)
 
         state, history = lax.while_loop(running, advance, (state, history))
-        test = evaluate(model, state.best, data.test, data.pixel_divisor)
+        with jax.default_matmul_precision(config.matmul_precision):
+            test = evaluate(model, state.best, data.test, data.pixel_divisor)
         return TrainResult(state.best, state.best_validation, test, state.iteration, state.status, history)
 
     return train

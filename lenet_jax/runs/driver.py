@@ -20,12 +20,14 @@ from lenet_jax.models import create_model
 from lenet_jax.optimizers import make_optimizer
 from lenet_jax.runs.provenance import describe_run, digest_parameters
 from lenet_jax.runs.run_directory import RunDirectory
-from lenet_jax.training import init_train_state, plan_run, train_interval
-from lenet_jax.types import Dataset, Evaluation, Model, Status
+from lenet_jax.training import Plan, init_train_state, plan_run, train_interval
+from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState
+
+_KEY = jax.eval_shape(lambda: jax.random.key(0))  # shape and type of any key
 
 
 class Started(NamedTuple):
-    """The data are loaded and the programs compiled."""
+    """The data are loaded and fit; compilation begins."""
 
     config: Config
     num_train: int
@@ -85,46 +87,37 @@ def run_experiment(config: Config, path: Path) -> Iterator[Event]:
     """
     begin = time.perf_counter()
     directory = RunDirectory(path)
-    host_data = _load(config.data)
-    programs, compile_seconds = _compile(config, host_data)
-    provenance = describe_run(config, host_data)
+    data = _load(config.data)
+    model = _create_model(config, data)
+    plan = plan_run(config.trainer, len(data.train.labels))
+    provenance = describe_run(config, data)
     directory.write_run(provenance)
+    yield Started(
+        config=config,
+        num_train=len(data.train.labels),
+        num_parameters=sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, _KEY).params)),
+        num_evaluations=plan.num_intervals,
+        device=jax.devices()[0].device_kind,
+    )
 
-    plan = plan_run(config.trainer, len(host_data.train.labels))
-    data = jax.device_put(host_data)
+    programs, compile_seconds = _compile(config, model, plan, data)
+    data = jax.device_put(data)
     state = programs.init(jax.random.key(config.seed))
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables.params))
-    device = jax.devices()[0].device_kind
-    yield Started(config, len(host_data.train.labels), num_parameters, plan.num_intervals, device)
-
     first_step = time.perf_counter() - begin
     training_seconds = 0.0
     while int(state.status) == Status.RUNNING:
         start = time.perf_counter()
         state, evaluation = programs.train_interval(state, data)
-        record = _to_record(evaluation, plan.epoch)
+        record = _to_record(evaluation, plan)
         training_seconds += time.perf_counter() - start
         record["seconds"] = round(time.perf_counter() - begin, 3)
         directory.append_metrics(record)
         yield Evaluated(record)
 
-    test = programs.evaluate(state.best, data.test)
-    iterations = int(state.iteration)
-    seconds = time.perf_counter() - begin
-    result = {
-        "test_accuracy": int(test.num_correct) / int(test.num_examples),
-        "test_loss": float(test.loss),
-        "test_examples": int(test.num_examples),
-        "validation_accuracy": int(state.best_validation.num_correct) / max(int(state.best_validation.num_examples), 1),
-        "best_iteration": int(state.early_stopping.best_iteration) + 1,
-        "epochs": _to_epochs(iterations, plan.epoch),
-        "iterations": iterations,
-        "stopped_by": Status(int(state.status)).name.lower(),
-        "seconds": round(seconds, 3),
-        "compile_seconds": round(compile_seconds, 3),
-        "images_per_second": round(iterations * plan.batch_size / training_seconds, 1),
-        "parameters_sha256": digest_parameters(state.best.params),
-    }
+    result = _to_result(state, programs.evaluate(state.best, data.test), plan)
+    result["seconds"] = round(time.perf_counter() - begin, 3)
+    result["compile_seconds"] = round(compile_seconds, 3)
+    result["images_per_second"] = round(result["iterations"] * plan.batch_size / training_seconds, 1)
     timings = {"first_step": round(first_step, 3), "compile": result["compile_seconds"], "total": result["seconds"]}
     directory.write_run({**provenance, "timings": timings})
     directory.write_result(result)
@@ -137,41 +130,57 @@ class _Programs(NamedTuple):
     evaluate: Callable[..., Any]  # (variables, split) -> Metrics
 
 
-def _compile(config: Config, data: Dataset) -> tuple[_Programs, float]:
-    """Build and compile the programs of a run; return them and the seconds that it took."""
+def _compile(config: Config, model: Model, plan: Plan, data: Dataset) -> tuple[_Programs, float]:
+    """Compile the programs of a run; return them and the seconds that it took."""
     begin = time.perf_counter()
     trainer = config.trainer
-    plan = plan_run(trainer, len(data.train.labels))
-    model = _create_model(config, data)
     optimizer = make_optimizer(
         config.optimizer, config.schedule, epoch_iterations=plan.epoch, num_epochs=trainer.max_epochs
     )
     init = jax.jit(lambda key: init_train_state(model, optimizer, trainer, key, {}))
     step = jax.jit(functools.partial(train_interval, model, optimizer, trainer), donate_argnums=0)
     test = jax.jit(functools.partial(evaluate, model, pixel_divisor=data.pixel_divisor))
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state, shapes = jax.eval_shape(init, key), jax.eval_shape(lambda: data)
+    state, shapes = jax.eval_shape(init, _KEY), jax.eval_shape(lambda: data)
     with jax.default_matmul_precision(trainer.matmul_precision):
         programs = _Programs(
-            init.lower(key).compile(),
+            init.lower(_KEY).compile(),
             step.lower(state, shapes).compile(),
             test.lower(state.best, shapes.test).compile(),
         )
     return programs, time.perf_counter() - begin
 
 
-def _to_record(evaluation: Evaluation, epoch_iterations: int) -> dict[str, Any]:
+def _to_record(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
     iteration = int(evaluation.iteration)
     return {
-        "epoch": _to_epochs(iteration, epoch_iterations),
+        "epoch": _to_epochs(iteration, plan),
         "iteration": iteration,
         "train_loss": float(evaluation.train_loss),
         "validation_loss": float(evaluation.validation.loss),
-        "validation_accuracy": int(evaluation.validation.num_correct) / int(evaluation.validation.num_examples),
+        "validation_accuracy": _fraction(evaluation.validation),
     }
 
 
-def _to_epochs(iterations: int, epoch_iterations: int) -> int | float:
-    whole, rest = divmod(iterations, epoch_iterations)
-    return whole if rest == 0 else round(iterations / epoch_iterations, 3)
+def _to_result(state: TrainState, test: Metrics, plan: Plan) -> dict[str, Any]:
+    iterations = int(state.iteration)
+    return {
+        "test_accuracy": _fraction(test),
+        "test_loss": float(test.loss),
+        "test_examples": int(test.num_examples),
+        "validation_accuracy": _fraction(state.best_validation),
+        "best_iteration": int(state.early_stopping.best_iteration) + 1,
+        "epochs": _to_epochs(iterations, plan),
+        "iterations": iterations,
+        "stopped_by": Status(int(state.status)).name.lower(),
+        "parameters_sha256": digest_parameters(state.best.params),
+    }
+
+
+def _fraction(metrics: Metrics) -> float:
+    """Return the accuracy in full precision; 0 where nothing was measured: the run diverged at once."""
+    return int(metrics.num_correct) / max(int(metrics.num_examples), 1)
+
+
+def _to_epochs(iterations: int, plan: Plan) -> int | float:
+    whole, rest = divmod(iterations, plan.epoch)
+    return whole if rest == 0 else round(iterations / plan.epoch, 3)
