@@ -32,6 +32,7 @@ Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted.
 _REFUSALS = (
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,
@@ -132,10 +133,13 @@ def _job(composed: Any) -> int:
     from lenet_jax.report.terminal import show
     from lenet_jax.runs.driver import run_experiment
 
+    directory = Path(HydraConfig.get().runtime.output_dir)
     try:
-        finished = show(run_experiment(to_config(composed), Path(HydraConfig.get().runtime.output_dir)))
+        finished = show(run_experiment(to_config(composed), directory))
         return 1 if finished.result["stopped_by"] == "diverged" else 0
     except (InputError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is None:  # a write to an open file does not name it
+            error.filename = str(directory)
         line = _explain(error)
         if line is None:
             raise
@@ -183,7 +187,7 @@ def _explain(error: BaseException) -> str | None:
         return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         return (
-            f"{error.filename or 'output'}: cannot be written ({error.strerror}); "
+            f"{error.filename}: cannot be written ({error.strerror}); "
             "choose another with hydra.run.dir=DIR, or hydra.sweep.dir=DIR with -m."
         )
     return None

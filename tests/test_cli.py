@@ -2,6 +2,7 @@ import errno
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -24,10 +25,14 @@ def in_an_empty_folder(tmp_path, monkeypatch, without_type_checks):
     """A folder of its own, and nothing of Hydra left behind."""
     monkeypatch.chdir(tmp_path)
     root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [*root.handlers])
+    own_handlers = [*root.handlers]
+    monkeypatch.setattr(root, "handlers", [*own_handlers])
     monkeypatch.setattr(root, "level", root.level)
     # Hydra closes all handlers before it sets up its own, and that of absl would close the stream that pytest captures.
     monkeypatch.setattr(absl.logging.PythonHandler, "close", lambda handler: None)
+    yield
+    for handler in set(logging.getLogger().handlers) - set(own_handlers):
+        handler.close()  # the log of a run that did not end
 
 
 def lenet_jax(*arguments, **environment):
@@ -201,12 +206,17 @@ def test_a_full_disk_is_one_line(capsys, monkeypatch):
 
 
 def test_a_failed_run_keeps_its_traceback(monkeypatch):
-    def fail(config, data):
+    def fail(*arguments):
         raise RuntimeError("a defect")
 
     monkeypatch.setattr("lenet_jax.runs.driver._compile", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["train", *TINY])
+
+
+def test_a_diverged_run_is_recorded_and_exits_with_1(capsys):
+    assert main(["train", *TINY, "optimizer.learning_rate=1e38"]) == 1
+    assert re.search(r"^stopped by +diverged$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_hydra_full_error_keeps_the_traceback_of_a_mistake(monkeypatch):
@@ -216,7 +226,7 @@ def test_hydra_full_error_keeps_the_traceback_of_a_mistake(monkeypatch):
 
 
 def test_an_interrupted_run_is_one_line_and_exits_with_130(capsys, monkeypatch):
-    def interrupt(config, data):
+    def interrupt(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lenet_jax.runs.driver._compile", interrupt)

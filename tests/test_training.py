@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import lenet_jax as lj
-from lenet_jax import evaluation, training
+from lenet_jax import training
 from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig, TrainerConfig
 from lenet_jax.types import Status
 
@@ -191,19 +191,6 @@ def test_takes_any_optax_optimizer():
     np.testing.assert_allclose(result.test.loss, run(trainer()).test.loss, rtol=1e-5)
 
 
-def test_counts_every_example_at_any_portion():
-    rng = np.random.default_rng(0)
-    split = lj.Split(rng.integers(0, 255, (10_000, 10, 10, 1)).astype(np.uint8), rng.integers(0, 4, 10_000))
-    variables = run(trainer()).variables
-    counts = {
-        (int(m.num_examples), int(m.num_correct))
-        for portion in (1, 7, 100, 333, 10_000, 20_000)
-        for m in [jax.jit(functools.partial(lj.evaluate, MODEL, portion=portion))(variables, split, 256.0)]
-    }
-    logits, _ = MODEL.apply(variables, evaluation.scale_pixels(jnp.asarray(split.images), 256.0))
-    assert counts == {(10_000, int(np.sum(np.argmax(logits, -1) == split.labels)))}
-
-
 def test_no_convolution_is_left_in_the_compiled_run():
     # XLA's CPU backend would run it as a naive nest of loops there (jax issue 12868).
     for name in lj.MODELS:
@@ -257,11 +244,3 @@ def test_bad_input_is_refused_while_tracing(options, optimizer, hyperparameters,
     with pytest.raises(lj.InputError) as error:
         jax.eval_shape(lj.make_train(MODEL, optimizer, trainer(**options)), KEY, hyperparameters, DATA)
     assert str(error.value) == message
-
-
-def test_evaluate_refuses_an_empty_split():
-    empty = lj.Split(np.zeros((0, 10, 10, 1), np.uint8), np.zeros(0, np.int32))
-    with pytest.raises(
-        lj.InputError, match="`split` needs at least one example and `portion` must be 1 or above; got 0"
-    ):
-        lj.evaluate(MODEL, MODEL.init(KEY), empty, 256.0)

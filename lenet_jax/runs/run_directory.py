@@ -42,10 +42,21 @@ class RunDirectory:
         self._write(RESULT, result)
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """Append a line to `metrics.jsonl`; the first call writes the line with the schema before it."""
-        lines = "" if (self.path / METRICS).exists() else _to_json({"schema": SCHEMA, "kind": "metrics"}) + "\n"
-        with (self.path / METRICS).open("a") as file:
-            file.write(lines + _to_json(record) + "\n")
+        """Append a line to `metrics.jsonl`; the first call writes the line with the schema before it.
+
+        Raises:
+            OSError: if it cannot be written whole, as on a full disk; then nothing of it stays.
+        """
+        with (self.path / METRICS).open("ab", buffering=0) as file:
+            end = file.tell()
+            head = "" if end else _to_json({"schema": SCHEMA, "kind": "metrics"}) + "\n"
+            lines = memoryview((head + _to_json(record) + "\n").encode())
+            try:
+                while lines:
+                    lines = lines[file.write(lines) :]
+            except OSError:
+                file.truncate(end)
+                raise
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         write_atomically(self.path / name, (_to_json({"schema": SCHEMA, **content}, indent=2) + "\n").encode())

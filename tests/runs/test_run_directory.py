@@ -1,6 +1,7 @@
 import json
 import math
 import re
+import resource
 
 import pytest
 
@@ -47,3 +48,22 @@ def test_run_json_is_replaced_whole(tmp_path):
     directory.write_run({"seed": 4})
     assert json.loads((tmp_path / RUN).read_text()) == {"schema": 1, "seed": 4}
     assert [path.name for path in tmp_path.iterdir()] == [RUN]
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.append_metrics({"epoch": 1})
+    before = (tmp_path / METRICS).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            directory.append_metrics({"epoch": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / METRICS).read_bytes() == before
+    directory.append_metrics({"epoch": 2})
+    assert [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()][1:] == [
+        {"epoch": 1},
+        {"epoch": 2},
+    ]
