@@ -35,8 +35,8 @@ from lenet_jax.types import (
 
 Hyperparameters = Mapping[str, float | Array]
 
-# Examples that are worked on at a time, so that their patches stay in the processor's cache: a step of 500 images in
-# ten portions takes three quarters of the time of one in a single portion on a 2-core CPU.
+# Examples that are worked on at a time, so that their patches stay in the processor's cache; see
+# experiments/benchmarks/README.md for what it gains.
 _PORTION = 64
 _SMALLEST_PORTION = 16
 
