@@ -9,13 +9,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Float, Int, PyTree, UInt8
+from jaxtyping import Array, Float, Int, PyTree
 
 from lenet_jax.config import DataConfig
 
 Key = Array  # of jax.random.key; a function that takes one consumes it
-Images = UInt8[Array, "N H W C"]
-Labels = Int[Array, "N"]
 
 
 class Variables(NamedTuple):

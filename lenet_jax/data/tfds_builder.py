@@ -40,8 +40,6 @@ _SOURCES = {
     ),
 }
 
-CONFIGS = tuple(_SOURCES)
-
 
 def addresses(config: str) -> dict[str, str]:
     """Return role -> official address of the four files of a data set."""
