@@ -5,19 +5,21 @@ output, so shapes are inferred and checked while a model is built. `apply(variab
 output for a batch and the new state.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from lenet_jax.errors import InputError
 from lenet_jax.initializers import Initializer
-from lenet_jax.ops.convolution import conv2d
-from lenet_jax.ops.pooling import max_pool
-from lenet_jax.ops.windows import Padding
+from lenet_jax.ops.convolution import conv2d, convolve_batch_last, swap_batch
+from lenet_jax.ops.pooling import max_along_axes, max_pool
+from lenet_jax.ops.windows import Padding, make_window
 from lenet_jax.types import Key, Model, Variables
 
 Shape = tuple[int, ...]
@@ -32,10 +34,17 @@ class Layer(NamedTuple):
 
     init: Callable[[Key, Shape], tuple[Variables, Shape]]
     apply: Callable[..., tuple[Array, dict]]
+    batch_last: Callable[[dict[str, Array], Array], Array] | None = None
+    """(params, x) -> y: the same for a batch of shape (C, H, W, N), of layers that have neither state nor key."""
+
+
+def activation(fn: Callable[[Array], Array]) -> Layer:
+    """Make a layer of a function that works on each number alone."""
+    return function(fn)._replace(batch_last=lambda params, x: fn(x))
 
 
 def function(fn: Callable[[Array], Array]) -> Layer:
-    """Make a layer without variables of a function of a batch: an activation, a pooling, a reshape."""
+    """Make a layer without variables of a function of a batch: a pooling, a reshape."""
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
@@ -67,6 +76,14 @@ def convolution(
         maps = conv2d(x, params["kernel"], padding=padding)
         return _add_bias(maps if pool_size is None else max_pool(maps, pool_size), params["bias"])
 
+    def batch_last(params: dict[str, Array], x: Array) -> Array:
+        window = make_window("conv2d", x.shape[1:-1], kernel_size, 1, padding)
+        maps = convolve_batch_last(x, params["kernel"], window=window)
+        if pool_size is not None:
+            pooling = make_window("max_pool", maps.shape[1:-1], pool_size, pool_size, "VALID")
+            maps = max_along_axes(maps, window=pooling)
+        return maps + jnp.expand_dims(params["bias"], (1, 2, 3))
+
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         params = {
             "kernel": kernel_init(key, (kernel_size, kernel_size, shape[-1], num_kernels)),
@@ -75,7 +92,10 @@ def convolution(
         batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
         return Variables(params, {}), jax.eval_shape(apply_params, params, batch).shape[1:]
 
-    return Layer(init, lambda variables, x, *, train, key: (apply_params(variables.params, x), variables.state))
+    def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
+        return apply_params(variables.params, x), variables.state
+
+    return Layer(init, apply, batch_last)
 
 
 def _add_bias(x: Array, bias: Array) -> Array:
@@ -119,15 +139,39 @@ def serial(layers: Mapping[str, Layer]) -> Layer:
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         keys = [None] * len(layers) if key is None else jax.random.split(key, len(layers))
+        layer_keys = dict(zip(layers, keys, strict=True))
         state = {}
-        for (name, layer), layer_key in zip(layers.items(), keys, strict=True):
-            own = Variables(variables.params.get(name, {}), variables.state.get(name, {}))
-            x, new_state = layer.apply(own, x, train=train, key=layer_key)
-            if new_state:
-                state[name] = new_state
+        for any_layout, names in itertools.groupby(layers, lambda name: layers[name].batch_last is not None):
+            part = {name: layers[name] for name in names}
+            if any_layout and x.ndim == 4:
+                x = _apply_any_layout(part, {name: variables.params.get(name, {}) for name in part}, x)
+                continue
+            for name, layer in part.items():
+                own = Variables(variables.params.get(name, {}), variables.state.get(name, {}))
+                x, new_state = layer.apply(own, x, train=train, key=layer_keys[name])
+                if new_state:
+                    state[name] = new_state
         return x, state
 
     return Layer(init, apply)
+
+
+def _apply_any_layout(layers: Mapping[str, Layer], params: dict[str, dict[str, Array]], x: Array) -> Array:
+    """Apply layers that have a `batch_last` form; on CPU the batch stays the last axis from the first to the last."""
+
+    def batch_first(params: dict[str, dict[str, Array]], x: Array) -> Array:
+        for name, layer in layers.items():
+            x, _ = layer.apply(Variables(params[name], {}), x, train=False, key=None)
+        return x
+
+    def batch_last(params: dict[str, dict[str, Array]], x: Array) -> Array:
+        x = swap_batch(x)
+        for name, layer in layers.items():
+            assert layer.batch_last is not None
+            x = layer.batch_last(params[name], x)
+        return swap_batch(x)
+
+    return lax.platform_dependent(params, x, cpu=batch_last, default=batch_first)
 
 
 def make_model(layer: Layer, input_shape: Shape) -> Model:

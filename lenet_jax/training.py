@@ -39,6 +39,8 @@ Hyperparameters = Mapping[str, float | Array]
 # experiments/benchmarks/README.md for what it gains.
 _PORTION = 64
 _SMALLEST_PORTION = 16
+# Two portions do not depend on each other, so what one leaves idle of two cores the other can use.
+_PORTIONS_AT_A_TIME = 2
 
 
 class Plan(NamedTuple):
@@ -141,9 +143,9 @@ def train_step(
     params, model_state = state.variables
     _, step_key = jax.random.split(state.key)
     step_key = jax.random.fold_in(step_key, state.iteration)
-    portion = _portion_size(indices.shape[0]) if not jax.tree.leaves(model_state) else indices.shape[0]
-    portions = indices.reshape(-1, portion)
-
+    batch_size = indices.shape[0]
+    # Batch statistics in the state are those of the whole batch.
+    portion = batch_size if jax.tree.leaves(model_state) else _portion_size(batch_size)
     examples = on_device(data.train)
 
     def loss_fn(params: Any, model_state: Any, indices: Array, key: Key) -> tuple[Array, Any]:
@@ -151,18 +153,29 @@ def train_step(
         logits, new_state = model.apply(Variables(params, model_state), images, train=True, key=key)
         return jnp.sum(cross_entropy(logits, examples.labels[indices])), new_state
 
-    def accumulate(carry: tuple[Any, Array, Any], xs: tuple[Array, Array]) -> tuple[tuple[Any, Array, Any], None]:
-        grads, loss, model_state = carry
-        number, indices = xs
-        key = jax.random.fold_in(step_key, number)
-        (more_loss, model_state), more = jax.value_and_grad(loss_fn, has_aux=True)(params, model_state, indices, key)
-        return (jax.tree.map(jnp.add, grads, more), loss + more_loss, model_state), None
+    def total_gradient(portions: Array, params: Any, model_state: Any) -> tuple[Any, Array, Any]:
+        def accumulate(carry: tuple[Any, Array, Any], xs: tuple[Array, Array]) -> tuple[tuple[Any, Array, Any], None]:
+            grads, loss, model_state = carry
+            number, indices = xs
+            key = jax.random.fold_in(step_key, number)
+            (more_loss, model_state), more = jax.value_and_grad(loss_fn, has_aux=True)(
+                params, model_state, indices, key
+            )
+            return (jax.tree.map(jnp.add, grads, more), loss + more_loss, model_state), None
 
-    start = (jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32), model_state)
-    numbers = jnp.arange(portions.shape[0])
-    (grads, loss, model_state), _ = lax.scan(accumulate, start, (numbers, portions))
+        start = (jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32), model_state)
+        xs = (jnp.arange(portions.shape[0]), portions)
+        return lax.scan(accumulate, start, xs, unroll=min(_PORTIONS_AT_A_TIME, portions.shape[0]))[0]
 
-    scale = 1.0 / indices.shape[0]
+    def in_portions(*args: Any) -> tuple[Any, Array, Any]:
+        return total_gradient(indices.reshape(-1, portion), *args)
+
+    def at_once(*args: Any) -> tuple[Any, Array, Any]:
+        return total_gradient(indices[None], *args)
+
+    grads, loss, model_state = lax.platform_dependent(params, model_state, cpu=in_portions, default=at_once)
+
+    scale = 1.0 / batch_size
     grads = jax.tree.map(lambda g: g * scale, grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
     variables = Variables(optax.apply_updates(params, updates), model_state)

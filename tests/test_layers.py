@@ -11,7 +11,7 @@ from lenet_jax.types import Variables
 
 NETWORK = {
     "conv": layers.convolution(3, 3, fan_in_uniform(), pool_size=2),
-    "tanh": layers.function(jnp.tanh),
+    "tanh": layers.activation(jnp.tanh),
     "flatten": layers.flatten(),
     "dense": layers.dense(5, fan_in_uniform()),
 }

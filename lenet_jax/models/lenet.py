@@ -30,12 +30,12 @@ def lenet(config: LeNetConfig, input_shape: tuple[int, int, int], num_classes: i
     network = layers.serial(
         {
             "conv1": stage(first),
-            "tanh1": layers.function(jnp.tanh),
+            "tanh1": layers.activation(jnp.tanh),
             "conv2": stage(second),
-            "tanh2": layers.function(jnp.tanh),
+            "tanh2": layers.activation(jnp.tanh),
             "flatten": layers.flatten(),
             "hidden": layers.dense(config.hidden_units, glorot_uniform()),
-            "tanh3": layers.function(jnp.tanh),
+            "tanh3": layers.activation(jnp.tanh),
             "softmax": layers.dense(num_classes, zeros),
         }
     )

@@ -27,9 +27,9 @@ def mnist_cnn(config: MnistCnnConfig, input_shape: tuple[int, int, int], num_cla
     network = layers.serial(
         {
             "conv1": stage(first),
-            "relu1": layers.function(jax.nn.relu),
+            "relu1": layers.activation(jax.nn.relu),
             "conv2": stage(second),
-            "relu2": layers.function(jax.nn.relu),
+            "relu2": layers.activation(jax.nn.relu),
             "flatten": layers.flatten(),
             "softmax": layers.dense(num_classes, glorot_uniform()),
         }

@@ -8,21 +8,27 @@ one function that can be jitted, vmapped and differentiated any number of times 
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops.windows import Ints, Padding, Window, make_window, taps, to_tuple
+from lenet_jax.ops.frames import copy_windows
+from lenet_jax.ops.windows import Ints, Padding, Window, make_window, pad_space, taps, to_tuple
 
 # Above this many offsets a kernel is as good as a dense layer, and slicing out each offset costs more compile time than
 # it saves: 16x16.
 _MAX_TAPS = 256
 
 _LAYOUTS = {1: ("NWC", "WIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
+_LAYOUTS_BATCH_LAST = {1: "CWN", 2: "CHWN", 3: "CDHWN"}
 
 
 def conv1d(
@@ -233,34 +239,86 @@ def _convolve(
 @functools.partial(jax.jit, static_argnames=("window", "groups"), inline=True)
 def _lower(x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
     by_definition = functools.partial(_by_definition, window=window, groups=groups)
-    if math.prod(window.size) > _MAX_TAPS:
-        return by_definition(x, kernel)
     by_patches = functools.partial(_by_patches, window=window, groups=groups)
     return lax.platform_dependent(x, kernel, cpu=by_patches, default=by_definition)
 
 
-def _by_definition(x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
-    layout = _LAYOUTS[len(window.size)]
+def _by_definition(x: Array, kernel: Array, *, window: Window, groups: int, layout: str | None = None) -> Array:
+    batch_first, kernel_layout = _LAYOUTS[len(window.size)]
+    layout = layout or batch_first
     return lax.conv_general_dilated(
         x,
         kernel,
         window.strides,
         window.pads,
         rhs_dilation=window.dilation,
-        dimension_numbers=(layout[0], layout[1], layout[0]),
+        dimension_numbers=(layout, kernel_layout, layout),
         feature_group_count=groups,
     )
 
 
 def _by_patches(x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
+    if groups > 1 and kernel.shape[-2] == 1:
+        return _depthwise(x, kernel, window=window)
+    return swap_batch(convolve_batch_last(swap_batch(x), kernel, window=window, groups=groups))
+
+
+def _depthwise(x: Array, kernel: Array, *, window: Window) -> Array:
+    """There is nothing to contract but the window itself, so a matrix product would gain nothing."""
     seen = taps(x, window)
-    inputs, maps = kernel.shape[-2:]
+    weights = kernel.reshape(-1, x.shape[-1], kernel.shape[-1] // x.shape[-1])
+    products = (t[..., None] * jnp.expand_dims(w, range(t.ndim - 1)) for t, w in zip(seen, weights, strict=True))
+    return functools.reduce(jnp.add, products).reshape(*seen[0].shape[:-1], kernel.shape[-1])
+
+
+def swap_batch(x: Array) -> Array:
+    """Transpose (N, *space, C) to (C, *space, N), or back."""
+    return jnp.swapaxes(x, 0, -1)
+
+
+def convolve_batch_last(x: Array, kernel: Array, *, window: Window, groups: int = 1) -> Array:
+    """Convolve x (C, *space, N) with a kernel (*size, C // groups, O) by one matrix product: (O, *output, N).
+
+    With the batch as the last axis, patches are copied in long runs, the activations that follow work on whole vectors
+    whatever the number of maps, and both products of the gradient have their long axis where XLA's matrix product wants
+    it (Krizhevsky's cuda-convnet has the same layout for the same reasons).
+    """
+    if math.prod(window.size) > _MAX_TAPS:
+        layout = _LAYOUTS_BATCH_LAST[len(window.size)]
+        return _by_definition(x, kernel, window=window, groups=groups, layout=layout)
+    maps = kernel.shape[-1]
+    patches = copy_windows(pad_space(x, window.pads), window)
+    weights = jnp.moveaxis(kernel, (-1, -2), (0, 1)).reshape(groups, maps // groups, -1)
+    # A transpose that XLA may not fold into the product, for which it would choose a slower routine.
+    weights = lax.optimization_barrier(weights)
     if groups == 1:
-        return jnp.concatenate(seen, axis=-1) @ kernel.reshape(-1, maps)
-    weights = kernel.reshape(-1, groups, maps // groups)
-    if inputs == 1:  # depthwise: nothing to contract but the window itself
-        products = (t[..., None] * jnp.expand_dims(w, range(t.ndim - 1)) for t, w in zip(seen, weights, strict=True))
-        return functools.reduce(jnp.add, products).reshape(*seen[0].shape[:-1], maps)
-    grouped = jnp.concatenate([t.reshape(*t.shape[:-1], groups, inputs) for t in seen], axis=-1)
-    product = jnp.einsum("...gk,kgo->...go", grouped, weights)
-    return product.reshape(*product.shape[:-2], maps)
+        product = _long_product(weights[0], patches.reshape(weights.shape[-1], -1))
+    else:
+        product = weights @ patches.reshape(groups, weights.shape[-1], -1)
+    return product.reshape(maps, *window.output, x.shape[-1])
+
+
+def _long_product(weights: Array, patches: Array) -> Array:
+    """Return weights (O, K) @ patches (K, M), M being much the longest axis; its gradients suit XLA's CPU backend.
+
+    They use a transposed copy of the cotangent: the product with it is faster, and what computes the cotangent, the
+    gradient of a pooling, is fused into the copy, whose loops vectorize, while those over M with its many factors do
+    not.
+    """
+    return _long_product_p.bind(weights, patches)
+
+
+def _product_of_gradient(cotangent: Array, _: Any, patches: Array) -> Array:
+    return lax.optimization_barrier(patches @ lax.optimization_barrier(cotangent.T)).T
+
+
+def _patches_of_gradient(cotangent: Array, weights: Array, _: Any) -> Array:
+    return weights.T @ lax.optimization_barrier(cotangent.T).T
+
+
+_long_product_p = Primitive("long_product")
+_long_product_p.def_impl(jnp.matmul)
+_long_product_p.def_abstract_eval(lambda w, p: ShapedArray((w.shape[0], p.shape[1]), w.dtype))
+mlir.register_lowering(_long_product_p, mlir.lower_fun(jnp.matmul, multiple_results=False))
+batching.primitive_batchers[_long_product_p] = lambda arrays, axes: (jax.vmap(jnp.matmul, axes)(*arrays), 0)
+ad.defbilinear(_long_product_p, _product_of_gradient, _patches_of_gradient)

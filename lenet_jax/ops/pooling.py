@@ -2,15 +2,18 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops.windows import Ints, Padding, Window, make_window, taps
+from lenet_jax.ops.frames import frames_along, split_frames
+from lenet_jax.ops.windows import Ints, Padding, Window, make_window, pad_space
 
 
 def max_pool(
@@ -52,22 +55,41 @@ def avg_pool(
     return _mean(x, _pooling_window("avg_pool", x, window, strides, padding))
 
 
-# Jitted so that a call outside of jit is one compiled program, not one for each tap; inlined into programs of callers.
+# Jitted so that a call outside of jit is one compiled program; inlined into programs of callers.
 _one_program = functools.partial(jax.jit, static_argnames="window", inline=True)
 
 
 @_one_program
 def _max(x: Array, window: Window) -> Array:
-    if _tiles(window, x.shape[1:-1]):
-        return _max_of_tiles(x, window.size)
-    return _max_of_taps(taps(x, window, -math.inf))
+    by_reduction = functools.partial(_max_by_reduction, window=window)
+    return lax.platform_dependent(x, cpu=functools.partial(max_along_axes, window=window), default=by_reduction)
 
 
 @_one_program
 def _mean(x: Array, window: Window) -> Array:
-    total = functools.reduce(jnp.add, taps(x, window))
-    ones = jnp.ones((1, *x.shape[1:-1], 1), x.dtype)
-    return total / functools.reduce(jnp.add, taps(ones, window))
+    by_reduction = functools.partial(_sum_by_reduction, window=window)
+    total = lax.platform_dependent(x, cpu=functools.partial(_sum_along_axes, window=window), default=by_reduction)
+    axes = zip(window.pads, window.size, window.strides, window.output, x.shape[1:-1], strict=True)
+    area = np.ones((), np.int64)
+    for (before, _), size, stride, count, n in axes:
+        start = np.arange(count) * stride - before
+        area = area[..., None] * (np.minimum(start + size, n) - np.maximum(start, 0))
+    area = area[None, ..., None]
+    return total / jnp.asarray(area, x.dtype)
+
+
+def _max_by_reduction(x: Array, *, window: Window) -> Array:
+    return _reduce_window(x, -math.inf, lax.max, window)
+
+
+def _sum_by_reduction(x: Array, *, window: Window) -> Array:
+    return _reduce_window(x, 0.0, lax.add, window)
+
+
+def _reduce_window(x: Array, start: float, operator: Callable[[Array, Array], Array], window: Window) -> Array:
+    around = ((0, 0), *window.pads, (0, 0))
+    size, strides = (1, *window.size, 1), (1, *window.strides, 1)
+    return lax.reduce_window(x, np.asarray(start, x.dtype), operator, size, strides, around)
 
 
 def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None, padding: Padding) -> Window:
@@ -79,63 +101,46 @@ def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None,
     return make_window(function, x.shape[1:-1], window, strides, padding, allow_ceil=True)
 
 
-def _tiles(window: Window, space: tuple[int, ...]) -> bool:
-    """Tell whether the windows cover the array side by side without overlap, gap or padding."""
-    covered = tuple(n * k for n, k in zip(window.output, window.size, strict=True))
-    return window.strides == window.size and covered == space and not any(map(any, window.pads))
+# XLA's own gradient of a max-pool (select-and-scatter) runs on one thread on CPU and has no fast second derivative. The
+# largest value of a window is that along its last axis, then along the one before, and so on; the same holds for the
+# first of equal ones. One axis at a time needs fewer comparisons, and a rule for the tangent that is linear in it gives
+# forward and reverse mode and their compositions.
 
 
-def _first(values: list[Array], largest: Array) -> list[Array]:
-    """For each of `values` tell where it is the first that equals `largest`."""
-    taken = jnp.zeros(largest.shape, bool)
-    firsts = []
-    for value in values:
-        equal = value == largest
-        firsts.append(equal & ~taken)
-        taken = taken | equal
-    return firsts
+def max_along_axes(x: Array, *, window: Window) -> Array:
+    """Max-pool x (A, *space, B), one axis after the other."""
+    x = pad_space(x, window.pads, -math.inf)
+    for axis in reversed(range(len(window.size))):
+        x = _max_of(_split_axis(x, window, axis))
+    return x
 
 
-# XLA's own gradient of a max-pool (select-and-scatter) runs on one thread on CPU and has no fast second derivative.
-# A rule for the tangent, linear in it, gives forward and reverse mode and their compositions.
+def _sum_along_axes(x: Array, *, window: Window) -> Array:
+    x = pad_space(x, window.pads)
+    for axis in reversed(range(len(window.size))):
+        x = functools.reduce(jnp.add, _split_axis(x, window, axis))
+    return x
+
+
+def _split_axis(x: Array, window: Window, axis: int) -> list[Array]:
+    frames = frames_along(window, axis, axis + 1, x.shape[axis + 1])
+    if frames.stride == frames.size and frames.count * frames.size == frames.length:
+        # Side by side: a reshape, with a gradient that XLA fuses into what uses it.
+        tiled = x.reshape(*x.shape[: frames.axis], frames.count, frames.size, *x.shape[frames.axis + 1 :])
+        return [lax.index_in_dim(tiled, k, frames.axis + 1, keepdims=False) for k in range(frames.size)]
+    return split_frames(x, frames)
 
 
 @jax.custom_jvp
-def _max_of_taps(values: list[Array]) -> Array:
+def _max_of(values: list[Array]) -> Array:
     return functools.reduce(jnp.maximum, values)
 
 
-@_max_of_taps.defjvp
+@_max_of.defjvp
 def _(primals: tuple[list[Array]], tangents: tuple[list[Array]]) -> tuple[Array, Array]:
     (values,), (dots,) = primals, tangents
-    largest = _max_of_taps(values)
-    zero = jnp.zeros((), largest.dtype)
-    chosen = [jnp.where(m, dot, zero) for m, dot in zip(_first(values, largest), dots, strict=True)]
-    return largest, functools.reduce(jnp.add, chosen)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_of_tiles(x: Array, size: tuple[int, ...]) -> Array:
-    """Max-pool windows that tile the array: a reshape is cheaper than strided slices."""
-    return jnp.max(_tile(x, size), axis=_pixel_axes(size))
-
-
-@_max_of_tiles.defjvp
-def _(size: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    tiles, dots, axes = _tile(primals[0], size), _tile(tangents[0], size), _pixel_axes(size)
-    largest = jnp.max(tiles, axis=axes, keepdims=True)
-    area = math.prod(size)
-    rank = np.arange(area, dtype=np.int32).reshape([1, *(n for k in size for n in (1, k)), 1])
-    first = jnp.min(jnp.where(tiles == largest, rank, area), axis=axes, keepdims=True)
-    chosen = jnp.where(rank == first, dots, jnp.zeros((), dots.dtype))
-    return jnp.squeeze(largest, axes), jnp.sum(chosen, axis=axes)
-
-
-def _tile(x: Array, size: tuple[int, ...]) -> Array:
-    """Split each spatial axis n into (n // k, k)."""
-    axes = zip(x.shape[1:-1], size, strict=True)
-    return x.reshape(x.shape[0], *(part for n, k in axes for part in (n // k, k)), x.shape[-1])
-
-
-def _pixel_axes(size: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(range(2, 2 * len(size) + 1, 2))
+    largest, chosen = values[0], dots[0]
+    for value, dot in zip(values[1:], dots[1:], strict=True):
+        chosen = jnp.where(largest >= value, chosen, dot)
+        largest = jnp.maximum(largest, value)
+    return largest, chosen
