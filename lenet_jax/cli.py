@@ -46,6 +46,8 @@ _REFUSALS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; HYDRA_FULL_ERROR=1 in the environment keeps the traceback of errors."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Loading a compiled program, XLA logs an error about each tuning hint that is no feature of a processor.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         return _dispatch(arguments)

@@ -1,8 +1,13 @@
-"""Files that are whole or absent, whatever instant the process dies in."""
+"""Files that are whole or absent, whatever instant the process dies in, and where those of the cache are."""
 
 import os
 import tempfile
 from pathlib import Path
+
+
+def user_cache() -> Path:
+    """Return the folder for what can be made again: $XDG_CACHE_HOME/lenet_jax, by default ~/.cache/lenet_jax."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lenet_jax"
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,8 +1,12 @@
 """Layers and their composition: shapes, names, messages."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax import lax
 
 import lenet_jax as lj
 from lenet_jax import layers
@@ -36,6 +40,35 @@ def test_serial_is_the_composition_of_its_layers():
     y, state = network.apply(variables, x, train=True, key=None)
     assert jnp.allclose(y, expected, atol=1e-6)
     assert state == {}
+
+
+def test_gradients_of_a_whole_network_are_those_of_its_definition():
+    network = layers.serial(
+        {
+            "one": layers.convolution(3, 3, fan_in_uniform(), padding="SAME", pool_size=2),
+            "relu": layers.activation(jax.nn.relu),
+            "two": layers.convolution(4, 2, fan_in_uniform()),
+            "tanh": layers.activation(jnp.tanh),
+        }
+    )
+    variables, _ = network.init(jax.random.key(0), (9, 8, 2))
+    x = jax.random.normal(jax.random.key(1), (5, 9, 8, 2))
+
+    def definition(params, x):
+        for name, padding, fn in (("one", "SAME", jax.nn.relu), ("two", "VALID", jnp.tanh)):
+            x = lax.conv_general_dilated(
+                x, params[name]["kernel"], (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            if name == "one":
+                x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+            x = fn(x + params[name]["bias"][None, None, None])
+        return jnp.sum(x**2)
+
+    def ours(params, x):
+        return jnp.sum(network.apply(Variables(params, {}), x, train=True, key=None)[0] ** 2)
+
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, jax.grad(ours, (0, 1))(variables.params, x), jax.grad(definition, (0, 1))(variables.params, x))
 
 
 def test_state_and_keys_reach_the_layer_that_uses_them():

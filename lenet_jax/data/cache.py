@@ -9,21 +9,20 @@ name promises is decoded again.
 import hashlib
 import io
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from lenet_jax.storage import write_atomically
+from lenet_jax.storage import user_cache, write_atomically
 
 Arrays = dict[str, np.ndarray]
 
 
 def cache_directory() -> Path:
-    """Return the folder of the cache: $XDG_CACHE_HOME/lenet_jax, by default ~/.cache/lenet_jax."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lenet_jax" / "datasets"
+    """Return the folder of the cache: `datasets` in the user's cache."""
+    return user_cache() / "datasets"
 
 
 def digest_files(paths: Iterable[Path], *extra: str) -> str:

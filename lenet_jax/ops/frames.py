@@ -43,13 +43,6 @@ def split_frames(x: Array, frames: Frames) -> list[Array]:
     return _split_frames_p.bind(x, frames=frames)
 
 
-def slice_frames(x: Array, frames: Frames) -> list[Array]:
-    """The same as `split_frames`, as plain slices with JAX's own transpose."""
-    axis, _, size, stride, dilation, count = frames
-    span = (count - 1) * stride + 1
-    return [lax.slice_in_dim(x, k * dilation, k * dilation + span, stride, axis) for k in range(size)]
-
-
 def overlap_add(entries: Sequence[Array], frames: Frames) -> Array:
     """Add each entry to where it came from: the transpose of `split_frames`."""
     return _overlap_add_p.bind(*entries, frames=frames)
@@ -64,6 +57,12 @@ def copy_windows(x: Array, window: Window) -> Array:
         # Without the barrier XLA would compute the frames of each axis from the source again.
         x = lax.optimization_barrier(jnp.stack(entries, 1))
     return x
+
+
+def _slice_frames(x: Array, frames: Frames) -> list[Array]:
+    axis, _, size, stride, dilation, count = frames
+    span = (count - 1) * stride + 1
+    return [lax.slice_in_dim(x, k * dilation, k * dilation + span, stride, axis) for k in range(size)]
 
 
 def _overlap_add(*entries: Array, frames: Frames) -> Array:
@@ -90,11 +89,8 @@ def _along_axis(x: Any, frames: Frames, length: int) -> ShapedArray:
 
 def _batched(frames: Frames, arrays: Sequence[Array], axes: Sequence[Any]) -> tuple[list[Array], Frames]:
     """Put the mapped axis first."""
-    moved = [
-        jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
-        for x, axis in zip(arrays, axes, strict=True)
-        for size in [next(a.shape[b] for a, b in zip(arrays, axes, strict=True) if b is not None)]
-    ]
+    size = next(x.shape[axis] for x, axis in zip(arrays, axes, strict=True) if axis is not None)
+    moved = [batching.bdim_at_front(x, axis, size) for x, axis in zip(arrays, axes, strict=True)]
     return moved, frames._replace(axis=frames.axis + 1)
 
 
@@ -118,9 +114,9 @@ def _transpose_overlap_add(cotangent: Array, *entries: Any, frames: Frames) -> l
 
 _split_frames_p = Primitive("split_frames")
 _split_frames_p.multiple_results = True
-_split_frames_p.def_impl(slice_frames)
+_split_frames_p.def_impl(_slice_frames)
 _split_frames_p.def_abstract_eval(lambda x, *, frames: [_along_axis(x, frames, frames.count)] * frames.size)
-mlir.register_lowering(_split_frames_p, mlir.lower_fun(slice_frames, multiple_results=True))
+mlir.register_lowering(_split_frames_p, mlir.lower_fun(_slice_frames, multiple_results=True))
 batching.primitive_batchers[_split_frames_p] = _batch_split_frames
 ad.deflinear2(_split_frames_p, _transpose_split_frames)
 

@@ -18,6 +18,7 @@ from lenet_jax.data import load
 from lenet_jax.evaluation import evaluate
 from lenet_jax.models import create_model
 from lenet_jax.optimizers import make_optimizer
+from lenet_jax.runs.compilation_cache import use_compilation_cache
 from lenet_jax.runs.provenance import describe_run, digest_parameters
 from lenet_jax.runs.run_directory import RunDirectory
 from lenet_jax.training import Plan, init_train_state, plan_run, train_interval
@@ -141,7 +142,7 @@ def _compile(config: Config, model: Model, plan: Plan, data: Dataset) -> tuple[_
     step = jax.jit(functools.partial(train_interval, model, optimizer, trainer), donate_argnums=0)
     test = jax.jit(functools.partial(evaluate, model, pixel_divisor=data.pixel_divisor))
     state, shapes = jax.eval_shape(init, _KEY), jax.eval_shape(lambda: data)
-    with jax.default_matmul_precision(trainer.matmul_precision):
+    with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
         programs = _Programs(
             init.lower(_KEY).compile(),
             step.lower(state, shapes).compile(),

@@ -99,6 +99,9 @@ def test_and_its_gradients_equal_torch(case):
     close(dkernel, np.moveaxis(tkernel.grad.numpy(), (0, 1), (-1, -2)), 1e-4)
 
 
+KEY = jax.random.key(1)
+
+
 def definition(x, kernel, options):
     return lax.conv_general_dilated(
         x,
@@ -138,6 +141,43 @@ def test_maps_over_images_kernels_and_both(in_axes):
     mapped = jax.vmap(conv, in_axes)(*arguments)
     one_by_one = [conv(x[i if in_axes[0] == 0 else 0], kernel[i if in_axes[1] == 0 else 0]) for i in range(3)]
     close(mapped, jnp.stack(one_by_one))
+
+
+@pytest.mark.parametrize("in_axes", [(0, None), (None, 0), (0, 0)])
+def test_gradients_map_over_images_kernels_and_both_before_and_after(in_axes):
+    x, kernel = jax.random.normal(jax.random.key(0), (3, 2, 6, 5, 4)), jax.random.normal(KEY, (3, 3, 2, 4, 6))
+    arguments = [a if axis == 0 else a[0] for a, axis in zip((x, kernel), in_axes, strict=True)]
+    loss = lambda x, k: jnp.sum(jnp.tanh(lj.conv2d(x, k)) ** 2)  # noqa: E731
+    gradients = jax.grad(loss, (0, 1))
+    mapped = jax.vmap(gradients, in_axes)(*arguments)
+    of_sum = jax.grad(lambda x, k: jnp.sum(jax.vmap(loss, in_axes)(x, k)), (0, 1))(*arguments)
+    one_by_one = [gradients(x[i if in_axes[0] == 0 else 0], kernel[i if in_axes[1] == 0 else 0]) for i in range(3)]
+    for number, axis in enumerate(in_axes):
+        stacked = jnp.stack([each[number] for each in one_by_one])
+        close(mapped[number], stacked)
+        close(of_sum[number], stacked if axis == 0 else jnp.sum(stacked, 0))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradients_inside_scan_and_remat_are_those_outside(dtype):
+    x, kernel = (
+        jax.random.normal(jax.random.key(0), (3, 4, 7, 6, 2), dtype),
+        jax.random.normal(KEY, (3, 3, 2, 5), dtype),
+    )
+    loss = lambda k, x: jnp.sum(lj.max_pool(lj.conv2d(x, k, padding="SAME"), 2))  # noqa: E731
+    gradient = jax.grad(jax.checkpoint(loss))
+    total = lambda k: lax.scan(lambda g, x: (g + gradient(k, x), None), jnp.zeros_like(k), x)[0]  # noqa: E731
+    expected = sum(jax.grad(loss)(kernel, each) for each in x)
+    assert jax.jit(total)(kernel).dtype == dtype
+    close(
+        jax.jit(total)(kernel).astype(jnp.float32), expected.astype(jnp.float32), 1e-5 if dtype == jnp.float32 else 0.05
+    )
+
+
+def test_a_kernel_with_very_many_taps_is_left_to_lax():
+    x, kernel = jax.random.normal(jax.random.key(0), (2, 20, 21, 2)), jax.random.normal(KEY, (17, 16, 2, 3))
+    options = {"strides": (1, 2), "dilation": (1, 1), "groups": 1, "padding": "VALID"}
+    close(lj.conv2d(x, kernel, strides=(1, 2)), definition(x, kernel, options), 1e-4)
 
 
 def test_gradients_are_those_of_finite_differences():

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 import lenet_jax as lj
+from lenet_jax.ops import pooling
+from lenet_jax.ops.windows import make_window
 from tests.reference import pool, same_pads
 
 
@@ -81,6 +83,23 @@ def test_forward_and_reverse_mode_agree_with_finite_differences(padding, strides
         check_grads(
             jax.jit(lambda a, f=f: jnp.sin(f(a))), (x,), order=2, modes=("fwd", "rev"), atol=0.05, rtol=0.05, eps=1e-2
         )
+
+
+@hypothesis.settings(max_examples=30, deadline=None)
+@hypothesis.given(cases())
+def test_the_reduction_of_other_platforms_agrees(case):
+    x, window, strides, padding = case
+    checked = make_window("pool", x.shape[1:-1], window, strides or window, padding, allow_ceil=True)
+    x = jnp.asarray(x)
+    for ours, theirs in (
+        (pooling.max_along_axes, pooling._max_by_reduction),
+        (pooling._sum_along_axes, pooling._sum_by_reduction),
+    ):
+        (y, transpose), (expected, expected_transpose) = (
+            jax.vjp(functools.partial(each, window=checked), x) for each in (ours, theirs)
+        )
+        np.testing.assert_allclose(y, expected, rtol=1e-6)
+        np.testing.assert_allclose(transpose(y)[0], expected_transpose(y)[0], rtol=1e-6)
 
 
 def test_maps_over_a_batch_of_batches():
