@@ -9,10 +9,10 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import jax
-import jaxlib
 from jax.experimental.compilation_cache import compilation_cache
 
 from lenet_jax.storage import user_cache, write_atomically
@@ -33,10 +33,10 @@ def use_compilation_cache(directory: Path | None = None) -> Iterator[None]:
         directory: default: a folder for this version of jaxlib and this processor in the user's cache.
     """
     directory = _default_directory() if directory is None else directory
-    if jax.config.jax_compilation_cache_dir or not _check_entries(directory):
+    before = [getattr(jax.config, name) for name in _SETTINGS]
+    if before[0] or not _check_entries(directory):
         yield
         return
-    before = [getattr(jax.config, name) for name in _SETTINGS]
     _configure(str(directory), _MIN_SECONDS)
     try:
         yield
@@ -53,7 +53,7 @@ def _configure(directory: str | None, min_seconds: float) -> None:
 
 def _default_directory() -> Path:
     digest = hashlib.sha256(_processor_features().encode()).hexdigest()[:12]
-    return user_cache() / "compiled" / f"jaxlib-{jaxlib.__version__}-{digest}"
+    return user_cache() / "compiled" / f"jaxlib-{metadata.version('jaxlib')}-{digest}"
 
 
 def _processor_features() -> str:
