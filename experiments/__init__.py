@@ -1,0 +1,1 @@
+"""Reproduced systems and benchmarks, one folder each."""

@@ -1,0 +1,270 @@
+"""The table of systems and the table of cases. Imports no framework."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.benchmarks.problem import LENET, MNIST_CNN, Inference, Layer, Task, Training, multiply_adds
+
+
+@dataclass(frozen=True)
+class System:
+    """A framework in one of its settings."""
+
+    label: str
+    module: str  # in experiments.benchmarks.systems
+    packages: tuple[str, ...]  # distributions whose versions are recorded
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keyword arguments of the module's functions
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+_JAX = ("jax", "jaxlib", "optax")
+_KERAS_TENSORFLOW: dict[str, Any] = {
+    "module": "keras_model",
+    "packages": ("keras", "tensorflow"),
+    "environment": {"KERAS_BACKEND": "tensorflow"},
+}
+
+SYSTEMS: dict[str, System] = {
+    "ours": System("lenet_jax", "ours", _JAX),
+    "ours_call": System("lenet_jax, one call a step", "ours", _JAX, {"scan": False}),
+    "torch_channels_last": System("PyTorch, channels_last", "pytorch", ("torch",), {"channels_last": True}),
+    "torch": System("PyTorch", "pytorch", ("torch",)),
+    "torch_compile": System("PyTorch, torch.compile", "pytorch", ("torch",), {"channels_last": True, "compiled": True}),
+    "torch_uint8": System("PyTorch, uint8 images", "pytorch", ("torch",), {"channels_last": True, "uint8": True}),
+    "keras_tensorflow": System("Keras on TensorFlow", **_KERAS_TENSORFLOW),
+    "keras_tensorflow_xla": System("Keras on TensorFlow, XLA", options={"jit_compile": True}, **_KERAS_TENSORFLOW),
+    "keras_tensorflow_steps": System(
+        "Keras on TensorFlow, 25 steps an execution", options={"steps_per_execution": 25}, **_KERAS_TENSORFLOW
+    ),
+    "keras_jax": System("Keras on JAX", "keras_model", ("keras", "jax"), environment={"KERAS_BACKEND": "jax"}),
+    "plain_jax": System("plain JAX", "plain_jax", _JAX),
+    "plain_jax_scan": System("plain JAX inside lax.scan", "plain_jax", _JAX, {"scan": True}),
+    "flax_nnx": System("flax.nnx", "flax_nnx", (*_JAX, "flax")),
+}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What ours should need at most, as a multiple of the best of some peers."""
+
+    ratio: float
+    peers: tuple[str, ...] = ()  # (): all of the case
+    stretch: float | None = None  # a ratio that would be still better
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting of a case, a row of its table."""
+
+    name: str
+    task: Task
+    work: float = 0.0  # in any unit; where it is given, the table tells how the time grows with it
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured, by which systems, and what ours should reach."""
+
+    name: str
+    title: str
+    measure: str  # a key of worker.MEASURES
+    unit: str  # of the measured number
+    systems: tuple[str, ...]  # the first one is ours
+    points: tuple[Point, ...]
+    goals: tuple[Goal, ...] = ()
+    limit: float | None = None  # what ours should need at most, in the case's unit
+    tolerance: float = 1e-4  # relative, of the number that shows that the systems compute the same
+    max_rounds: int = 100
+    warm_start: bool = False  # every system runs once before, unreported; those on JAX keep compiled programs on disk
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The systems that ours is compared with."""
+        return tuple(name for name in self.systems if SYSTEMS[name].module != "ours")
+
+
+def _one(task: Task) -> tuple[Point, ...]:
+    return (Point("", task),)
+
+
+_TORCH = ("torch_channels_last", "torch")
+_KERAS = ("keras_tensorflow", "keras_jax")
+_TRAINING = (
+    "ours",
+    *_TORCH,
+    "torch_compile",
+    "keras_tensorflow",
+    "keras_tensorflow_xla",
+    "keras_tensorflow_steps",
+    "keras_jax",
+    "plain_jax",
+    "flax_nnx",
+)
+_INFERENCE = ("ours", *_TORCH, "torch_compile", "keras_tensorflow", "keras_tensorflow_xla")
+
+
+def _inference(batch: int, calls: int) -> Case:
+    return Case(
+        f"inference_b{batch}",
+        f"Logits of LeNet, batch {batch:,}",
+        measure="inference",
+        unit="ms a call",
+        systems=_INFERENCE,
+        points=_one(Inference(LENET, batch, calls)),
+        goals=(Goal(1.0),),
+    )
+
+
+def _batch_point(batch: int) -> Point:
+    return Point(f"batch {batch:,}", Training(LENET, batch, images=8192, epochs=3), work=batch)
+
+
+def _images_point(images: int) -> Point:
+    return Point(f"{images:,} images", Training(LENET, 500, images, epochs=1), work=images)
+
+
+def _maps_point(factor: int, images: int) -> Point:
+    network = dataclasses.replace(LENET, maps=(20 * factor, 50 * factor))
+    name = f"{network.maps[0]:,} and {network.maps[1]:,} maps"
+    return Point(name, Training(network, 50, images, epochs=1), work=multiply_adds(network))
+
+
+_LAYERS = (
+    Point("11x11, stride 4, 3 to 96, 227x227", Layer(227, 3, 96, kernel_size=11, stride=4)),
+    Point("5x5, pad 2, 96 to 256 in 2 groups, 27x27", Layer(27, 96, 256, kernel_size=5, padding=2, groups=2)),
+    Point("5x5, pad 2, 96 to 256, 27x27", Layer(27, 96, 256, kernel_size=5, padding=2)),
+    Point("3x3, pad 1, 256 to 384, 13x13", Layer(13, 256, 384, kernel_size=3, padding=1)),
+    Point("3x3, pad 1, 64 to 64, 56x56", Layer(56, 64, 64, kernel_size=3, padding=1)),
+    Point("3x3, pad 1, 3 to 64, 224x224", Layer(224, 3, 64, kernel_size=3, padding=1)),
+    Point("7x7, stride 2, pad 3, 3 to 64, 224x224", Layer(224, 3, 64, kernel_size=7, stride=2, padding=3)),
+    Point("1x1, 256 to 64, 56x56", Layer(56, 256, 64, kernel_size=1)),
+)
+
+_ALL = (
+    Case(
+        "lenet_b500",
+        "Training LeNet, batch 500, SGD",
+        measure="training",
+        unit="ms a step",
+        systems=_TRAINING,
+        points=_one(Training(LENET, 500, images=5_000, epochs=4)),
+        goals=(Goal(0.90, stretch=0.75),),
+    ),
+    Case(
+        "lenet_b32",
+        "Training LeNet, batch 32, SGD",
+        measure="training",
+        unit="ms a step",
+        systems=_TRAINING,
+        points=_one(Training(LENET, 32, images=3_200, epochs=4)),
+        goals=(Goal(0.85),),
+    ),
+    Case(
+        "lenet_scan",
+        "Training LeNet in one program, batch 500, SGD",
+        measure="training",
+        unit="ms a step",
+        systems=("ours", "plain_jax_scan"),
+        points=_one(Training(LENET, 500, images=1_500, epochs=2)),
+        goals=(Goal(1 / 15),),
+    ),
+    Case(
+        "keras_mnist",
+        "Training the network of the Keras MNIST notebook, batch 32, Adam, 60,000 images an epoch",
+        measure="training",
+        unit="s an epoch",
+        systems=("ours", "keras_tensorflow", "keras_tensorflow_steps", "keras_jax", "torch_channels_last"),
+        points=_one(Training(MNIST_CNN, 32, images=60_000, epochs=1, optimizer="adam", learning_rate=1e-3)),
+        goals=(Goal(0.55, ("keras_tensorflow", "keras_tensorflow_steps")),),
+        tolerance=5e-3,  # Keras adds epsilon at another place of Adam
+    ),
+    _inference(1, calls=500),
+    _inference(64, calls=200),
+    _inference(1000, calls=30),
+    Case(
+        "memory",
+        "Peak memory of a process that trains LeNet for an epoch, batch 500, 60,000 uint8 images",
+        measure="memory",
+        unit="MB",
+        systems=("ours", "torch_channels_last", "torch_uint8", "keras_tensorflow"),
+        points=_one(Training(LENET, 500, images=60_000)),
+        goals=(Goal(0.8, ("torch_channels_last", "torch_uint8")),),
+        tolerance=1e-3,
+    ),
+    Case(
+        "startup",
+        "From process start to the end of the first step of LeNet, batch 500; on JAX with compiled programs on disk",
+        measure="startup",
+        unit="s",
+        systems=("ours", "torch_channels_last", *_KERAS),
+        points=_one(Training(LENET, 500, images=500)),
+        goals=(Goal(1.0, _KERAS), Goal(1.5, ("torch_channels_last",))),
+        warm_start=True,
+    ),
+    Case(
+        "compile",
+        "Compiling the epoch program of LeNet, batch 500, without a cache",
+        measure="compile",
+        unit="s",
+        systems=("ours",),
+        points=_one(Training(LENET, 500, images=5_000)),
+        limit=3.0,
+    ),
+    Case(
+        "growth_batch",
+        "Training LeNet, by the size of the batch",
+        measure="growth",
+        unit="ms a step",
+        systems=("ours",),
+        points=tuple(map(_batch_point, (8, 32, 128, 512, 2048, 4096))),
+        max_rounds=3,
+    ),
+    Case(
+        "growth_images",
+        "Training LeNet, batch 500, by the images an epoch",
+        measure="growth",
+        unit="s an epoch",
+        systems=("ours",),
+        points=tuple(map(_images_point, (5_000, 60_000, 480_000))),
+        max_rounds=2,
+    ),
+    Case(
+        "growth_maps",
+        "Training LeNet, batch 50, by the maps of its convolutions",
+        measure="growth",
+        unit="ms a step",
+        systems=("ours",),
+        points=tuple(map(_maps_point, (1, 4, 16, 64), (2_000, 500, 100, 50))),
+        max_rounds=2,
+    ),
+    Case(
+        "layers",
+        "One convolution, forward and both gradients, 16 images; ours inside lax.scan and one call a step",
+        measure="layer",
+        unit="ms a step",
+        systems=("ours", "ours_call", *_TORCH),
+        points=_LAYERS,
+        goals=(Goal(1.3),),
+        tolerance=1e-3,
+    ),
+)
+
+CASES: dict[str, Case] = {case.name: case for case in _ALL}
+
+
+def select_cases(names: list[str]) -> list[Case]:
+    """Return the cases with these names, in the order of the table; a beginning, as `growth`, names several.
+
+    Raises:
+        ValueError: if a name is no case's.
+    """
+    for name in names:
+        if not any(_is_named(case, name) for case in _ALL):
+            raise ValueError(f"no case is named {name!r}; choose from: {', '.join(CASES)}.")
+    return [case for case in _ALL if not names or any(_is_named(case, name) for name in names)]
+
+
+def _is_named(case: Case, name: str) -> bool:
+    return case.name == name or case.name.startswith(f"{name}_")

@@ -1,0 +1,179 @@
+"""What is computed: networks, tasks, and the arrays that every system starts from. Imports no framework."""
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_CLASSES = 10
+IMAGE_SIZE = 28
+PIXEL_DIVISOR = 256
+POOL_SIZE = 2
+
+
+@dataclass(frozen=True)
+class Network:
+    """Two stages of convolution, 2x2 max-pool and activation, a hidden layer if `hidden` is given, a softmax layer."""
+
+    name: str  # of the model in lenet_jax
+    maps: tuple[int, int]
+    kernel_size: int
+    padding: str
+    activation: str
+    hidden: int | None
+
+
+LENET = Network("lenet", maps=(20, 50), kernel_size=5, padding="VALID", activation="tanh", hidden=500)
+MNIST_CNN = Network("mnist_cnn", maps=(32, 16), kernel_size=3, padding="SAME", activation="relu", hidden=None)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Train from the same weights on the same images in their order: one epoch that warms up, then timed ones."""
+
+    network: Network
+    batch: int
+    images: int  # an epoch
+    epochs: int = 0  # timed
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch."""
+        return self.images // self.batch
+
+    def tiny(self) -> "Training":
+        """Return a task of the same kind that takes no time: two steps an epoch."""
+        hidden = self.network.hidden and 16
+        network = dataclasses.replace(self.network, maps=(4, 6), hidden=hidden)
+        batch = min(self.batch, 16)
+        steps = min(self.steps, 2)
+        return dataclasses.replace(self, network=network, batch=batch, images=steps * batch, epochs=min(self.epochs, 1))
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Compute the logits of a batch of float32 images that is already on the device."""
+
+    network: Network
+    batch: int
+    calls: int  # timed
+
+    def tiny(self) -> "Inference":
+        """Return a task of the same kind that takes no time."""
+        return dataclasses.replace(self, batch=min(self.batch, 4), calls=3)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Convolve a batch of images, and differentiate half the sum of the squared maps by images and kernel."""
+
+    size: int  # height and width of the images
+    inputs: int
+    maps: int
+    kernel_size: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    batch: int = 16
+    steps: int = 4  # inside one program, where a system can
+    calls: int = 3  # timed
+
+    def tiny(self) -> "Layer":
+        """Return a task of the same kind that takes no time."""
+        return dataclasses.replace(self, size=min(self.size, 15), batch=2, steps=2, calls=1)
+
+
+Task = Training | Inference | Layer
+
+
+def weight_shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the kernels, HWIO or (inputs, units), by the names that lenet_jax gives the layers."""
+    first, second = network.maps
+    size = network.kernel_size
+    features = (_map_sizes(network)[-1] // POOL_SIZE) ** 2 * second
+    shapes: dict[str, tuple[int, ...]] = {"conv1": (size, size, 1, first), "conv2": (size, size, first, second)}
+    if network.hidden is not None:
+        shapes["hidden"] = (features, network.hidden)
+        features = network.hidden
+    return {**shapes, "softmax": (features, NUM_CLASSES)}
+
+
+def _map_sizes(network: Network) -> list[int]:
+    """Return the height and width of the maps of each convolution, before its pooling."""
+    size, sizes = IMAGE_SIZE, []
+    for _ in network.maps:
+        size -= 0 if network.padding == "SAME" else network.kernel_size - 1
+        sizes.append(size)
+        size //= POOL_SIZE
+    return sizes
+
+
+def multiply_adds(network: Network) -> int:
+    """Return the multiply-adds of the logits of one image."""
+    positions = dict(zip(("conv1", "conv2"), (size**2 for size in _map_sizes(network)), strict=True))
+    return sum(positions.get(name, 1) * math.prod(shape) for name, shape in weight_shapes(network).items())
+
+
+Weights = dict[str, dict[str, np.ndarray]]
+
+
+def make_weights(network: Network) -> Weights:
+    """Return small uniform kernels and biases of zero, by layer."""
+    rng = np.random.default_rng(0)
+    return {
+        name: {
+            "kernel": rng.uniform(-0.08, 0.08, shape).astype(np.float32),
+            "bias": np.zeros(shape[-1], np.float32),
+        }
+        for name, shape in weight_shapes(network).items()
+    }
+
+
+def make_images(num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 noise and labels; a bright row of pixels tells the label.
+
+    So the loss falls soon and evenly, and its mean does not depend on how a system rounds.
+    """
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 64, (num_images, IMAGE_SIZE, IMAGE_SIZE, 1), np.uint8)
+    labels = rng.integers(0, NUM_CLASSES, num_images, np.int32)
+    images[np.arange(num_images), 4 + 2 * labels] |= 192
+    return images, labels
+
+
+def make_scaled_images(num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same images as float32 numbers from 0 to 1, and the labels."""
+    images, labels = make_images(num_images)
+    return images.astype(np.float32) / PIXEL_DIVISOR, labels
+
+
+def make_layer_arrays(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (NHWC) and a kernel (HWIO)."""
+    rng = np.random.default_rng(2)
+    shapes = (
+        (layer.batch, layer.size, layer.size, layer.inputs),
+        (layer.kernel_size, layer.kernel_size, layer.inputs // layer.groups, layer.maps),
+    )
+    images, kernel = (rng.uniform(-1, 1, shape).astype(np.float32) for shape in shapes)
+    return images, kernel
+
+
+def num_threads() -> int:
+    """Return the number of cores that this process may use, the number of threads of every system."""
+    return len(os.sched_getaffinity(0))
+
+
+def time_calls(call: Callable[[], object], num_calls: int) -> list[float]:
+    """Return the seconds of each of some calls, each of which returns when its work is done."""
+    seconds = []
+    for _ in range(num_calls):
+        begin = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begin)
+    return seconds

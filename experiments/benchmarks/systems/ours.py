@@ -1,0 +1,101 @@
+"""lenet_jax: the epoch program of the trainer, and jitted calls of the model and of conv2d."""
+
+import functools
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+import lenet_jax as lj
+from experiments.benchmarks import problem
+from experiments.benchmarks.systems.jax_tools import device_name, sum_of_magnitudes
+from lenet_jax import training
+from lenet_jax.config import AdamConfig, SgdConfig, TrainerConfig
+
+__all__ = ["compile_times", "device_name", "infer", "layer", "train"]
+
+_OPTIMIZERS = {"sgd": SgdConfig, "adam": AdamConfig}
+
+
+def _make_model(network: problem.Network) -> lj.Model:
+    options = {} if network.hidden is None else {"hidden_units": network.hidden}
+    return lj.create_model(network.name, num_kernels=network.maps, kernel_size=network.kernel_size, **options)
+
+
+def _make_variables(network: problem.Network) -> lj.Variables:
+    return lj.Variables(jax.tree.map(jnp.array, problem.make_weights(network)), {})
+
+
+def _make_epoch(task: problem.Training) -> tuple[Callable, lj.types.TrainState, lj.Dataset]:
+    """Return the program (state, data) -> (state, evaluation) of one epoch, and its first arguments."""
+    images, labels = problem.make_images(task.images)
+    few = lj.Split(images[:1], labels[:1])  # the validation is a part of the program: one image of it
+    dataset = lj.Dataset(lj.Split(images, labels), few, few, pixel_divisor=problem.PIXEL_DIVISOR)
+    data = jax.device_put(dataset)
+    model = _make_model(task.network)
+    optimizer = lj.make_optimizer(_OPTIMIZERS[task.optimizer](learning_rate=task.learning_rate))
+    config = TrainerConfig(batch_size=task.batch, max_epochs=task.epochs + 1, shuffle=False)
+    state = training.init_train_state(model, optimizer, config, jax.random.key(0), {})
+    state = state._replace(variables=_make_variables(task.network))
+    epoch = jax.jit(functools.partial(training.train_interval, model, optimizer, config), donate_argnums=0)
+    return epoch, state, data
+
+
+def train(task: problem.Training) -> tuple[float, list[float]]:
+    """Train by the epoch program, as `make_train` and the command line do."""
+    epoch, state, data = _make_epoch(task)
+
+    def run_epoch() -> float:
+        nonlocal state
+        state, evaluation = jax.block_until_ready(epoch(state, data))
+        return float(evaluation.train_loss)
+
+    return run_epoch(), problem.time_calls(run_epoch, task.epochs)
+
+
+def compile_times(task: problem.Training) -> dict[str, float]:
+    """Return the seconds of each part of the way to the compiled epoch program."""
+    epoch, state, data = _make_epoch(task)
+    begin = time.perf_counter()
+    lowered = epoch.lower(state, data)
+    middle = time.perf_counter()
+    lowered.compile()
+    return {"trace and lower": middle - begin, "compile": time.perf_counter() - middle}
+
+
+def infer(task: problem.Inference) -> tuple[float, list[float]]:
+    """Call the jitted model."""
+    model = _make_model(task.network)
+    variables = _make_variables(task.network)
+    images = jnp.array(problem.make_scaled_images(task.batch)[0])
+    call = jax.jit(lambda variables, images: model.apply(variables, images)[0])
+    check = sum_of_magnitudes(call(variables, images))
+    return check, problem.time_calls(lambda: jax.block_until_ready(call(variables, images)), task.calls)
+
+
+def layer(task: problem.Layer, *, scan: bool = True) -> tuple[float, list[float]]:
+    """Differentiate conv2d: several steps inside `lax.scan`, as our epochs do, or one step a call."""
+    convolve = functools.partial(lj.conv2d, strides=task.stride, padding=((task.padding,) * 2,) * 2, groups=task.groups)
+
+    def step(images: Array, kernel: Array) -> tuple[Array, Array]:
+        maps, transpose = jax.vjp(convolve, images, kernel)
+        return transpose(maps)
+
+    def steps(images: Array, kernel: Array) -> tuple[Array, Array]:
+        def body(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
+            kernel, *_ = carry
+            grads = step(images, kernel)
+            # Without this dependence XLA would compute the step once, before the loop. The kernel stays as it is.
+            return (kernel - 1e-20 * grads[1], *grads), None
+
+        return lax.scan(body, (kernel, images, kernel), length=task.steps)[0][1:]
+
+    images, kernel = map(jnp.array, problem.make_layer_arrays(task))
+    call = jax.jit(steps if scan else step)
+    check = sum_of_magnitudes(*call(images, kernel))
+    steps_a_call = task.steps if scan else 1
+    num_calls = task.calls * task.steps // steps_a_call
+    seconds = problem.time_calls(lambda: jax.block_until_ready(call(images, kernel)), num_calls)
+    return check, [value / steps_a_call for value in seconds]

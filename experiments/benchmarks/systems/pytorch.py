@@ -1,0 +1,155 @@
+"""PyTorch: eager or compiled, with images in channels_last or in its default layout."""
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from experiments.benchmarks import problem
+
+torch.set_num_threads(problem.num_threads())
+torch.backends.cuda.matmul.allow_tf32 = False
+torch.backends.cudnn.allow_tf32 = False
+
+_DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name() -> str:
+    """Return "cpu" or the name of the GPU."""
+    return torch.cuda.get_device_name() if _DEVICE.type == "cuda" else "cpu"
+
+
+def _synchronize() -> None:
+    if _DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _memory_format(channels_last: bool) -> torch.memory_format:
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def _sum_of_magnitudes(*tensors: Tensor) -> float:
+    return float(sum(tensor.detach().double().abs().sum() for tensor in tensors))
+
+
+class _Network(nn.Module):
+    def __init__(self, network: problem.Network, channels_last: bool):
+        super().__init__()
+        self.activation = getattr(torch, network.activation)
+        self.channels_last = channels_last
+        padding = network.padding.lower()
+        shapes = problem.weight_shapes(network)
+        self.conv1, self.conv2 = (nn.Conv2d(*shapes[n][2:], shapes[n][:2], padding=padding) for n in ("conv1", "conv2"))
+        self.dense = nn.ModuleDict({name: nn.Linear(*shape) for name, shape in shapes.items() if len(shape) == 2})
+        for name, weights in problem.make_weights(network).items():
+            layer = self.dense[name] if name in self.dense else getattr(self, name)
+            self._set_weights(layer, weights["kernel"], weights["bias"])
+        self.to(device=_DEVICE, memory_format=_memory_format(channels_last))
+
+    def _set_weights(self, layer: nn.Module, kernel: np.ndarray, bias: np.ndarray) -> None:
+        if kernel.ndim == 4:
+            kernel = kernel.transpose(3, 2, 0, 1)
+        else:
+            maps = self.conv2.out_channels
+            if layer is next(iter(self.dense.values())) and not self.channels_last:  # takes channels, rows, columns
+                side = round((len(kernel) // maps) ** 0.5)
+                kernel = kernel.reshape(side, side, maps, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+            kernel = kernel.T
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor(kernel))
+            layer.bias.copy_(torch.tensor(bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for convolve in (self.conv1, self.conv2):
+            x = self.activation(functional.max_pool2d(convolve(x), problem.POOL_SIZE))
+        x = (x.permute(0, 2, 3, 1) if self.channels_last else x).flatten(1)  # as it lies in memory
+        if "hidden" in self.dense:
+            x = self.activation(self.dense["hidden"](x))
+        return self.dense["softmax"](x)
+
+
+def _make_tensors(num_images: int, channels_last: bool) -> tuple[Tensor, Tensor]:
+    """Return uint8 images (NCHW) and labels on the device."""
+    images, labels = problem.make_images(num_images)
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2).to(_DEVICE)
+    return tensor.contiguous(memory_format=_memory_format(channels_last)), torch.from_numpy(labels).long().to(_DEVICE)
+
+
+def _scale(images: Tensor) -> Tensor:
+    return images.float().div_(problem.PIXEL_DIVISOR)
+
+
+def _make_optimizer(task: problem.Training, model: nn.Module) -> torch.optim.Optimizer:
+    make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[task.optimizer]
+    return make(model.parameters(), lr=task.learning_rate, fused=True)
+
+
+def train(
+    task: problem.Training, *, channels_last: bool = False, compiled: bool = False, uint8: bool = False
+) -> tuple[float, list[float]]:
+    """Train on float32 images that are on the device, or with `uint8` on stored pixels, scaled in each step."""
+    images, labels = _make_tensors(task.images, channels_last)
+    if not uint8:
+        images = _scale(images)
+    model = _Network(task.network, channels_last)
+    optimizer = _make_optimizer(task, model)
+
+    def loss_fn(images: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(model(images), labels)
+
+    if compiled:
+        loss_fn = torch.compile(loss_fn, dynamic=False)
+
+    def run_epoch() -> float:
+        losses = []
+        for batch, batch_labels in zip(images.split(task.batch), labels.split(task.batch), strict=True):
+            loss = loss_fn(_scale(batch) if uint8 else batch, batch_labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        _synchronize()
+        return float(torch.stack(losses).mean())
+
+    return run_epoch(), problem.time_calls(run_epoch, task.epochs)
+
+
+def infer(task: problem.Inference, *, channels_last: bool = False, compiled: bool = False) -> tuple[float, list[float]]:
+    """Call the model in inference mode; `compiled` also freezes its weights, as PyTorch advises for a CPU."""
+    images = _scale(_make_tensors(task.batch, channels_last)[0])
+    model = _Network(task.network, channels_last).eval()
+    if compiled:
+        model = torch.compile(model, dynamic=False, options={"freezing": True})
+
+    def call() -> Tensor:
+        logits = model(images)
+        _synchronize()
+        return logits
+
+    with torch.inference_mode():
+        check = _sum_of_magnitudes(call())
+        call()  # the second call of a compiled model may still prepare something
+        return check, problem.time_calls(call, task.calls)
+
+
+def layer(task: problem.Layer, *, channels_last: bool = False) -> tuple[float, list[float]]:
+    """Differentiate conv2d, one step a call."""
+    memory_format = _memory_format(channels_last)
+
+    def to_tensor(array: np.ndarray, axes: tuple[int, ...]) -> Tensor:
+        tensor = torch.tensor(array.transpose(axes), device=_DEVICE)
+        return tensor.contiguous(memory_format=memory_format).requires_grad_()
+
+    images, kernel = map(to_tensor, problem.make_layer_arrays(task), ((0, 3, 1, 2), (3, 2, 0, 1)))
+    convolve = functools.partial(functional.conv2d, stride=task.stride, padding=task.padding, groups=task.groups)
+
+    def call() -> tuple[Tensor, ...]:
+        maps = convolve(images, kernel)
+        grads = torch.autograd.grad(maps, (images, kernel), maps.detach())
+        _synchronize()
+        return grads
+
+    check = _sum_of_magnitudes(*call())
+    return check, problem.time_calls(call, task.calls * task.steps)

@@ -1,0 +1,170 @@
+"""results.json as Markdown, between two comments of README.md."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks.cases import CASES, SYSTEMS, Case, Goal
+from experiments.benchmarks.results import Entry, Results, best_peer
+
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+_EMPTY = f"# Benchmarks\n\n    python -m experiments.benchmarks\n\n{BEGIN}\n{END}\n"
+
+_DISTURBED = 0.05  # a share of the cores that is worth telling
+
+Row = list[str]
+
+
+def update_readme(results: Results) -> None:
+    """Write the tables of all stored cases between the comments; add them to a README that has none."""
+    text = README.read_text() if README.exists() else _EMPTY
+    if BEGIN not in text or END not in text:
+        text = f"{text.rstrip()}\n\n{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    README.write_text(f"{before}{BEGIN}\n\n{format_results(results)}\n{END}{after}")
+
+
+def format_results(results: Results) -> str:
+    """Return a section for each device, with a table for each of its cases, in the order of the cases."""
+    sections = []
+    for device, entries in sorted(results.items()):
+        sections.append(f"### On {'a CPU' if device == 'cpu' else device}\n")
+        sections += [format_case(case, entries[name]) for name, case in CASES.items() if name in entries]
+    return "\n".join(sections)
+
+
+def format_case(case: Case, entry: Entry) -> str:
+    """Return the table of a case, how it stands to its goals, and what it ran on."""
+    case = _as_stored(case, entry)
+    points, one_point = entry["points"], len(case.points) == 1
+    table = _table_of_systems(case, points[case.points[0].name]) if one_point else _table_of_points(case, points)
+    rounds = f"{entry['rounds']} {'round' if entry['rounds'] == 1 else 'rounds'}"
+    machine = f"{entry['machine']['processor']}, {entry['machine']['cores']} cores"
+    versions = ", ".join(f"{name} {version}" for name, version in entry["versions"].items())
+    notes = [
+        *(line for goal in case.goals if (line := _compare(case, goal, points))),
+        *([] if case.limit is None else [_compare_with_limit(case, points)]),
+        *([] if one_point else _unavailable(points)),
+        *_disturbance(entry),
+        f"{entry['date']}, {rounds}, {machine}, {versions}.",
+    ]
+    return "\n".join([f"#### {case.name}: {case.title}", "", *table, "", *(f"- {note}" for note in notes)]) + "\n"
+
+
+def _as_stored(case: Case, entry: Entry) -> Case:
+    """Leave out the systems and points that came into the case after it was measured."""
+    points = tuple(point for point in case.points if point.name in entry["points"])
+    stored = entry["points"][points[0].name]["systems"]
+    return dataclasses.replace(case, points=points, systems=tuple(name for name in case.systems if name in stored))
+
+
+def _table_of_systems(case: Case, point: dict[str, Any]) -> list[str]:
+    """One row a system."""
+    systems = point["systems"]
+    also = list(systems[case.systems[0]]["also"])
+    ratio = ["ours / it (lowest to highest)"] if case.peers else []
+    header = ["system", case.unit, "lowest to highest round", *also, *ratio]
+    rows = []
+    for name in case.systems:
+        label, found = SYSTEMS[name].label, systems[name]
+        if "unavailable" in found:
+            rows.append([label, f"cannot run: {found['unavailable']}"])
+            continue
+        numbers = [found["median"], *(found["also"][key] for key in also)]
+        median, *others = map(_number, numbers)
+        rows.append([label, median, _range(found["rounds"]), *others, *([_ratio(found)] if case.peers else [])])
+    return _table(header, rows)
+
+
+def _table_of_points(case: Case, points: dict[str, Any]) -> list[str]:
+    """One row a point."""
+    first = next(iter(points.values()))["systems"]
+    also = list(first[case.systems[0]]["also"])
+    header = ["", *(f"{SYSTEMS[name].label}, {case.unit}" for name in case.systems), *also]
+    header += ["ours / best peer (lowest to highest)"] if case.peers else []
+    growing = all(point.work for point in case.points)
+    header += ["growth of the time / growth of the work"] if growing else []
+    rows = []
+    for point in case.points:
+        systems, best = points[point.name]["systems"], points[point.name]["best_peer"]
+        ours = systems[case.systems[0]]
+        row = [point.name, *(_number(systems[name].get("median")) for name in case.systems)]
+        row += [_number(ours["also"][key]) for key in also]
+        row += [_ratio(systems[best]) if best else "-"] if case.peers else []
+        if growing:
+            time = ours["median"] / first[case.systems[0]]["median"]
+            row.append(_number(time / (point.work / case.points[0].work)))
+        rows.append(row)
+    return _table(header, rows)
+
+
+def _compare(case: Case, goal: Goal, points: dict[str, Any]) -> str | None:
+    """Return a sentence about a goal; None if none of its peers ran."""
+    ratios = []
+    for point in points.values():
+        best = best_peer(point["systems"], goal.peers or case.peers)
+        if best:
+            ratios.append((point["systems"][best]["ratio"]["median"], SYSTEMS[best].label))
+    if not ratios:
+        return None
+    num_met = sum(ratio <= goal.ratio for ratio, _ in ratios)
+    stretch = f" (hoped for: {_number(goal.stretch)})" if goal.stretch else ""
+    if len(points) == 1:
+        (ratio, label), *_ = ratios
+        found, verdict = f"{_number(ratio)} of {label}", _verdict(num_met == 1)
+    else:
+        found, verdict = "compared with the best peer", f"met in {num_met} of {len(ratios)} rows"
+    return f"Ours {found}; goal: at most {_number(goal.ratio)}{stretch}: {verdict}."
+
+
+def _compare_with_limit(case: Case, points: dict[str, Any]) -> str:
+    medians = [point["systems"][case.systems[0]]["median"] for point in points.values()]
+    return f"Goal: at most {_number(case.limit)} {case.unit}: {_verdict(max(medians) <= case.limit)}."
+
+
+def _verdict(met: bool) -> str:
+    return "met" if met else "not met"
+
+
+def _disturbance(entry: Entry) -> list[str]:
+    share = entry["disturbance"]
+    return [f"Other programs took up to {share:.0%} of the cores meanwhile."] if share > _DISTURBED else []
+
+
+def _unavailable(points: dict[str, Any]) -> list[str]:
+    """Return a line for each reason why a peer is missing at a point."""
+    return list(
+        dict.fromkeys(
+            f"{SYSTEMS[name].label} cannot run: {found['unavailable']}"
+            for point in points.values()
+            for name, found in point["systems"].items()
+            if "unavailable" in found
+        )
+    )
+
+
+def _table(header: Row, rows: list[Row]) -> list[str]:
+    lines = [header, ["---"] * len(header), *(row + [""] * (len(header) - len(row)) for row in rows)]
+    return ["| " + " | ".join(re.sub(r"\s*\|\s*", " / ", cell) for cell in line) + " |" for line in lines]
+
+
+def _ratio(found: dict[str, Any]) -> str:
+    if "ratio" not in found:
+        return ""
+    ratio = found["ratio"]
+    return f"{_number(ratio['median'])} ({_number(ratio['min'])} to {_number(ratio['max'])})"
+
+
+def _range(values: list[float]) -> str:
+    return f"{_number(min(values))} to {_number(max(values))}"
+
+
+def _number(value: float | None) -> str:
+    """Write three digits that matter, without an exponent."""
+    if value is None:
+        return "-"
+    rounded = float(f"{value:.3g}")
+    return f"{value:,.0f}" if abs(rounded) >= 100 else f"{value:#.3g}"

@@ -1,0 +1,120 @@
+"""The process of one system: python -m experiments.benchmarks.worker CASE POINT SYSTEM.
+
+The last line that it prints is its result as JSON.
+"""
+
+import argparse
+import importlib
+import json
+import resource
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, ModuleType
+from typing import Any, NamedTuple
+
+from experiments.benchmarks.cases import CASES, SYSTEMS, Case
+
+
+class Job(NamedTuple):
+    """What one process measures."""
+
+    case: Case
+    task: Any  # a problem.Task, of the kind that the case's measure takes
+    system: str  # a key of SYSTEMS
+    started: float  # when the process was started, by time.monotonic()
+
+
+class Measured(NamedTuple):
+    """What it found."""
+
+    check: float | None  # the same for all systems of the case; None where there is nothing to compare
+    value: float  # in the case's unit
+    also: Mapping[str, float] = MappingProxyType({})  # other numbers, by the headings of their columns
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """Measure one system; return the fields of `Measured`, and the device that was used."""
+    system = SYSTEMS[job.system]
+    module = importlib.import_module(f"experiments.benchmarks.systems.{system.module}")
+    measured = MEASURES[job.case.measure](job, module, system.options)
+    return {"device": module.device_name(), **measured._asdict(), "also": dict(measured.also)}
+
+
+def _training(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    loss, seconds = module.train(job.task, **options)
+    epoch = statistics.median(seconds)
+    return Measured(loss, 1000 * epoch / job.task.steps if job.case.unit == "ms a step" else epoch)
+
+
+def _growth(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    measured = _training(job, module, options)
+    images, scale = (job.task.batch, 1000) if job.case.unit == "ms a step" else (job.task.images, 1_000_000)
+    return measured._replace(also={"µs an image": scale * measured.value / images})
+
+
+def _inference(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    check, seconds = module.infer(job.task, **options)
+    return Measured(check, 1000 * statistics.median(seconds))
+
+
+def _layer(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    check, seconds = module.layer(job.task, **options)
+    return Measured(check, 1000 * statistics.median(seconds))
+
+
+def _memory(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    imported = _peak_megabytes()
+    loss, _ = module.train(job.task, **options)
+    return Measured(loss, _peak_megabytes(), {"MB after import": imported})
+
+
+def _peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
+
+
+def _startup(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    loss, _ = module.train(job.task, **options)
+    return Measured(loss, time.monotonic() - job.started)
+
+
+def _compile(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    seconds = module.compile_times(job.task)
+    return Measured(None, sum(seconds.values()), {f"s to {part}": value for part, value in seconds.items()})
+
+
+MEASURES: dict[str, Callable[[Job, ModuleType, Mapping[str, Any]], Measured]] = {
+    "training": _training,
+    "growth": _growth,
+    "inference": _inference,
+    "layer": _layer,
+    "memory": _memory,
+    "startup": _startup,
+    "compile": _compile,
+}
+
+
+def main() -> None:
+    """Measure and print; a failure is printed as JSON too, after its traceback on stderr."""
+    parser = argparse.ArgumentParser(description="Measure one system, as the parent process asks.")
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("point", type=int, help="its number in the case")
+    parser.add_argument("system", choices=SYSTEMS)
+    parser.add_argument("--started", type=float, default=time.monotonic(), help="of time.monotonic(), in seconds")
+    parser.add_argument("--quick", action="store_true", help="a tiny task")
+    arguments = parser.parse_args()
+    case = CASES[arguments.case]
+    task = case.points[arguments.point].task
+    try:
+        result = measure(Job(case, task.tiny() if arguments.quick else task, arguments.system, arguments.started))
+    except Exception as error:  # the parent decides what it means
+        traceback.print_exc()
+        print(json.dumps({"error": f"{type(error).__name__}: {error}".splitlines()[0]}))
+        sys.exit(1)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
