@@ -21,11 +21,14 @@ from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
 from lenet_jax.ops.frames import copy_windows
+from lenet_jax.ops.sliding_product import sliding_product
 from lenet_jax.ops.windows import Ints, Padding, Window, make_window, pad_space, taps, to_tuple
 
 # Above this many offsets a kernel is as good as a dense layer, and slicing out each offset costs more compile time than
 # it saves: 16x16.
 _MAX_TAPS = 256
+import os
+_MIN_ROW_WORK = int(os.environ.get("MINROW","4"))*1000000
 
 _LAYOUTS = {1: ("NWC", "WIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
 _LAYOUTS_BATCH_LAST = {1: "CWN", 2: "CHWN", 3: "CDHWN"}
@@ -286,39 +289,22 @@ def convolve_batch_last(x: Array, kernel: Array, *, window: Window, groups: int 
     if math.prod(window.size) > _MAX_TAPS:
         layout = _LAYOUTS_BATCH_LAST[len(window.size)]
         return _by_definition(x, kernel, window=window, groups=groups, layout=layout)
-    maps = kernel.shape[-1]
-    patches = copy_windows(pad_space(x, window.pads), window)
-    weights = jnp.moveaxis(kernel, (-1, -2), (0, 1)).reshape(groups, maps // groups, -1)
-    # A transpose that XLA may not fold into the product, for which it would choose a slower routine.
-    weights = lax.optimization_barrier(weights)
-    if groups == 1:
-        product = _long_product(weights[0], patches.reshape(weights.shape[-1], -1))
+    maps, batch = kernel.shape[-1], x.shape[-1]
+    x = pad_space(x, window.pads)
+    weights = kernel.reshape(*kernel.shape[:-1], groups, maps // groups)
+    row_work = kernel.size // groups * math.prod(window.output[1:]) * batch
+    if window.dilation[0] == 1 and window.output[0] > 1 and row_work >= _MIN_ROW_WORK:
+        stride, num_rows = window.strides[0], (window.output[0] - 1) * window.strides[0] + window.size[0]
+        rows = jnp.swapaxes(x, 0, 1)[:num_rows]
+        along_rows = Window(*(entry[1:] for entry in window))
+        rows = copy_windows(rows.reshape(-1, *rows.shape[2:]), along_rows)
+        rows = rows.reshape(num_rows, groups, -1, math.prod(along_rows.output) * batch)
+        weights = jnp.moveaxis(weights, (-2, -1, 0, -3), (0, 1, 2, 3))
     else:
-        product = weights @ patches.reshape(groups, weights.shape[-1], -1)
-    return product.reshape(maps, *window.output, x.shape[-1])
-
-
-def _long_product(weights: Array, patches: Array) -> Array:
-    """Return weights (O, K) @ patches (K, M), M being much the longest axis; its gradients suit XLA's CPU backend.
-
-    They use a transposed copy of the cotangent: the product with it is faster, and what computes the cotangent, the
-    gradient of a pooling, is fused into the copy, whose loops vectorize, while those over M with its many factors do
-    not.
-    """
-    return _long_product_p.bind(weights, patches)
-
-
-def _product_of_gradient(cotangent: Array, _: Any, patches: Array) -> Array:
-    return lax.optimization_barrier(patches @ lax.optimization_barrier(cotangent.T)).T
-
-
-def _patches_of_gradient(cotangent: Array, weights: Array, _: Any) -> Array:
-    return weights.T @ lax.optimization_barrier(cotangent.T).T
-
-
-_long_product_p = Primitive("long_product")
-_long_product_p.def_impl(jnp.matmul)
-_long_product_p.def_abstract_eval(lambda w, p: ShapedArray((w.shape[0], p.shape[1]), w.dtype))
-mlir.register_lowering(_long_product_p, mlir.lower_fun(jnp.matmul, multiple_results=False))
-batching.primitive_batchers[_long_product_p] = lambda arrays, axes: (jax.vmap(jnp.matmul, axes)(*arrays), 0)
-ad.defbilinear(_long_product_p, _product_of_gradient, _patches_of_gradient)
+        stride, num_rows = 1, 1
+        rows = copy_windows(x, window).reshape(1, groups, -1, math.prod(window.output) * batch)
+        weights = jnp.moveaxis(weights, (-2, -1, -3), (0, 1, 2))
+    size = num_rows - (window.output[0] - 1) * stride if num_rows > 1 else 1
+    weights = weights.reshape(groups, maps // groups, size, -1)
+    product = sliding_product(weights, rows, stride=stride)
+    return jnp.moveaxis(product, 0, 2).reshape(maps, *window.output, batch)
