@@ -29,6 +29,7 @@ def evaluate(
     pixel_divisor: float | Array,
     *,
     portion: int = _PORTION,
+    axis_name: str | None = None,
 ) -> Metrics:
     """Measure a model on every example of a split, the last partial portion included.
 
@@ -38,6 +39,8 @@ def evaluate(
         split: uint8 images and labels.
         pixel_divisor: pixels are divided by it.
         portion: examples worked on at a time; it changes the speed, not the counts.
+        axis_name: a mapped axis, as of `jax.shard_map`, that the portions are split over; all of its devices get the
+            same arguments and return the same metrics.
 
     Raises:
         InputError: if the split is empty or `portion` is below 1.
@@ -58,5 +61,11 @@ def evaluate(
         logits, _ = model.apply(variables, scale_pixels(split.images[indices], pixel_divisor), train=False)
         return jax.tree.map(jnp.add, total, measure(logits, split.labels[indices], mask)), None
 
-    total, _ = lax.scan(add, no_examples(), jnp.arange(0, num_examples, portion))
-    return total
+    num_portions = -(-num_examples // portion)
+    if axis_name is None:
+        starts = jnp.arange(num_portions)
+    else:  # those beyond the last one add nothing
+        num_devices = lax.axis_size(axis_name)
+        starts = num_devices * jnp.arange(-(-num_portions // num_devices)) + lax.axis_index(axis_name)
+    total, _ = lax.scan(add, no_examples(), portion * starts)
+    return total if axis_name is None else lax.psum(total, axis_name)

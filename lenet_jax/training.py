@@ -127,6 +127,8 @@ def train_step(
     state: TrainState,
     data: Dataset,
     indices: Int[Array, "N"],  # noqa: F821
+    *,
+    axis_name: str | None = None,
 ) -> tuple[TrainState, Float[Array, ""]]:
     """Take one optimizer step on the mean cross-entropy of a minibatch.
 
@@ -136,16 +138,26 @@ def train_step(
         state: before the step.
         data: only its training split is used.
         indices: which training examples make up the minibatch.
+        axis_name: a mapped axis, as of `jax.shard_map`, that the minibatch is split over: all of its devices get the
+            same arguments, each computes the gradient of its part, and all return the same. A model with state, which
+            depends on the whole minibatch, is not split.
 
     Returns:
         The state after the step, and the minibatch's mean loss before it.
+
+    Raises:
+        InputError: if the size of the axis does not divide the minibatch.
     """
     params, model_state = state.variables
     _, step_key = jax.random.split(state.key)
     step_key = jax.random.fold_in(step_key, state.iteration)
     batch_size = indices.shape[0]
     # Batch statistics in the state are those of the whole batch.
-    portion = batch_size if jax.tree.leaves(model_state) else _portion_size(batch_size)
+    has_state = bool(jax.tree.leaves(model_state))
+    if has_state:
+        axis_name = None
+    indices, shard = (indices, 0) if axis_name is None else _own_part(indices, axis_name)
+    portion = batch_size if has_state else _portion_size(indices.shape[0])
     examples = on_device(data.train)
 
     def loss_fn(params: Any, model_state: Any, indices: Array, key: Key) -> tuple[Array, Any]:
@@ -157,7 +169,7 @@ def train_step(
         def accumulate(carry: tuple[Any, Array, Any], xs: tuple[Array, Array]) -> tuple[tuple[Any, Array, Any], None]:
             grads, loss, model_state = carry
             number, indices = xs
-            key = jax.random.fold_in(step_key, number)
+            key = jax.random.fold_in(step_key, shard * portions.shape[0] + number)
             (more_loss, model_state), more = jax.value_and_grad(loss_fn, has_aux=True)(
                 params, model_state, indices, key
             )
@@ -165,7 +177,8 @@ def train_step(
 
         start = (jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32), model_state)
         xs = (jnp.arange(portions.shape[0]), portions)
-        return lax.scan(accumulate, start, xs, unroll=min(_PORTIONS_AT_A_TIME, portions.shape[0]))[0]
+        at_a_time = min(_PORTIONS_AT_A_TIME, portions.shape[0]) if axis_name is None else 1
+        return lax.scan(accumulate, start, xs, unroll=at_a_time)[0]
 
     def in_portions(*args: Any) -> tuple[Any, Array, Any]:
         return total_gradient(indices.reshape(-1, portion), *args)
@@ -174,12 +187,26 @@ def train_step(
         return total_gradient(indices[None], *args)
 
     grads, loss, model_state = lax.platform_dependent(params, model_state, cpu=in_portions, default=at_once)
+    if axis_name is not None:
+        grads, loss = lax.psum((grads, loss), axis_name)
 
     scale = 1.0 / batch_size
     grads = jax.tree.map(lambda g: g * scale, grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
     variables = Variables(optax.apply_updates(params, updates), model_state)
     return state._replace(variables=variables, opt_state=opt_state, iteration=state.iteration + 1), loss * scale
+
+
+def _own_part(indices: Array, axis_name: str) -> tuple[Array, Array]:
+    """Return this device's part of a minibatch, and its number."""
+    num_parts = lax.axis_size(axis_name)
+    if indices.shape[0] % num_parts:
+        raise InputError(
+            f"`axis_name` must name an axis whose size divides the minibatch of {indices.shape[0]} examples; "
+            f"got {axis_name!r}, which has {num_parts} devices."
+        )
+    number = lax.axis_index(axis_name)
+    return lax.dynamic_index_in_dim(indices.reshape(num_parts, -1), number, keepdims=False), number
 
 
 def _portion_size(batch_size: int) -> int:
@@ -212,12 +239,19 @@ def _batches(config: TrainerConfig, plan: Plan, num_train: int, state: TrainStat
 
 
 def train_interval(
-    model: Model, optimizer: optax.GradientTransformation, config: TrainerConfig, state: TrainState, data: Dataset
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    config: TrainerConfig,
+    state: TrainState,
+    data: Dataset,
+    *,
+    axis_name: str | None = None,
 ) -> tuple[TrainState, Evaluation]:
     """Train up to the next validation, evaluate, and apply the rules that end a run.
 
     An interval is an epoch, or shorter where patience is (`early_stopping.validation_interval`). A run whose patience
     ends before the validation after this one stops here: what it would still do could not change its result.
+    `axis_name` names a mapped axis that the work is split over, as in `train_step`.
 
     Raises:
         InputError: while tracing, if the data do not fit the configuration.
@@ -226,11 +260,11 @@ def train_interval(
     plan = plan_run(config, num_train)
 
     def step(state: TrainState, indices: Array) -> tuple[TrainState, Array]:
-        return train_step(model, optimizer, state, data, indices)
+        return train_step(model, optimizer, state, data, indices, axis_name=axis_name)
 
     with jax.default_matmul_precision(config.matmul_precision):
         state, losses = lax.scan(step, state, _batches(config, plan, num_train, state))
-        validation = evaluate(model, state.variables, data.validation, data.pixel_divisor)
+        validation = evaluate(model, state.variables, data.validation, data.pixel_divisor, axis_name=axis_name)
     evaluation = Evaluation(state.iteration, jnp.mean(losses), validation)
     return _apply_rules(config, plan, state, evaluation), evaluation
 
@@ -261,19 +295,22 @@ def _apply_rules(config: TrainerConfig, plan: Plan, state: TrainState, evaluatio
 
 def make_train(
     model: Model, optimizer: optax.GradientTransformation, config: TrainerConfig
-) -> Callable[[Key, Hyperparameters, Dataset], TrainResult]:
+) -> Callable[..., TrainResult]:
     """Return a whole run as one pure function, early stopping and best parameters included.
 
     The function `train(key, hyperparameters, data)` consumes the key and returns a `TrainResult`. It can be jitted, and
     vmapped over keys and hyperparameters; a run that has stopped stays as it is while the others go on.
     `hyperparameters` replaces values in the optimizer's state by name, for example {"learning_rate": 0.05}; they are
-    traced, so another value does not compile again. {} keeps the optimizer's own.
+    traced, so another value does not compile again. {} keeps the optimizer's own. A keyword argument `axis_name` names
+    a mapped axis that the work is split over, as in `train_step`.
 
     Raises:
         InputError: by `train` while it is traced, if the data do not fit the configuration or a name is unknown.
     """
 
-    def train(key: Key, hyperparameters: Hyperparameters, data: Dataset) -> TrainResult:
+    def train(
+        key: Key, hyperparameters: Hyperparameters, data: Dataset, *, axis_name: str | None = None
+    ) -> TrainResult:
         plan = plan_run(config, data.train.images.shape[0])
         state = init_train_state(model, optimizer, config, key, hyperparameters)
         nothing = jnp.full(plan.num_intervals, jnp.nan, jnp.float32)
@@ -286,12 +323,12 @@ def make_train(
         def advance(carry: tuple[TrainState, Evaluation]) -> tuple[TrainState, Evaluation]:
             state, history = carry
             number = state.iteration // plan.interval
-            state, evaluation = train_interval(model, optimizer, config, state, data)
+            state, evaluation = train_interval(model, optimizer, config, state, data, axis_name=axis_name)
             return state, jax.tree.map(lambda column, value: column.at[number].set(value), history, evaluation)
 
         state, history = lax.while_loop(running, advance, (state, history))
         with jax.default_matmul_precision(config.matmul_precision):
-            test = evaluate(model, state.best, data.test, data.pixel_divisor)
+            test = evaluate(model, state.best, data.test, data.pixel_divisor, axis_name=axis_name)
         return TrainResult(state.best, state.best_validation, test, state.iteration, state.status, history)
 
     return train

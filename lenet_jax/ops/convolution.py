@@ -8,14 +8,10 @@ one function that can be jitted, vmapped and differentiated any number of times 
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import ShapedArray
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -23,12 +19,13 @@ from lenet_jax.errors import InputError
 from lenet_jax.ops.frames import copy_windows
 from lenet_jax.ops.sliding_product import sliding_product
 from lenet_jax.ops.windows import Ints, Padding, Window, make_window, pad_space, taps, to_tuple
+from lenet_jax.processor import available_cores
 
 # Above this many offsets a kernel is as good as a dense layer, and slicing out each offset costs more compile time than
 # it saves: 16x16.
 _MAX_TAPS = 256
-import os
-_MIN_ROW_WORK = int(os.environ.get("MINROW","4"))*1000000
+# Multiply-adds that a row of the output needs for a product of its own to pay, where each device has one core.
+_MIN_ROW_WORK = 4_000_000
 
 _LAYOUTS = {1: ("NWC", "WIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
 _LAYOUTS_BATCH_LAST = {1: "CWN", 2: "CHWN", 3: "CDHWN"}
@@ -279,6 +276,11 @@ def swap_batch(x: Array) -> Array:
     return jnp.swapaxes(x, 0, -1)
 
 
+def _min_row_work() -> int:
+    """Return from how many multiply-adds a row is worth a product of its own; more cores a device need larger ones."""
+    return _MIN_ROW_WORK * max(available_cores() // jax.local_device_count("cpu"), 1) ** 2
+
+
 def convolve_batch_last(x: Array, kernel: Array, *, window: Window, groups: int = 1) -> Array:
     """Convolve x (C, *space, N) with a kernel (*size, C // groups, O) by one matrix product: (O, *output, N).
 
@@ -289,22 +291,37 @@ def convolve_batch_last(x: Array, kernel: Array, *, window: Window, groups: int 
     if math.prod(window.size) > _MAX_TAPS:
         layout = _LAYOUTS_BATCH_LAST[len(window.size)]
         return _by_definition(x, kernel, window=window, groups=groups, layout=layout)
-    maps, batch = kernel.shape[-1], x.shape[-1]
     x = pad_space(x, window.pads)
-    weights = kernel.reshape(*kernel.shape[:-1], groups, maps // groups)
-    row_work = kernel.size // groups * math.prod(window.output[1:]) * batch
-    if window.dilation[0] == 1 and window.output[0] > 1 and row_work >= _MIN_ROW_WORK:
-        stride, num_rows = window.strides[0], (window.output[0] - 1) * window.strides[0] + window.size[0]
-        rows = jnp.swapaxes(x, 0, 1)[:num_rows]
-        along_rows = Window(*(entry[1:] for entry in window))
-        rows = copy_windows(rows.reshape(-1, *rows.shape[2:]), along_rows)
-        rows = rows.reshape(num_rows, groups, -1, math.prod(along_rows.output) * batch)
-        weights = jnp.moveaxis(weights, (-2, -1, 0, -3), (0, 1, 2, 3))
+    row_work = math.prod(kernel.shape) // groups * math.prod(window.output[1:]) * x.shape[-1]
+    if window.dilation[0] == 1 and window.output[0] > 1 and row_work >= _min_row_work():
+        product = _convolve_rows(x, kernel, window, groups)
     else:
-        stride, num_rows = 1, 1
-        rows = copy_windows(x, window).reshape(1, groups, -1, math.prod(window.output) * batch)
-        weights = jnp.moveaxis(weights, (-2, -1, -3), (0, 1, 2))
-    size = num_rows - (window.output[0] - 1) * stride if num_rows > 1 else 1
-    weights = weights.reshape(groups, maps // groups, size, -1)
-    product = sliding_product(weights, rows, stride=stride)
-    return jnp.moveaxis(product, 0, 2).reshape(maps, *window.output, batch)
+        product = _convolve_at_once(x, kernel, window, groups)
+    return product.reshape(kernel.shape[-1], *window.output, x.shape[-1])
+
+
+def _convolve_at_once(x: Array, kernel: Array, window: Window, groups: int) -> Array:
+    """Return (O, pixels * N), by one product with all windows."""
+    windows = copy_windows(x, window).reshape(1, groups, -1, math.prod(window.output) * x.shape[-1])
+    weights = _split_groups(kernel, groups).reshape(groups, -1, 1, windows.shape[2])
+    return sliding_product(weights, windows, stride=1)
+
+
+def _convolve_rows(x: Array, kernel: Array, window: Window, groups: int) -> Array:
+    """Return (O, rows, pixels * N), by a product for each row of the output."""
+    size, stride = window.size[0], window.strides[0]
+    num_rows = (window.output[0] - 1) * stride + size
+    x = jnp.swapaxes(x, 0, 1)[:num_rows]
+    along_rows = Window(
+        window.size[1:], window.strides[1:], window.dilation[1:], window.pads[1:], output=window.output[1:]
+    )
+    rows = copy_windows(x.reshape(-1, *x.shape[2:]), along_rows)
+    rows = rows.reshape(num_rows, groups, -1, math.prod(along_rows.output) * x.shape[-1])
+    weights = jnp.moveaxis(_split_groups(kernel, groups), 3, 2).reshape(groups, -1, size, rows.shape[2])
+    return jnp.moveaxis(sliding_product(weights, rows, stride=stride), 0, 2)
+
+
+def _split_groups(kernel: Array, groups: int) -> Array:
+    """Return (G, O // G, C // G, *size)."""
+    kernel = jnp.moveaxis(kernel, (-1, -2), (0, 1))
+    return kernel.reshape(groups, -1, *kernel.shape[1:])

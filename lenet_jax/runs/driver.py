@@ -15,6 +15,7 @@ import jax
 
 from lenet_jax.config import Config, DataConfig
 from lenet_jax.data import load
+from lenet_jax.devices import choose_devices, jit_on, put_on
 from lenet_jax.evaluation import evaluate
 from lenet_jax.models import create_model
 from lenet_jax.optimizers import make_optimizer
@@ -101,9 +102,10 @@ def run_experiment(config: Config, path: Path) -> Iterator[Event]:
         device=jax.devices()[0].device_kind,
     )
 
-    programs, compile_seconds = _compile(config, model, plan, data)
-    data = jax.device_put(data)
-    state = programs.init(jax.random.key(config.seed))
+    devices = choose_devices(config.trainer.batch_size)
+    programs, compile_seconds = _compile(config, model, plan, data, devices)
+    data = put_on(devices, data)
+    state = put_on(devices, programs.init(jax.random.key(config.seed)))
     first_step = time.perf_counter() - begin
     training_seconds = 0.0
     while int(state.status) == Status.RUNNING:
@@ -131,7 +133,7 @@ class _Programs(NamedTuple):
     evaluate: Callable[..., Any]  # (variables, split) -> Metrics
 
 
-def _compile(config: Config, model: Model, plan: Plan, data: Dataset) -> tuple[_Programs, float]:
+def _compile(config: Config, model: Model, plan: Plan, data: Dataset, devices: list[Any]) -> tuple[_Programs, float]:
     """Compile the programs of a run; return them and the seconds that it took."""
     begin = time.perf_counter()
     trainer = config.trainer
@@ -139,8 +141,8 @@ def _compile(config: Config, model: Model, plan: Plan, data: Dataset) -> tuple[_
         config.optimizer, config.schedule, epoch_iterations=plan.epoch, num_epochs=trainer.max_epochs
     )
     init = jax.jit(lambda key: init_train_state(model, optimizer, trainer, key, {}))
-    step = jax.jit(functools.partial(train_interval, model, optimizer, trainer), donate_argnums=0)
-    test = jax.jit(functools.partial(evaluate, model, pixel_divisor=data.pixel_divisor))
+    step = jit_on(devices, functools.partial(train_interval, model, optimizer, trainer), donate_argnums=0)
+    test = jit_on(devices, functools.partial(evaluate, model, pixel_divisor=data.pixel_divisor))
     state, shapes = jax.eval_shape(init, _KEY), jax.eval_shape(lambda: data)
     with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
         programs = _Programs(

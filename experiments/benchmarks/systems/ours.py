@@ -11,7 +11,7 @@ from jax import Array, lax
 import lenet_jax as lj
 from experiments.benchmarks import problem
 from experiments.benchmarks.systems.jax_tools import device_name, sum_of_magnitudes
-from lenet_jax import training
+from lenet_jax import devices, training
 from lenet_jax.config import AdamConfig, SgdConfig, TrainerConfig
 
 __all__ = ["compile_times", "device_name", "infer", "layer", "train"]
@@ -33,14 +33,14 @@ def _make_epoch(task: problem.Training) -> tuple[Callable, lj.types.TrainState, 
     images, labels = problem.make_images(task.images)
     few = lj.Split(images[:1], labels[:1])  # the validation is a part of the program: one image of it
     dataset = lj.Dataset(lj.Split(images, labels), few, few, pixel_divisor=problem.PIXEL_DIVISOR)
-    data = jax.device_put(dataset)
     model = _make_model(task.network)
     optimizer = lj.make_optimizer(_OPTIMIZERS[task.optimizer](learning_rate=task.learning_rate))
     config = TrainerConfig(batch_size=task.batch, max_epochs=task.epochs + 1, shuffle=False)
     state = training.init_train_state(model, optimizer, config, jax.random.key(0), {})
     state = state._replace(variables=_make_variables(task.network))
-    epoch = jax.jit(functools.partial(training.train_interval, model, optimizer, config), donate_argnums=0)
-    return epoch, state, data
+    on = devices.choose_devices(task.batch)
+    epoch = devices.jit_on(on, functools.partial(training.train_interval, model, optimizer, config), donate_argnums=0)
+    return epoch, devices.put_on(on, state), devices.put_on(on, dataset)
 
 
 def train(task: problem.Training) -> tuple[float, list[float]]:
