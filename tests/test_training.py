@@ -191,14 +191,15 @@ def test_takes_any_optax_optimizer():
     np.testing.assert_allclose(result.test.loss, run(trainer()).test.loss, rtol=1e-5)
 
 
-def test_no_convolution_is_left_in_the_compiled_run():
-    # XLA's CPU backend would run it as a naive nest of loops there (jax issue 12868).
+def test_only_convolutions_that_are_fast_in_loops_are_left_in_the_compiled_run():
+    # XLA's CPU backend would run others as a naive nest of loops there (jax issue 12868). The fast ones evaluate.
     for name in lj.MODELS:
         model = lj.create_model(name, input_shape=(12, 12, 1), num_classes=4, kernel_size=2)
         train = lj.make_train(model, lj.make_optimizer(SgdConfig()), trainer())
         program = jax.jit(train).lower(KEY, {}, small_data(size=12)).compile().as_text()
         assert " dot(" in program
-        assert " convolution(" not in program
+        convolutions = [line for line in program.splitlines() if " convolution(" in line]
+        assert all("dim_labels=b01f_01io->b01f" in line and "transpose" not in line for line in convolutions)
         assert "select-and-scatter" not in program
 
 

@@ -199,7 +199,8 @@ def _environment(case: Case, system: str, scratch: Path) -> dict[str, str]:
         **os.environ,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
-        "JAX_NUM_CPU_DEVICES": threads if SYSTEMS[system].module == "ours" else "1",  # as the command line of lenet_jax
+        # A device a core where we train, as the command line has it; one device where functions are called.
+        "JAX_NUM_CPU_DEVICES": "1" if case.measure in ("inference", "layer") else threads,
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
         "KERAS_HOME": str(scratch / "keras"),
         "TF_CPP_MIN_LOG_LEVEL": "2",

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
+from lenet_jax.ops.forward_only import forward_only
 from lenet_jax.ops.frames import copy_windows
 from lenet_jax.ops.sliding_product import sliding_product
 from lenet_jax.ops.windows import Ints, Padding, Window, make_window, pad_space, taps, to_tuple
@@ -239,8 +240,15 @@ def _convolve(
 @functools.partial(jax.jit, static_argnames=("window", "groups"), inline=True)
 def _lower(x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
     by_definition = functools.partial(_by_definition, window=window, groups=groups)
-    by_patches = functools.partial(_by_patches, window=window, groups=groups)
-    return lax.platform_dependent(x, kernel, cpu=by_patches, default=by_definition)
+    on_cpu = functools.partial(_by_patches, window=window, groups=groups)
+    if is_fast_forward(x, window, groups):
+        on_cpu = forward_only(by_definition, on_cpu)
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=by_definition)
+
+
+def is_fast_forward(x: Array, window: Window, groups: int = 1) -> bool:
+    """Return whether XLA's CPU backend computes the definition fast, inside loops too; its gradients never are."""
+    return groups == 1 and len(window.size) == 2 and x.dtype == jnp.float32 and set(window.dilation) == {1}
 
 
 def _by_definition(x: Array, kernel: Array, *, window: Window, groups: int, layout: str | None = None) -> Array:

@@ -101,14 +101,18 @@ def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None,
     return make_window(function, x.shape[1:-1], window, strides, padding, allow_ceil=True)
 
 
-# XLA's own gradient of a max-pool (select-and-scatter) runs on one thread on CPU and has no fast second derivative. The
-# largest value of a window is that along its last axis, then along the one before, and so on; the same holds for the
-# first of equal ones. One axis at a time needs fewer comparisons, and a rule for the tangent that is linear in it gives
-# forward and reverse mode and their compositions.
+# XLA's own gradient of a max-pool (select-and-scatter) runs on one thread on CPU and has no fast second derivative. A
+# rule for the tangent that is linear in it gives forward and reverse mode and their compositions.
+#
+# Windows that lie side by side are tiles: which of its values is the largest is one number a tile, and the gradient
+# needs no padding. Where windows overlap, the largest value is that along the last axis, then along the one before, and
+# so on; the same holds for the first of equal ones, and one axis at a time needs fewer comparisons.
 
 
 def max_along_axes(x: Array, *, window: Window) -> Array:
-    """Max-pool x (A, *space, B), one axis after the other."""
+    """Max-pool x (A, *space, B)."""
+    if _tiles(window, x):
+        return _max_of_tiles(window, x)
     x = pad_space(x, window.pads, -math.inf)
     for axis in reversed(range(len(window.size))):
         x = _max_of(_split_axis(x, window, axis))
@@ -144,3 +148,48 @@ def _(primals: tuple[list[Array]], tangents: tuple[list[Array]]) -> tuple[Array,
         chosen = jnp.where(largest >= value, chosen, dot)
         largest = jnp.maximum(largest, value)
     return largest, chosen
+
+
+def _tiles(window: Window, x: Array) -> bool:
+    """Return whether the windows lie side by side, cover x, and nothing else."""
+    if any(map(any, window.pads)):
+        return False
+    axes = zip(window.size, window.strides, window.output, x.shape[1:-1], strict=True)
+    return all(size == stride and count * size == n for size, stride, count, n in axes)
+
+
+def _to_tiles(window: Window, x: Array) -> Array:
+    """Reshape x (A, *space, B) to (A, output, size, output, size, ..., B)."""
+    axes = zip(window.output, window.size, strict=True)
+    return x.reshape(x.shape[0], *(n for pair in axes for n in pair), x.shape[-1])
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _max_of_tiles(window: Window, x: Array) -> Array:
+    return _largest_and_index(window, x)[0]
+
+
+def _largest_and_index(window: Window, x: Array) -> tuple[Array, Array]:
+    """Return the largest value of each tile, and which of its values it is, the first of equal ones."""
+    tiles = _to_tiles(window, x)
+    largest, index = None, jnp.zeros((), jnp.int32)
+    for number, offset in enumerate(np.ndindex(*window.size)):
+        value = tiles[(slice(None), *(entry for k in offset for entry in (slice(None), k)))]
+        if largest is None:
+            largest = value
+        else:
+            index = jnp.where(largest >= value, index, number)
+            largest = jnp.maximum(largest, value)
+    assert largest is not None
+    return largest, jnp.broadcast_to(index, largest.shape)
+
+
+@_max_of_tiles.defjvp
+def _(window: Window, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dot,) = primals, tangents
+    largest, index = _largest_and_index(window, x)
+    inside = range(2, 2 * len(window.size) + 1, 2)
+    numbers = np.arange(math.prod(window.size)).reshape(window.size)
+    numbers = np.expand_dims(numbers, [axis for axis in range(2 * len(window.size) + 2) if axis not in inside])
+    is_largest = jnp.expand_dims(index, tuple(inside)) == numbers
+    return largest, jnp.sum(jnp.where(is_largest, _to_tiles(window, dot), 0), tuple(inside))

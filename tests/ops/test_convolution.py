@@ -13,6 +13,8 @@ from jax import lax
 from jax.test_util import check_grads
 
 import lenet_jax as lj
+from lenet_jax.ops import convolution
+from lenet_jax.ops.windows import make_window
 from tests.reference import convolve, same_pads
 
 CONVOLUTIONS = {1: lj.conv1d, 2: lj.conv2d, 3: lj.conv3d}
@@ -128,6 +130,25 @@ def test_is_the_definition_of_lax_in_every_derivative(case):
         )  # the Hessian-vector product of Møller's optimizer
 
     close(curvature(functools.partial(lj.conv2d, **options)), curvature(lambda a, b: definition(a, b, options)), 2e-4)
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(cases())
+def test_row_by_row_and_at_once_are_the_definition(case):
+    x, kernel, options = case
+    window = make_window(
+        "conv", x.shape[1:-1], kernel.shape[:-2], options["strides"], options["padding"], options["dilation"]
+    )
+    for min_row_work in (0, 10**12):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(convolution, "_MIN_ROW_WORK", min_row_work)
+            by_patches = functools.partial(convolution._by_patches, window=window, groups=options["groups"])
+            expected = definition(x, kernel, options)
+            y, gradients = value_and_transpose(by_patches)(expected, x, kernel)
+        close(y, expected)
+        transpose = jax.vjp(lambda x, kernel: definition(x, kernel, options), x, kernel)[1]
+        for ours, theirs in zip(gradients, transpose(expected), strict=True):
+            close(ours, theirs, 1e-4)
 
 
 @pytest.mark.parametrize("in_axes", [(0, None), (None, 0), (0, 0)])
@@ -307,6 +328,18 @@ def test_depthwise_separable_and_transpose_name_what_does_not_fit():
         lj.conv2d_transpose(X, K)
     with pytest.raises(lj.InputError, match=r'`padding` must be "SAME" or "VALID"; got \'CEIL\''):
         lj.conv2d_transpose(X, jnp.ones((3, 3, 4, 2)), padding="CEIL")
+
+
+def test_a_linear_function_of_either_array_can_be_transposed():
+    dy = jax.random.normal(KEY, lj.conv2d(X, K).shape)
+    expected = value_and_transpose(lj.conv2d)(dy, X, K)[1]
+    for number, linear in enumerate((lambda x: lj.conv2d(x, K), lambda kernel: lj.conv2d(X, kernel))):
+        close(jax.linear_transpose(linear, (X, K)[number])(dy)[0], expected[number])
+
+
+def test_the_value_alone_is_one_convolution_in_the_layout_that_xla_computes_fast():
+    program = jax.jit(lj.conv2d).lower(X, K).compile().as_text()
+    assert "dim_labels=b01f_01io->b01f" in program
 
 
 def test_no_convolution_is_left_in_a_program_for_the_cpu():
