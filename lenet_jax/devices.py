@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "shards"
+_ALIGNMENT = 64  # bytes
 _SMALLEST_SHARD = 16  # examples; smaller ones leave the products too little to do
 
 
@@ -54,5 +56,18 @@ def jit_on(devices: list[Any], fn: Callable, **options: Any) -> Callable:
 
 
 def put_on(devices: list[Any], tree: Any) -> Any:
-    """Copy arrays to every device."""
-    return jax.device_put(tree, NamedSharding(Mesh(devices, (AXIS,)), PartitionSpec()))
+    """Copy arrays to every device; those of one CPU share a single copy of NumPy arrays."""
+    same = NamedSharding(Mesh(devices, (AXIS,)), PartitionSpec())
+    if devices[0].platform == "cpu":
+        tree = jax.tree.map(lambda x: _copy_aligned(x) if isinstance(x, np.ndarray) else x, tree)
+    return jax.device_put(tree, same)
+
+
+def _copy_aligned(x: np.ndarray) -> np.ndarray:
+    """Return a copy that begins where XLA can use it as it is; nobody else may write to it."""
+    memory = np.empty(x.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    copy.flags.writeable = False
+    return copy

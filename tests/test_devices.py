@@ -81,6 +81,22 @@ def test_other_platforms_use_their_first_device(monkeypatch):
     assert len(devices.choose_devices(500)) == 1
 
 
+def test_cpu_devices_share_one_copy_of_the_data():
+    code = """
+import json
+import jax, numpy as np
+from lenet_jax import devices
+host = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]
+array = devices.put_on(jax.devices(), {"a": host, "b": 1.0})["a"]
+host[...] = 0
+shards = [shard.data for shard in array.addressable_shards]
+print(json.dumps([len({s.unsafe_buffer_pointer() for s in shards}), [np.asarray(s).tolist() for s in shards]]))
+"""
+    pointers, values = on_devices(code, 2)
+    assert pointers == 1
+    assert values == [[[0.0, 2.0], [4.0, 6.0], [8.0, 10.0]]] * 2
+
+
 def test_an_axis_that_does_not_divide_the_minibatch_is_refused():
     code = """
 import json

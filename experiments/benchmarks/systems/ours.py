@@ -36,7 +36,7 @@ def _make_epoch(task: problem.Training) -> tuple[Callable, lj.types.TrainState, 
     model = _make_model(task.network)
     optimizer = lj.make_optimizer(_OPTIMIZERS[task.optimizer](learning_rate=task.learning_rate))
     config = TrainerConfig(batch_size=task.batch, max_epochs=task.epochs + 1, shuffle=False)
-    state = training.init_train_state(model, optimizer, config, jax.random.key(0), {})
+    state = jax.jit(lambda key: training.init_train_state(model, optimizer, config, key, {}))(jax.random.key(0))
     state = state._replace(variables=_make_variables(task.network))
     on = devices.choose_devices(task.batch)
     epoch = devices.jit_on(on, functools.partial(training.train_interval, model, optimizer, config), donate_argnums=0)
