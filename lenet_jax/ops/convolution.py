@@ -25,8 +25,12 @@ from lenet_jax.processor import available_cores
 # Above this many offsets a kernel is as good as a dense layer, and slicing out each offset costs more compile time than
 # it saves: 16x16.
 _MAX_TAPS = 256
-# Multiply-adds that a row of the output needs for a product of its own to pay, where each device has one core.
+# Multiply-adds that make a row of the output worth a product of its own: on a device of one core, and where several
+# cores share each product and what is between the products keeps all but one waiting.
 _MIN_ROW_WORK = 4_000_000
+_MIN_SHARED_ROW_WORK = 16_000_000
+
+_CACHE_LINE, _PAGE = 64, 4096  # bytes
 
 _LAYOUTS = {1: ("NWC", "WIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
 _LAYOUTS_BATCH_LAST = {1: "CWN", 2: "CHWN", 3: "CDHWN"}
@@ -285,8 +289,7 @@ def swap_batch(x: Array) -> Array:
 
 
 def _min_row_work() -> int:
-    """Return from how many multiply-adds a row is worth a product of its own; more cores a device need larger ones."""
-    return _MIN_ROW_WORK * max(available_cores() // jax.local_device_count("cpu"), 1) ** 2
+    return _MIN_ROW_WORK if available_cores() <= jax.local_device_count("cpu") else _MIN_SHARED_ROW_WORK
 
 
 def convolve_batch_last(x: Array, kernel: Array, *, window: Window, groups: int = 1) -> Array:
@@ -310,9 +313,13 @@ def convolve_batch_last(x: Array, kernel: Array, *, window: Window, groups: int 
 
 def _convolve_at_once(x: Array, kernel: Array, window: Window, groups: int) -> Array:
     """Return (O, pixels * N), by one product with all windows."""
-    windows = copy_windows(x, window).reshape(1, groups, -1, math.prod(window.output) * x.shape[-1])
+    columns = math.prod(window.output) * x.shape[-1]
+    windows = copy_windows(x, window).reshape(1, groups, -1, columns)
+    # Rows a multiple of a page apart fall into one set of the cache, and drive each other out of it in a transpose.
+    skew = _CACHE_LINE // x.dtype.itemsize if columns * x.dtype.itemsize % _PAGE == 0 else 0
+    windows = jnp.pad(windows, [(0, 0)] * 3 + [(0, skew)])
     weights = _split_groups(kernel, groups).reshape(groups, -1, 1, windows.shape[2])
-    return sliding_product(weights, windows, stride=1)
+    return sliding_product(weights, windows, stride=1)[..., :columns]
 
 
 def _convolve_rows(x: Array, kernel: Array, window: Window, groups: int) -> Array:

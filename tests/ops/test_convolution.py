@@ -141,7 +141,7 @@ def test_row_by_row_and_at_once_are_the_definition(case):
     )
     for min_row_work in (0, 10**12):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(convolution, "_MIN_ROW_WORK", min_row_work)
+            patch.setattr(convolution, "_min_row_work", lambda: min_row_work)  # noqa: B023
             by_patches = functools.partial(convolution._by_patches, window=window, groups=options["groups"])
             expected = definition(x, kernel, options)
             y, gradients = value_and_transpose(by_patches)(expected, x, kernel)
