@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lenet_jax.errors import InputError, unknown_name
-from lenet_jax.processor import available_cores
+from lenet_jax.processor import tune_environment
 
 HELP = """\
 lenet-jax: functional, reproducible training of small convolutional networks in JAX.
@@ -29,7 +29,6 @@ usage: lenet-jax COMMAND [...]
 Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted.
 """
 
-_MOST_CPU_DEVICES = 16  # more would leave each of them too little to do
 
 # What the file system answers when a folder is full, read-only, missing or not ours.
 _REFUSALS = (
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Loading a compiled program, XLA logs an error about each tuning hint that is no feature of a processor.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    _divide_processor()
+    tune_environment()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         return _dispatch(arguments)
@@ -64,12 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"lenet-jax: {line}", file=sys.stderr)
         return 2
-
-
-def _divide_processor() -> None:
-    """Let JAX make a device of each core, unless the environment says otherwise; see lenet_jax.devices."""
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(available_cores(), _MOST_CPU_DEVICES)))
 
 
 def _dispatch(arguments: list[str]) -> int:

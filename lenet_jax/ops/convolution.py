@@ -27,10 +27,8 @@ from lenet_jax.processor import available_cores
 _MAX_TAPS = 256
 # Multiply-adds that make a row of the output worth a product of its own: on a device of one core, and where several
 # cores share each product and what is between the products keeps all but one waiting.
-_MIN_ROW_WORK = 4_000_000
+_MIN_ROW_WORK = 100_000
 _MIN_SHARED_ROW_WORK = 16_000_000
-
-_CACHE_LINE, _PAGE = 64, 4096  # bytes
 
 _LAYOUTS = {1: ("NWC", "WIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
 _LAYOUTS_BATCH_LAST = {1: "CWN", 2: "CHWN", 3: "CDHWN"}
@@ -312,18 +310,14 @@ def convolve_batch_last(x: Array, kernel: Array, *, window: Window, groups: int 
 
 
 def _convolve_at_once(x: Array, kernel: Array, window: Window, groups: int) -> Array:
-    """Return (O, pixels * N), by one product with all windows."""
-    columns = math.prod(window.output) * x.shape[-1]
-    windows = copy_windows(x, window).reshape(1, groups, -1, columns)
-    # Rows a multiple of a page apart fall into one set of the cache, and drive each other out of it in a transpose.
-    skew = _CACHE_LINE // x.dtype.itemsize if columns * x.dtype.itemsize % _PAGE == 0 else 0
-    windows = jnp.pad(windows, [(0, 0)] * 3 + [(0, skew)])
+    """Return (1, G, O // G, *output, N), by one product with all windows."""
+    windows = copy_windows(x, window).reshape(1, groups, -1, *window.output, x.shape[-1])
     weights = _split_groups(kernel, groups).reshape(groups, -1, 1, windows.shape[2])
-    return sliding_product(weights, windows, stride=1)[..., :columns]
+    return sliding_product(weights, windows, stride=1)
 
 
 def _convolve_rows(x: Array, kernel: Array, window: Window, groups: int) -> Array:
-    """Return (O, rows, pixels * N), by a product for each row of the output."""
+    """Return (O, *output, N), by a product for each row of the output."""
     size, stride = window.size[0], window.strides[0]
     num_rows = (window.output[0] - 1) * stride + size
     x = jnp.swapaxes(x, 0, 1)[:num_rows]
@@ -331,7 +325,7 @@ def _convolve_rows(x: Array, kernel: Array, window: Window, groups: int) -> Arra
         window.size[1:], window.strides[1:], window.dilation[1:], window.pads[1:], output=window.output[1:]
     )
     rows = copy_windows(x.reshape(-1, *x.shape[2:]), along_rows)
-    rows = rows.reshape(num_rows, groups, -1, math.prod(along_rows.output) * x.shape[-1])
+    rows = rows.reshape(num_rows, groups, -1, *along_rows.output, x.shape[-1])
     weights = jnp.moveaxis(_split_groups(kernel, groups), 3, 2).reshape(groups, -1, size, rows.shape[2])
     return jnp.moveaxis(sliding_product(weights, rows, stride=stride), 0, 2)
 

@@ -17,7 +17,10 @@ from lenet_jax.data import digest_dataset
 from lenet_jax.types import Dataset
 
 _PACKAGES = ("lenet-jax", "jax", "jaxlib", "optax", "numpy", "hydra-core", "tensorflow-datasets")
-_ENVIRONMENT = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "OMP_NUM_THREADS")
+_ENVIRONMENT = (
+    "XLA_FLAGS", "JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION",
+    "OMP_NUM_THREADS",
+)  # fmt: skip
 
 
 def describe_run(config: Config, dataset: Dataset) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def test_of_the_environment_only_the_listed_variables_are_recorded(monkeypatch):
     described = describe_run(Config(), dataset())
     assert described["environment"]["OMP_NUM_THREADS"] == "2"
     assert described["environment"].keys() <= {
-        "XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "OMP_NUM_THREADS",
+        "XLA_FLAGS", "JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION",
+        "OMP_NUM_THREADS",
     }  # fmt: skip
     assert "the-token" not in json.dumps(described)
 
