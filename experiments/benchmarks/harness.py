@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from experiments.benchmarks.cases import SYSTEMS, Case
 from experiments.benchmarks.problem import num_threads
+from lenet_jax.processor import tune_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_LIMIT = 15 * 60  # seconds a process
@@ -193,24 +194,30 @@ def _without_folders(message: str) -> str:
 
 
 def _environment(case: Case, system: str, scratch: Path) -> dict[str, str]:
-    """Return variables that give every system the same threads, and float32 products without TF32."""
+    """Return variables that give every system the same threads, and float32 products without TF32.
+
+    Every system on JAX has the settings that the command line of lenet_jax makes.
+    """
     threads = str(num_threads())
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
-        # A device a core where we train, as the command line has it; one device where functions are called.
-        "JAX_NUM_CPU_DEVICES": "1" if case.measure in ("inference", "layer") else threads,
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
         "KERAS_HOME": str(scratch / "keras"),
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no processes that outlive their parent
     }
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS"):
+        environment.pop(name, None)
+    if case.measure in ("inference", "layer"):  # one device where functions are called, else a device a core
+        environment["JAX_NUM_CPU_DEVICES"] = "1"
     if case.warm_start:
         environment |= {
             "JAX_COMPILATION_CACHE_DIR": str(scratch / f"programs_{system}"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
+    if "jax" in SYSTEMS[system].packages:
+        tune_environment(environment)
     return environment | dict(SYSTEMS[system].environment)

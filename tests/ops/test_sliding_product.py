@@ -9,19 +9,19 @@ import pytest
 
 from lenet_jax.ops.sliding_product import sliding_product
 
-# G, O, S, R and L, G, R, M: 2 frames of 3 rows
-WEIGHTS, ROWS = (2, 3, 3, 2), (6, 2, 2, 4)
+WEIGHTS = (2, 3, 3, 2)  # G, O, S, R
+ROWS = (6, 2, 2, 4)  # L, G, R, M: 2 frames of 3 rows
 STRIDE = 3
 
 
-def arrays(*lead):
-    return (jax.random.normal(jax.random.key(i), (*lead, *shape)) for i, shape in enumerate((WEIGHTS, ROWS)))
+def arrays(*lead, rows=ROWS):
+    return (jax.random.normal(jax.random.key(i), (*lead, *shape)) for i, shape in enumerate((WEIGHTS, rows)))
 
 
 def definition(weights, rows):
     size = weights.shape[2]
     frames = [rows[start : start + size] for start in range(0, len(rows) - size + 1, STRIDE)]
-    return jnp.stack([jnp.einsum("gosr,sgrm->gom", weights, frame) for frame in frames])
+    return jnp.stack([jnp.einsum("gosr,sgr...->go...", weights, frame) for frame in frames])
 
 
 ours = functools.partial(sliding_product, stride=STRIDE)
@@ -53,8 +53,10 @@ def test_by_hand():
     assert sliding_product(weights, rows, stride=1).ravel().tolist() == [21.0, 32.0]
 
 
-def test_equals_its_definition_in_every_derivative():
-    assert_close(jax.jit(functools.partial(derivatives, ours))(*arrays()), derivatives(definition, *arrays()))
+@pytest.mark.parametrize("rows", [ROWS, (3, 2, 2, 4), (8, 2, 2, 3, 1, 2)], ids=["two frames", "one", "three axes"])
+def test_equals_its_definition_in_every_derivative(rows):
+    both = tuple(arrays(rows=rows))
+    assert_close(jax.jit(functools.partial(derivatives, ours))(*both), derivatives(definition, *both))
 
 
 @pytest.mark.parametrize("in_axes", [(0, None), (None, 0), (0, 0), (1, 2)])
