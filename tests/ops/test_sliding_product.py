@@ -53,7 +53,7 @@ def test_by_hand():
     assert sliding_product(weights, rows, stride=1).ravel().tolist() == [21.0, 32.0]
 
 
-@pytest.mark.parametrize("rows", [ROWS, (3, 2, 2, 4), (8, 2, 2, 3, 1, 2)], ids=["two frames", "one", "three axes"])
+@pytest.mark.parametrize("rows", [ROWS, (3, 2, 2, 4), (6, 2, 2, 3, 1, 2)], ids=["two frames", "one", "three axes"])
 def test_equals_its_definition_in_every_derivative(rows):
     both = tuple(arrays(rows=rows))
     assert_close(jax.jit(functools.partial(derivatives, ours))(*both), derivatives(definition, *both))
