@@ -2,12 +2,15 @@
 
 The definition is `lax.conv_general_dilated`. On CPU the same sums are computed as patches times a matrix, because XLA's
 CPU backend runs convolutions and their gradients inside loops (`lax.scan`, `lax.while_loop`) as naive nests of loops,
-7 to 20 times slower (jax issue 12868). `lax.platform_dependent` chooses when the program is compiled, so a caller sees
+7 to 20 times slower (jax issue 12868); or, where there are many channels, as convolutions of arrays laid out as that
+backend has a fast routine for. `lax.platform_dependent` chooses when the program is compiled, so a caller sees
 one function that can be jitted, vmapped and differentiated any number of times in either mode.
 """
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +22,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.ops.forward_only import forward_only
 from lenet_jax.ops.frames import copy_windows
 from lenet_jax.ops.sliding_product import sliding_product
+from lenet_jax.ops.trilinear import Form, trilinear
 from lenet_jax.ops.windows import Ints, Padding, Window, make_window, pad_space, taps, to_tuple
 from lenet_jax.processor import available_cores
 
@@ -29,6 +33,12 @@ _MAX_TAPS = 256
 # cores share each product and what is between the products keeps all but one waiting.
 _MIN_ROW_WORK = 100_000
 _MIN_SHARED_ROW_WORK = 16_000_000
+
+# The gradient of the input, computed as a convolution, has a product for each pixel of the input, not of the output:
+# above this many times as many the patches are faster.
+_MOST_GRADIENT_WORK = 1.5
+_FEWEST_CHANNELS = 4  # of a group: with fewer the patches are faster
+_MOST_SINGLE_GROUPS = 4  # more become too small to be convolved one after another
 
 _LAYOUTS = {1: ("NWC", "WIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
 _LAYOUTS_BATCH_LAST = {1: "CWN", 2: "CHWN", 3: "CDHWN"}
@@ -242,9 +252,14 @@ def _convolve(
 @functools.partial(jax.jit, static_argnames=("window", "groups"), inline=True)
 def _lower(x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
     by_definition = functools.partial(_by_definition, window=window, groups=groups)
-    on_cpu = functools.partial(_by_patches, window=window, groups=groups)
-    if is_fast_forward(x, window, groups):
-        on_cpu = forward_only(by_definition, on_cpu)
+    if groups == math.prod(window.size) == 1:
+        on_cpu = functools.partial(_by_product, window=window)
+    elif is_fast_forward(x, window) and _is_fast_backward(x, window, groups):
+        on_cpu = functools.partial(_by_groups, window=window, groups=groups)
+    else:
+        on_cpu = functools.partial(_by_patches, window=window, groups=groups)
+        if is_fast_forward(x, window, groups):
+            on_cpu = forward_only(by_definition, on_cpu)
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=by_definition)
 
 
@@ -253,7 +268,15 @@ def is_fast_forward(x: Array, window: Window, groups: int = 1) -> bool:
     return groups == 1 and len(window.size) == 2 and x.dtype == jnp.float32 and set(window.dilation) == {1}
 
 
-def _by_definition(x: Array, kernel: Array, *, window: Window, groups: int, layout: str | None = None) -> Array:
+def _is_fast_backward(x: Array, window: Window, groups: int) -> bool:
+    """Return whether both gradients are convolutions that XLA's CPU backend computes fast, and as little work."""
+    inside = all(max(pads) < size for pads, size in zip(window.pads, window.size, strict=True))
+    little = math.prod(x.shape[1:-1]) <= _MOST_GRADIENT_WORK * math.prod(window.output)
+    wide = groups <= _MOST_SINGLE_GROUPS and x.shape[-1] // groups >= _FEWEST_CHANNELS
+    return set(window.strides) == {1} and inside and little and wide
+
+
+def _by_definition(x: Array, kernel: Array, *, window: Window, groups: int = 1, layout: str | None = None) -> Array:
     batch_first, kernel_layout = _LAYOUTS[len(window.size)]
     layout = layout or batch_first
     return lax.conv_general_dilated(
@@ -267,10 +290,21 @@ def _by_definition(x: Array, kernel: Array, *, window: Window, groups: int, layo
     )
 
 
-def _by_patches(x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
+def _by_groups(x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
+    parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+    return jnp.concatenate([_directly(x, kernel, window=window) for x, kernel in parts], -1)
+
+
+def _by_patches(x: Array, kernel: Array, *, window: Window, groups: int = 1) -> Array:
     if groups > 1 and kernel.shape[-2] == 1:
         return _depthwise(x, kernel, window=window)
     return swap_batch(convolve_batch_last(swap_batch(x), kernel, window=window, groups=groups))
+
+
+def _by_product(x: Array, kernel: Array, *, window: Window) -> Array:
+    """Mix the channels of each pixel: a kernel of one pixel."""
+    (seen,) = taps(x, window)
+    return seen @ kernel.reshape(kernel.shape[-2:])
 
 
 def _depthwise(x: Array, kernel: Array, *, window: Window) -> Array:
@@ -334,3 +368,49 @@ def _split_groups(kernel: Array, groups: int) -> Array:
     """Return (G, O // G, C // G, *size)."""
     kernel = jnp.moveaxis(kernel, (-1, -2), (0, 1))
     return kernel.reshape(groups, -1, *kernel.shape[1:])
+
+
+# XLA's CPU backend has a fast routine for convolutions of arrays (N, H, W, C) with kernels (K_h, K_w, C, O), inside
+# loops too. With steps of one pixel both gradients are such convolutions of transposed arrays, which XLA would compute
+# as they are, by naive loops.
+
+
+_LAYOUT_2D = (_LAYOUTS[2][0], _LAYOUTS[2][1], _LAYOUTS[2][0])
+
+
+def _kernel_gradient(x: Array, y: Array, *, window: Window) -> Array:
+    x, y = jnp.swapaxes(x, 0, 3), jnp.moveaxis(y, 0, 2)
+    return jnp.moveaxis(lax.conv_general_dilated(x, y, (1, 1), window.pads, dimension_numbers=_LAYOUT_2D), 0, 2)
+
+
+def _input_gradient(y: Array, kernel: Array, *, window: Window) -> Array:
+    turned = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
+    around = [(k - 1 - before, k - 1 - after) for k, (before, after) in zip(window.size, window.pads, strict=True)]
+    return lax.conv_general_dilated(y, turned, (1, 1), around, dimension_numbers=_LAYOUT_2D)
+
+
+def _kernel_gradient_of_patches(x: Array, y: Array, *, window: Window) -> Array:
+    kernel = jax.ShapeDtypeStruct((*window.size, x.shape[-1], y.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda kernel: _by_patches(x, kernel, window=window), kernel)(y)[0]
+
+
+def _input_gradient_of_patches(y: Array, kernel: Array, *, window: Window) -> Array:
+    axes = zip(window.output, window.size, window.pads, strict=True)
+    space = (count + size - 1 - before - after for count, size, (before, after) in axes)
+    x = jax.ShapeDtypeStruct((y.shape[0], *space, kernel.shape[2]), y.dtype)
+    return jax.linear_transpose(lambda x: _by_patches(x, kernel, window=window), x)(y)[0]
+
+
+def _mapped_as(general: Callable[..., Array]) -> Callable[..., tuple[Array, int]]:
+    def batch(bind: Callable, arrays: Any, axes: Any, *, window: Window) -> tuple[Array, int]:
+        return jax.vmap(functools.partial(general, window=window), axes)(*arrays), 0
+
+    return batch
+
+
+_directly = trilinear(
+    "convolution",
+    Form(_by_definition, _mapped_as(_by_patches)),
+    Form(_kernel_gradient, _mapped_as(_kernel_gradient_of_patches)),
+    Form(_input_gradient, _mapped_as(_input_gradient_of_patches)),
+)

@@ -7,8 +7,7 @@ gradients are computed in the same way. The three are the derivatives of one tri
     weights (G, O, S, R)    rows (L, G, R, *M)    cotangent (F, G, O, *M)
 
 for G groups and F frames of S rows, `stride` rows apart: the sum over all axes of
-weights[g, o, s, r] rows[f * stride + s, g, r, m] cotangent[f, g, o, m], where M is one or several axes. Each is a
-primitive, linear in the two arrays that it takes, so derivatives of any order in either mode are made of the three.
+weights[g, o, s, r] rows[f * stride + s, g, r, m] cotangent[f, g, o, m], where M is one or several axes.
 """
 
 import functools
@@ -18,17 +17,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import ShapedArray
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 from jax.typing import ArrayLike
 from jaxtyping import Array
+
+from lenet_jax.ops.trilinear import Form, trilinear
 
 
 def sliding_product(weights: Array, rows: Array, *, stride: int) -> Array:
     """Return y[f, g, o, m] = sum over s, r of weights[g, o, s, r] rows[f * stride + s, g, r, m]: (F, G, O, *M)."""
-    return _product_p.bind(weights, rows, stride=stride, length=len(rows))
+    return _bind(weights, rows, stride=stride, length=len(rows))
 
 
 def _product(weights: Array, rows: Array, *, stride: int, length: int) -> Array:
@@ -118,22 +116,8 @@ def _apart(compute: Callable) -> Callable:
 _WEIGHTS, _ROWS, _COTANGENT = "GOSR", "LGRM", "FGOM"
 
 
-def _primitive(name: str, compute: Callable, axes: tuple[str, str], result: str) -> Primitive:
-    """Make a primitive of two arrays with these axes."""
-    primitive = Primitive(name)
-    primitive.def_impl(jax.jit(compute, static_argnames=("stride", "length")))
-    primitive.def_abstract_eval(
-        lambda *arrays, **options: ShapedArray(
-            jax.eval_shape(functools.partial(compute, **options), *arrays).shape, arrays[0].dtype
-        )
-    )
-    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=False))
-    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive, axes, result)
-    return primitive
-
-
 def _batch(
-    primitive: Primitive, axes: tuple[str, str], result: str, arrays: Any, mapped: Any, **options: int
+    axes: tuple[str, str], result: str, bind: Callable, arrays: Any, mapped: Any, **options: int
 ) -> tuple[Array, int]:
     """Merge the mapped axis into the groups if both arrays have it, else into the axis that the other one lacks."""
     free = [next(a for a in own if a in result and a not in other) for own, other in (axes, axes[::-1])]
@@ -143,7 +127,7 @@ def _batch(
         x if m is None else _merge(jnp.moveaxis(x, m, 0), names.index(axis))
         for x, m, names in zip(arrays, mapped, axes, strict=True)
     ]
-    y = primitive.bind(*merged, **options)
+    y = bind(*merged, **options)
     position = result.index(axis)
     return y.reshape(*y.shape[:position], size, -1, *y.shape[position + 1 :]), position
 
@@ -154,22 +138,9 @@ def _merge(x: Array, axis: int) -> Array:
     return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
 
 
-_product_p = _primitive("sliding_product", _product, (_WEIGHTS, _ROWS), _COTANGENT)
-_rows_p = _primitive("sliding_product_rows_gradient", _apart(_rows_gradient), (_WEIGHTS, _COTANGENT), _ROWS)
-_weights_p = _primitive("sliding_product_weights_gradient", _apart(_weights_gradient), (_COTANGENT, _ROWS), _WEIGHTS)
-
-ad.defbilinear(
-    _product_p,
-    lambda y, weights, rows, **options: _weights_p.bind(y, rows, **options),
-    lambda y, weights, rows, **options: _rows_p.bind(weights, y, **options),
-)
-ad.defbilinear(
-    _rows_p,
-    lambda rows, weights, cotangent, **options: _weights_p.bind(cotangent, rows, **options),
-    lambda rows, weights, cotangent, **options: _product_p.bind(weights, rows, **options),
-)
-ad.defbilinear(
-    _weights_p,
-    lambda weights, cotangent, rows, **options: _product_p.bind(weights, rows, **options),
-    lambda weights, cotangent, rows, **options: _rows_p.bind(weights, cotangent, **options),
+_bind = trilinear(
+    "sliding_product",
+    Form(_product, functools.partial(_batch, (_WEIGHTS, _ROWS), _COTANGENT)),
+    Form(_apart(_rows_gradient), functools.partial(_batch, (_WEIGHTS, _COTANGENT), _ROWS)),
+    Form(_apart(_weights_gradient), functools.partial(_batch, (_COTANGENT, _ROWS), _WEIGHTS)),
 )

@@ -151,6 +151,47 @@ def test_row_by_row_and_at_once_are_the_definition(case):
             close(ours, theirs, 1e-4)
 
 
+# Many channels and little padding: on CPU convolutions and gradients by XLA's own routine, or products of pixels.
+DIRECT = {
+    "same": ((5, 3, 8, 4), 1, 1, "SAME"),
+    "valid": ((3, 3, 8, 4), 1, 1, "VALID"),
+    "uneven": ((3, 2, 8, 4), 1, 1, ((2, 0), (0, 1))),
+    "groups": ((3, 3, 4, 6), 1, 2, "SAME"),
+    "pixel": ((1, 1, 8, 4), (3, 2), 1, "SAME"),
+}
+
+
+@pytest.mark.parametrize("case", DIRECT)
+@pytest.mark.parametrize("in_axes", [None, (0, None), (None, 0), (0, 0)])
+def test_with_many_channels_every_derivative_and_map_is_that_of_lax(case, in_axes):
+    shape, strides, groups, padding = DIRECT[case]
+    x, kernel = jax.random.normal(KEY, (2, 3, 14, 13, 8)), jax.random.normal(jax.random.key(2), (2, *shape))
+    axes = in_axes or (None, None)
+    pair = [array if axis == 0 else array[0] for array, axis in zip((x, kernel), axes, strict=True)]
+
+    def ours(x, kernel):
+        return lj.conv2d(x, kernel, strides=strides, groups=groups, padding=padding)
+
+    def theirs(x, kernel):
+        steps = strides if isinstance(strides, tuple) else (strides,) * 2
+        return lax.conv_general_dilated(
+            x, kernel, steps, padding, dimension_numbers=LAYOUTS[2], feature_group_count=groups
+        )
+
+    def everything(convolve):
+        loss = lambda x, k: jnp.mean(jnp.tanh(convolve(x, k)))  # noqa: E731
+        gradient = jax.grad(loss, (0, 1))
+        of_gradient = lambda x, k: sum(jnp.sum(g**2) for g in gradient(x, k))  # noqa: E731
+
+        def compute(x, k):
+            return convolve(x, k), gradient(x, k), jax.jvp(gradient, (x, k), (x, k))[1], jax.grad(of_gradient)(x, k)
+
+        return jax.jit(compute if in_axes is None else jax.vmap(compute, in_axes))(*pair)
+
+    for a, b in zip(jax.tree.leaves(everything(ours)), jax.tree.leaves(everything(theirs)), strict=True):
+        close(a, b, 1e-4)
+
+
 @pytest.mark.parametrize("in_axes", [(0, None), (None, 0), (0, 0)])
 def test_maps_over_images_kernels_and_both(in_axes):
     x, kernel = (
