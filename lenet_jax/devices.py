@@ -2,9 +2,10 @@
 
 XLA makes one device of all cores of a CPU and splits each operation over them; every operation then waits for the
 slowest core, and what is too small to be split leaves all but one idle. With a device a core, each one works on its own
-part of the minibatch, and they wait for each other once a step. JAX makes them before its first use:
+part of the minibatch, and they wait for each other once a step. JAX makes them before its first use, if told by
+`lenet_jax.processor.tune_environment` or
 
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # or JAX_NUM_CPU_DEVICES in the environment
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())
 
 `experiments/benchmarks/README.md` has what it gains.
 """

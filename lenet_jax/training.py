@@ -2,7 +2,7 @@
 
 `make_train` gives a run as one function of (key, hyperparameters, data) that can be jitted and vmapped. The command
 line drives the same `train_interval` from the host, one dispatch a validation, so that it can show progress and log.
-Both give bit-equal parameters.
+On the same devices both give bit-equal parameters.
 """
 
 import functools

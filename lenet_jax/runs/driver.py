@@ -1,7 +1,7 @@
 """The loop that drives a run from the host: one dispatch a validation, and a log of what came of it.
 
-It computes what the one pure function of `lenet_jax.training.make_train` computes, bit for bit, and yields events, so
-that whoever runs it can show progress as they like.
+It computes what the one pure function of `lenet_jax.training.make_train` computes, bit for bit on the same devices, and
+yields events, so that whoever runs it can show progress as they like.
 """
 
 import dataclasses
