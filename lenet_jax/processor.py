@@ -18,7 +18,7 @@ def available_cores() -> int:
 
 
 def tune_environment(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set what makes JAX fast on a CPU, unless the variables say otherwise; call it before JAX is first used.
+    """Set what makes JAX fast on a CPU, unless the variables say otherwise; call it before `import jax`.
 
     JAX_NUM_CPU_DEVICES: a device a core, which `lenet_jax.devices` splits minibatches over.
     XLA_FLAGS: short loops are compiled to vector instructions. Left alone where JAX has a plugin for another platform,
