@@ -104,7 +104,12 @@ def _apart(compute: Callable) -> Callable:
     XLA would fuse what computes the cotangent, as the gradient of a pooling, into each of its transposed copies, and a
     fusion that ends in a transpose or in merged axes is computed one number at a time.
     """
-    function = jax.jit(compute, static_argnames=("stride", "length"))
+
+    def with_inlined_parts(*arrays: Array, **options: int) -> Array:
+        with set_xla_metadata(inlineable="true"):
+            return compute(*arrays, **options)
+
+    function = jax.jit(with_inlined_parts, static_argnames=("stride", "length"))
 
     def call(*arrays: Array, **options: int) -> Array:
         with set_xla_metadata(inlineable="false"):
