@@ -18,8 +18,9 @@ from jaxtyping import Array
 
 from lenet_jax.errors import InputError
 from lenet_jax.initializers import Initializer
-from lenet_jax.ops.convolution import conv2d, convolve_batch_last, swap_batch
+from lenet_jax.ops.convolution import conv2d
 from lenet_jax.ops.forward_only import forward_only
+from lenet_jax.ops.lowering import convolve_batch_last, swap_batch
 from lenet_jax.ops.pooling import max_along_axes, max_pool
 from lenet_jax.ops.windows import Padding, make_window
 from lenet_jax.types import Key, Model, Variables

@@ -172,15 +172,14 @@ def _max_of_tiles(window: Window, x: Array) -> Array:
 def _largest_and_index(window: Window, x: Array) -> tuple[Array, Array]:
     """Return the largest value of each tile, and which of its values it is, the first of equal ones."""
     tiles = _to_tiles(window, x)
-    largest, index = None, jnp.zeros((), jnp.int32)
-    for number, offset in enumerate(np.ndindex(*window.size)):
-        value = tiles[(slice(None), *(entry for k in offset for entry in (slice(None), k)))]
-        if largest is None:
-            largest = value
-        else:
-            index = jnp.where(largest >= value, index, number)
-            largest = jnp.maximum(largest, value)
-    assert largest is not None
+    offsets = np.ndindex(*window.size)
+    first, *others = (
+        tiles[(slice(None), *(entry for k in offset for entry in (slice(None), k)))] for offset in offsets
+    )
+    largest, index = first, jnp.zeros((), jnp.int32)
+    for number, value in enumerate(others, 1):
+        index = jnp.where(largest >= value, index, number)
+        largest = jnp.maximum(largest, value)
     return largest, jnp.broadcast_to(index, largest.shape)
 
 

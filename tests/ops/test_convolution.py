@@ -13,7 +13,7 @@ from jax import lax
 from jax.test_util import check_grads
 
 import lenet_jax as lj
-from lenet_jax.ops import convolution
+from lenet_jax.ops import lowering
 from lenet_jax.ops.windows import make_window
 from tests.reference import convolve, same_pads
 
@@ -141,8 +141,8 @@ def test_row_by_row_and_at_once_are_the_definition(case):
     )
     for min_row_work in (0, 10**12):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(convolution, "_min_row_work", lambda: min_row_work)  # noqa: B023
-            by_patches = functools.partial(convolution._by_patches, window=window, groups=options["groups"])
+            patch.setattr(lowering, "_min_row_work", lambda: min_row_work)  # noqa: B023
+            by_patches = functools.partial(lowering._by_patches, window=window, groups=options["groups"])
             expected = definition(x, kernel, options)
             y, gradients = value_and_transpose(by_patches)(expected, x, kernel)
         close(y, expected)
