@@ -5,6 +5,7 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import hypothesis
 import jax
 import jaxtyping
 import pytest
@@ -16,6 +17,11 @@ jaxtyping.install_import_hook("lenet_jax", "tests.typechecking.check")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Most properties compile a program for each example, so few of them; `pytest --hypothesis-profile thorough` takes many.
+hypothesis.settings.register_profile("default", max_examples=12, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=200, deadline=None)
+hypothesis.settings.load_profile("default")
 
 ROOT = Path(__file__).resolve().parents[1]
 

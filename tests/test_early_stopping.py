@@ -76,14 +76,14 @@ def to_config(rule):
     return EarlyStoppingConfig(patience=rule[1], patience_increase=rule[2], improvement_threshold=rule[3])
 
 
-@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.settings(max_examples=200)
 @hypothesis.given(curves, st.sampled_from(RULES))
 def test_stops_where_the_tutorial_stops(curve, rule):
     errors = np.array(curve, np.float32)
     agree(scanned_rule(rule[0], to_config(rule))(errors), errors, rule)
 
 
-@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.settings(max_examples=50)
 @hypothesis.given(st.lists(curves, min_size=4, max_size=4), st.sampled_from(RULES))
 def test_lanes_side_by_side_do_not_disturb_each_other(lanes, rule):
     errors = np.array(lanes, np.float32)

@@ -64,7 +64,6 @@ def value_and_transpose(f):
     return program
 
 
-@hypothesis.settings(max_examples=120, deadline=None)
 @hypothesis.given(cases())
 def test_equals_loops_in_float64(case):
     x, kernel, options = case
@@ -73,7 +72,6 @@ def test_equals_loops_in_float64(case):
     close(y, convolve(x, kernel, options["strides"], pads, options["dilation"], options["groups"]))
 
 
-@hypothesis.settings(max_examples=120, deadline=None)
 @hypothesis.given(cases())
 def test_and_its_gradients_equal_torch(case):
     torch = pytest.importorskip("torch")
@@ -116,7 +114,6 @@ def definition(x, kernel, options):
     )
 
 
-@hypothesis.settings(max_examples=30, deadline=None)
 @hypothesis.given(cases(axes=(2,)))
 def test_is_the_definition_of_lax_in_every_derivative(case):
     x, kernel, options = case
@@ -132,7 +129,6 @@ def test_is_the_definition_of_lax_in_every_derivative(case):
     close(curvature(functools.partial(lj.conv2d, **options)), curvature(lambda a, b: definition(a, b, options)), 2e-4)
 
 
-@hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(cases())
 def test_row_by_row_and_at_once_are_the_definition(case):
     x, kernel, options = case

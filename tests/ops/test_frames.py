@@ -38,7 +38,6 @@ def weighted_cubes(split, frames):
     return lambda x: sum(k * jnp.sum(entry**3) for k, entry in enumerate(split(x, frames), 1))
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
 @hypothesis.given(frames_of_an_axis())
 def test_are_slices_and_each_is_the_transpose_of_the_other(frames):
     x = array(frames)
@@ -51,7 +50,6 @@ def test_are_slices_and_each_is_the_transpose_of_the_other(frames):
     np.testing.assert_array_equal(back, entries)
 
 
-@hypothesis.settings(max_examples=20, deadline=None)
 @hypothesis.given(frames_of_an_axis())
 def test_derivatives_are_those_of_slices(frames):
     x, direction = array(frames), array(frames, key=1)

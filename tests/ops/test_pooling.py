@@ -41,7 +41,6 @@ def explicit_pads(x, window, strides, padding):
     return [rule(n, k, s) for n, k, s in zip(x.shape[1:-1], window, strides, strict=True)]
 
 
-@hypothesis.settings(max_examples=75, deadline=None)
 @hypothesis.given(cases())
 def test_equals_loops_in_float64(case):
     x, window, strides, padding = case
@@ -51,7 +50,6 @@ def test_equals_loops_in_float64(case):
         np.testing.assert_allclose(y, pool(x, window, strides or window, pads, reduce), rtol=1e-5, atol=1e-5)
 
 
-@hypothesis.settings(max_examples=75, deadline=None)
 @hypothesis.given(cases())
 def test_and_its_gradients_equal_torch_ties_included(case):
     torch = pytest.importorskip("torch")
@@ -85,7 +83,6 @@ def test_forward_and_reverse_mode_agree_with_finite_differences(padding, strides
         )
 
 
-@hypothesis.settings(max_examples=30, deadline=None)
 @hypothesis.given(cases())
 def test_the_reduction_of_other_platforms_agrees(case):
     x, window, strides, padding = case
