@@ -81,7 +81,7 @@ def _table_of_systems(case: Case, point: dict[str, Any]) -> list[str]:
 
 def _table_of_points(case: Case, points: dict[str, Any]) -> list[str]:
     """One row a point."""
-    first = next(iter(points.values()))["systems"]
+    first = points[case.points[0].name]["systems"]
     also = list(first[case.systems[0]]["also"])
     header = ["", *(f"{SYSTEMS[name].label}, {case.unit}" for name in case.systems), *also]
     header += ["ours / best peer (lowest to highest)"] if case.peers else []
