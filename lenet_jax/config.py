@@ -85,6 +85,28 @@ class MnistCnnConfig:
     pool_size: int = _key(COUNT, default=2)  # pixels; window and stride of both max-pools
 
 
+@_section("model")
+class WindowClassifierConfig:
+    """The Colorado State network: tanh units over windows of the image, tanh units over all of these, a softmax."""
+
+    name: str = _key(one_of("window_classifier"), default="window_classifier")
+    num_kernels: int = _key(COUNT, default=20)  # units that look at each window
+    kernel_size: int = _key(COUNT, default=5)  # pixels; windows at every pixel
+    padding: str = _key(one_of("VALID", "SAME"), default="VALID")  # of the image; SAME: a window around each pixel
+    hidden_units: int = _key(COUNT, default=50)  # tanh units of the dense layer
+
+
+@_section("model")
+class LeNet5Config:
+    """LeNet-5 of 1998, layer by layer."""
+
+    name: str = _key(one_of("lenet5"), default="lenet5")
+    connections: str = _key(one_of("table", "full", "random"), default="table")  # of C3: LeCun's 60 pairs, all 96, or
+    # four maps of S2 for each of C3, drawn with `connections_seed`
+    connections_seed: int = _key(SEED, default=0)
+    output: str = _key(one_of("rbf", "softmax"), default="rbf")  # distances to fixed codes, or a dense layer
+
+
 # ---- optimizer ------------------------------------------------------------------------------------------------------
 # `learning_rate`, `momentum` and `weight_decay` are traced values: changing one never recompiles a program.
 
@@ -154,6 +176,16 @@ class RmsPropConfig:
     weight_decay: float = _key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient
 
 
+@_section("optimizer")
+class ScaledConjugateGradientConfig:
+    """Scaled conjugate gradient (Møller 1993), for full batches: trainer.batch_size=null."""
+
+    name: str = _key(one_of("scaled_conjugate_gradient"), default="scaled_conjugate_gradient")
+    initial_damping: float = _key(POSITIVE, default=1e-6)  # lambda of the first step; at most 1e-6
+    curvature: str = _key(one_of("exact", "difference"), default="exact")  # or Møller's one-sided difference
+    difference_step: float = _key(POSITIVE, default=1e-4)  # sigma of that difference; at most 1e-4
+
+
 # ---- schedule: a factor between 0 and 1 on the learning rate ---------------------------------------------------------
 
 
@@ -204,7 +236,29 @@ class DataConfig:
     num_classes: int | None = _key(optional(COUNT), default=10)  # labels from 0; null: as TFDS declares
     train_size: int | None = _key(optional(COUNT), default=None)  # use the first so many training images; null: all
     validation_size: int = _key(COUNT, default=10_000)  # last training images, where there is no such split
+    train_on_validation: bool = _key(SWITCH, default=False)  # as well, for systems published without a validation set
     pixel_divisor: float = _key(POSITIVE, default=256.0)  # uint8 pixels are divided by it: 256 (Theano) or 255 (Keras)
+
+
+# ---- augment: random changes of the training images ------------------------------------------------------------------
+
+
+@_section("augment")
+class NoAugmentConfig:
+    """The training images as they are."""
+
+    name: str = _key(one_of("none"), default="none")
+
+
+@_section("augment")
+class AffineAugmentConfig:
+    """Each training image rotated, scaled, sheared and shifted by random amounts, uniform within these."""
+
+    name: str = _key(one_of("affine"), default="affine")
+    degrees: float = _key(NON_NEGATIVE, default=10.0)  # of rotation to either side; 5 to 20 for digits
+    scale: float = _key(FRACTION, default=0.1)  # either axis smaller or larger by up to this fraction
+    shear: float = _key(FRACTION, default=0.1)  # rows shifted by up to this fraction of their distance, and columns
+    shift: float = _key(NON_NEGATIVE, default=2.0)  # pixels, along either axis
 
 
 # ---- trainer --------------------------------------------------------------------------------------------------------
@@ -224,7 +278,7 @@ class EarlyStoppingConfig:
 class TrainerConfig:
     """How long and in what portions to train."""
 
-    batch_size: int = _key(COUNT, default=50)  # images a step; a ragged end of the epoch is left out
+    batch_size: int | None = _key(optional(COUNT), default=50)  # images a step, a ragged end is left out; null: all
     max_epochs: int = _key(COUNT, default=20)
     shuffle: bool = _key(SWITCH, default=True)  # a new order each epoch; false: the order of the file
     matmul_precision: str = _key(one_of("default", "high", "highest"), default="highest")  # highest: no TF32
@@ -245,6 +299,7 @@ class Config:
     optimizer: Any = dataclasses.field(default_factory=SgdConfig)
     schedule: Any = dataclasses.field(default_factory=ConstantScheduleConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    augment: Any = dataclasses.field(default_factory=NoAugmentConfig)
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
@@ -256,7 +311,12 @@ class Config:
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "model": {"lenet": LeNetConfig, "mnist_cnn": MnistCnnConfig},
+    "model": {
+        "lenet": LeNetConfig,
+        "lenet5": LeNet5Config,
+        "mnist_cnn": MnistCnnConfig,
+        "window_classifier": WindowClassifierConfig,
+    },
     "optimizer": {
         "sgd": SgdConfig,
         "momentum": MomentumConfig,
@@ -264,6 +324,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "adam": AdamConfig,
         "adamw": AdamWConfig,
         "rmsprop": RmsPropConfig,
+        "scaled_conjugate_gradient": ScaledConjugateGradientConfig,
     },
     "schedule": {
         "constant": ConstantScheduleConfig,
@@ -272,6 +333,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "exponential": ExponentialScheduleConfig,
     },
     "data": {"data": DataConfig},
+    "augment": {"none": NoAugmentConfig, "affine": AffineAugmentConfig},
     "trainer": {"trainer": TrainerConfig},
 }
 """Configuration group -> schema name -> class; the command line offers these to Hydra."""

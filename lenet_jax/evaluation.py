@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
 from lenet_jax.metrics import measure, no_examples
+from lenet_jax.ops.portions import PORTION, map_portions
 from lenet_jax.types import Metrics, Model, Split, Variables
-
-_PORTION = 100  # examples at a time: their activations stay in the processor's cache
 
 
 def on_device(split: Split) -> Split:
@@ -28,7 +28,7 @@ def evaluate(
     split: Split,
     pixel_divisor: float | Array,
     *,
-    portion: int = _PORTION,
+    portion: int = PORTION,
     axis_name: str | None = None,
 ) -> Metrics:
     """Measure a model on every example of a split, the last partial portion included.
@@ -69,3 +69,22 @@ def evaluate(
         starts = num_devices * jnp.arange(-(-num_portions // num_devices)) + lax.axis_index(axis_name)
     total, _ = lax.scan(add, no_examples(), portion * starts)
     return total if axis_name is None else lax.psum(total, axis_name)
+
+
+def classify(
+    model: Model, variables: Variables, images: ArrayLike, pixel_divisor: float | Array, *, portion: int = PORTION
+) -> Float[Array, "N classes"]:
+    """Return the logits of every image.
+
+    Args:
+        model: the network.
+        variables: its parameters and state.
+        images: uint8 (N, H, W, C), at least one.
+        pixel_divisor: pixels are divided by it.
+        portion: images worked on at a time, 1 or above.
+    """
+
+    def logits(images: Array) -> Array:
+        return model.apply(variables, scale_pixels(images, pixel_divisor), train=False)[0]
+
+    return map_portions(logits, jnp.asarray(images), portion)

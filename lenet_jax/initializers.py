@@ -25,6 +25,14 @@ def fan_in_uniform() -> Initializer:
     return _uniform(lambda fan_in, fan_out: 1 / math.sqrt(fan_in))
 
 
+def efficient_backprop_uniform() -> Initializer:
+    """Return an initializer that draws from U(-b, b), b = 2.4 / fan_in.
+
+    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", appendix A.
+    """
+    return _uniform(lambda fan_in, fan_out: 2.4 / fan_in)
+
+
 def glorot_uniform(*, pool_area: int = 1) -> Initializer:
     """Return an initializer that draws from U(-b, b), b = sqrt(6 / (fan_in + fan_out / pool_area)).
 

@@ -7,27 +7,35 @@ output for a batch and the new state.
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
 from lenet_jax.initializers import Initializer
 from lenet_jax.ops.convolution import conv2d
 from lenet_jax.ops.forward_only import forward_only
 from lenet_jax.ops.lowering import convolve_batch_last, swap_batch
-from lenet_jax.ops.pooling import max_along_axes, max_pool
+from lenet_jax.ops.pooling import avg_pool, max_along_axes, max_pool
+from lenet_jax.ops.portions import map_portions
 from lenet_jax.ops.windows import Padding, make_window
-from lenet_jax.types import Key, Model, Variables
+from lenet_jax.types import Key, Model, ReceptiveField, Variables, Visit
 
 Shape = tuple[int, ...]
 
-_PORTION = 100  # examples at a time whose maps stay in a processor's cache
+
+class Work(NamedTuple):
+    """What a layer does for one example."""
+
+    connections: int = 0  # how often a weight or a bias is used
+    multiply_adds: int = 0  # how often one is multiplied
 
 
 class Layer(NamedTuple):
@@ -41,6 +49,12 @@ class Layer(NamedTuple):
     apply: Callable[..., tuple[Array, dict]]
     batch_last: Callable[[dict[str, Array], Array], Array] | None = None
     """(params, x) -> y: the same for a batch of shape (C, H, W, N), of layers that have neither state nor key."""
+    work: Callable[[dict[str, Array], Shape], Work] = lambda params, shape: Work()
+    """(params, input shape of one example) -> what it does."""
+    field: Callable[[ReceptiveField], ReceptiveField] = lambda field: field
+    """Receptive field of the input -> that of the output."""
+    trace: Callable[..., tuple[list[Visit], ReceptiveField]] | None = None
+    """(variables, x, field) -> what its parts do, and the field of the last; None if it has no parts."""
 
 
 def activation(fn: Callable[[Array], Array]) -> Layer:
@@ -70,20 +84,43 @@ def convolution(
     *,
     padding: Padding = "VALID",
     pool_size: int | None = None,
+    table: Sequence[Sequence[int]] | None = None,
 ) -> Layer:
     """Convolve, max-pool windows of `pool_size` pixels if it is given, and add a bias, which starts at 0, to each map.
 
     The bias is added after the pooling, as Theano's tutorial does. The largest of the values does not depend on it, and
     a step of LeNet takes 1.6 times as long on CPU if it is added to the larger maps before.
+
+    `table` names for each kernel the input channels that it sees, as LeNet-5's C3 does; default: all. Then the weights
+    are kept as (kernel_size, kernel_size, pairs), kernel after kernel, and initialized as for that many inputs.
     """
+    if table is not None and len(table) != num_kernels:
+        raise InputError(f"convolution: `table` must have {num_kernels} lists, one a kernel; got {len(table)}.")
+    kernels = [kernel for kernel, channels in enumerate(table or ()) for _ in channels]
+    channels = [channel for channels in table or () for channel in channels]
+
+    def full_kernel(params: dict[str, Array], num_channels: int) -> Array:
+        if table is None:
+            return params["kernel"]
+        empty = jnp.zeros((kernel_size, kernel_size, num_channels, num_kernels), params["kernel"].dtype)
+        return empty.at[:, :, channels, kernels].set(params["kernel"])
+
+    def init_kernel(key: Key, num_channels: int) -> Array:
+        if table is None:
+            return kernel_init(key, (kernel_size, kernel_size, num_channels, num_kernels))
+        if not all(0 <= channel < num_channels for channel in channels):
+            raise InputError(f"convolution: `table` must name channels from 0 to {num_channels - 1}; got {table!r}.")
+        keys = jax.random.split(key, num_kernels)
+        shapes = [(kernel_size, kernel_size, len(inputs), 1) for inputs in table]
+        return jnp.concatenate([kernel_init(k, s)[..., 0] for k, s in zip(keys, shapes, strict=True)], axis=-1)
 
     def apply_params(params: dict[str, Array], x: Array) -> Array:
-        maps = conv2d(x, params["kernel"], padding=padding)
+        maps = conv2d(x, full_kernel(params, x.shape[-1]), padding=padding)
         return _add_bias(maps if pool_size is None else max_pool(maps, pool_size), params["bias"])
 
     def batch_last(params: dict[str, Array], x: Array) -> Array:
         window = make_window("conv2d", x.shape[1:-1], kernel_size, 1, padding)
-        maps = convolve_batch_last(x, params["kernel"], window=window)
+        maps = convolve_batch_last(x, full_kernel(params, x.shape[0]), window=window)
         if pool_size is not None:
             pooling = make_window("max_pool", maps.shape[1:-1], pool_size, pool_size, "VALID")
             maps = max_along_axes(maps, window=pooling)
@@ -91,7 +128,7 @@ def convolution(
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         params = {
-            "kernel": kernel_init(key, (kernel_size, kernel_size, shape[-1], num_kernels)),
+            "kernel": init_kernel(key, shape[-1]),
             "bias": jnp.zeros(num_kernels, jnp.float32),
         }
         batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
@@ -100,7 +137,25 @@ def convolution(
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         return apply_params(variables.params, x), variables.state
 
-    return Layer(init, apply, batch_last)
+    def work(params: dict[str, Array], shape: Shape) -> Work:
+        return _work(params, math.prod(make_window("conv2d", shape[:-1], kernel_size, 1, padding).output))
+
+    def field(field: ReceptiveField) -> ReceptiveField:
+        field = _slide(field, kernel_size, 1)
+        return field if pool_size is None else _slide(field, pool_size, pool_size)
+
+    return Layer(init, apply, batch_last, work, field)
+
+
+def _work(params: dict[str, Array], num_positions: int = 1) -> Work:
+    """Return the work of a layer that uses all of its parameters at each position of its output."""
+    sizes = [leaf.size for leaf in params.values()]
+    return Work(num_positions * sum(sizes), num_positions * params["kernel"].size)
+
+
+def _slide(field: ReceptiveField, size: int, stride: int) -> ReceptiveField:
+    """Return the receptive field behind a window."""
+    return ReceptiveField(field.size + (size - 1) * field.stride, field.stride * stride)
 
 
 def _add_bias(x: Array, bias: Array) -> Array:
@@ -119,7 +174,53 @@ def dense(num_units: int, kernel_init: Initializer) -> Layer:
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         return _add_bias(x @ variables.params["kernel"], variables.params["bias"]), variables.state
 
-    return Layer(init, apply)
+    return Layer(init, apply, work=lambda params, shape: _work(params), field=lambda _: ReceptiveField(math.inf))
+
+
+def subsampling(size: int) -> Layer:
+    """Weigh the mean of each window of `size` pixels by a coefficient of its map, and add a bias of its map.
+
+    Both are trained; they start at 1 and 0. Source: LeCun et al. 1998, "Gradient-based learning applied to document
+    recognition", section II.B, layers S2 and S4.
+    """
+
+    def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
+        params = {"coefficient": jnp.ones(shape[-1], jnp.float32), "bias": jnp.zeros(shape[-1], jnp.float32)}
+        batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+        return Variables(params, {}), jax.eval_shape(lambda x: avg_pool(x, size), batch).shape[1:]
+
+    def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
+        means = avg_pool(x, size)
+        coefficient = jnp.expand_dims(variables.params["coefficient"], tuple(range(x.ndim - 1)))
+        return _add_bias(means * coefficient, variables.params["bias"]), variables.state
+
+    def work(params: dict[str, Array], shape: Shape) -> Work:
+        outputs = math.prod(make_window("avg_pool", shape[:-1], size, size, "VALID").output) * shape[-1]
+        return Work(outputs * (size**2 + 1), outputs)  # the coefficient is used for each pixel, the bias once
+
+    return Layer(init, apply, work=work, field=lambda field: _slide(field, size, size))
+
+
+def radial_basis(centres: Float[np.ndarray, "centres numbers"]) -> Layer:
+    """Measure how near the input is to each of some fixed points: minus the squared Euclidean distance.
+
+    As logits, they make of softmax and cross-entropy the discriminative criterion of LeCun et al. 1998,
+    "Gradient-based learning applied to document recognition", equation 9 (there with a constant class besides).
+    """
+    points = jnp.asarray(centres, jnp.float32)
+
+    def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
+        if shape != points.shape[1:]:
+            raise InputError(f"radial_basis: the input needs {points.shape[1]} numbers an example; got shape {shape}.")
+        return Variables({}, {}), points.shape[:1]
+
+    def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
+        return -jnp.sum((x[:, None, :] - points[None]) ** 2, axis=-1), variables.state
+
+    def work(params: dict[str, Array], shape: Shape) -> Work:
+        return Work(points.size, points.size)
+
+    return Layer(init, apply, work=work, field=lambda _: ReceptiveField(math.inf))
 
 
 def serial(layers: Mapping[str, Layer]) -> Layer:
@@ -158,7 +259,45 @@ def serial(layers: Mapping[str, Layer]) -> Layer:
                     state[name] = new_state
         return x, state
 
-    return Layer(init, apply)
+    def trace(variables: Variables, x: Array, field: ReceptiveField) -> tuple[list[Visit], ReceptiveField]:
+        visits: list[Visit] = []
+        for name, layer in layers.items():
+            own = Variables(variables.params.get(name, {}), variables.state.get(name, {}))
+            more, field = _visit(name, layer, own, x, field)
+            visits += more
+            x = visits[-1].y
+        return visits, field
+
+    return Layer(init, apply, trace=trace)
+
+
+def _visit(
+    name: str, layer: Layer, variables: Variables, x: Array, field: ReceptiveField
+) -> tuple[list[Visit], ReceptiveField]:
+    if layer.trace is not None:
+        visits, field = layer.trace(variables, x, field)
+        return [visit._replace(name=f"{name}.{visit.name}") for visit in visits], field
+    field = layer.field(field)
+    y, _ = layer.apply(variables, x, train=False, key=None)
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(variables.params))
+    work = layer.work(variables.params, x.shape[1:])
+    return [Visit(name, x, y, num_parameters, *work, field)], field
+
+
+def activations(model: Model, variables: Variables, images: ArrayLike) -> dict[str, Array]:
+    """Return the output of every layer of a network, by its name, in order.
+
+    Args:
+        model: made of the layers of this module, as all of `MODELS` are.
+        variables: its parameters and state.
+        images: (N, H, W, C), scaled as for `model.apply`; dropout and the like are off.
+
+    Raises:
+        InputError: if the model is not made of layers, as one from flax.
+    """
+    if model.trace is None:
+        raise InputError("activations: `model` must be made of lenet_jax.layers; this one has no layers to look at.")
+    return {visit.name: visit.y for visit in model.trace(variables, images)}
 
 
 def _apply_any_layout(layers: Mapping[str, Layer], params: dict[str, dict[str, Array]], x: Array) -> Array:
@@ -181,13 +320,7 @@ def _apply_any_layout(layers: Mapping[str, Layer], params: dict[str, dict[str, A
         return swap_batch(x)
 
     def in_portions(params: dict[str, dict[str, Array]], x: Array) -> Array:
-        num_portions = -(-x.shape[0] // _PORTION)
-        if num_portions <= 1:
-            return batch_first(params, x)
-        portion = -(-x.shape[0] // num_portions)
-        padded = jnp.pad(x, [(0, num_portions * portion - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
-        y = lax.map(functools.partial(batch_first, params), padded.reshape(num_portions, portion, *x.shape[1:]))
-        return y.reshape(-1, *y.shape[2:])[: x.shape[0]]
+        return map_portions(functools.partial(batch_first, params), x)
 
     return lax.platform_dependent(params, x, cpu=forward_only(in_portions, batch_last), default=batch_first)
 
@@ -205,9 +338,7 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
     def init(key: Key) -> Variables:
         return layer.init(key, input_shape)[0]
 
-    def apply(
-        variables: Variables, images: ArrayLike, *, train: bool = False, key: Key | None = None
-    ) -> tuple[Array, dict]:
+    def check(images: ArrayLike) -> Array:
         images = jnp.asarray(images)
         if images.shape[1:] != input_shape:
             raise InputError(
@@ -217,6 +348,15 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
             raise InputError(
                 f"model: `images` must be floating point; got {images.dtype}; scale them, as images / 256.0."
             )
-        return layer.apply(variables, images, train=train, key=key)
+        return images
 
-    return Model(init, apply)
+    def apply(
+        variables: Variables, images: ArrayLike, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Array, dict]:
+        return layer.apply(variables, check(images), train=train, key=key)
+
+    def trace(variables: Variables, images: ArrayLike) -> list[Visit]:
+        whole = layer.trace or functools.partial(_visit, "layer", layer)
+        return whole(variables, check(images), ReceptiveField())[0]
+
+    return Model(init, apply, trace, input_shape)

@@ -33,6 +33,28 @@ class Model(NamedTuple):
 
     init: Callable[..., Variables]
     apply: Callable[..., tuple[Float[Array, "N classes"], PyTree]]
+    trace: Callable[..., list["Visit"]] | None = None
+    """(variables, images) -> what each layer does to them, in order; None if the model is not made of `layers`."""
+    input_shape: tuple[int, int, int] | None = None  # height, width, channels of the images, where they are fixed
+
+
+class ReceptiveField(NamedTuple):
+    """What a number depends on of the images: a square of `size` pixels; that of its neighbour begins `stride` on."""
+
+    size: float = 1  # infinite: the whole image
+    stride: int = 1
+
+
+class Visit(NamedTuple):
+    """A layer as it is met on the way through a network."""
+
+    name: str  # with the names of what it is in before it: "block.conv"
+    x: Any  # its input, a batch
+    y: Any  # its output
+    num_parameters: int
+    connections: int  # of an example: how often a weight or a bias is used
+    multiply_adds: int  # of an example: how often one is multiplied
+    receptive_field: ReceptiveField  # of a number of the output
 
 
 class Split(NamedTuple):

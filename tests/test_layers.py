@@ -111,3 +111,72 @@ def test_a_model_refuses_images_it_was_not_built_for():
         lj.InputError, match=r"`input_shape` must be \(height, width, channels\), each 1 or above; got \(8,"
     ):
         layers.make_model(layers.serial(NETWORK), (8, 8))
+
+
+def test_activations_are_the_outputs_of_the_layers_by_name():
+    model = layers.make_model(
+        layers.serial({"block": layers.serial(NETWORK), "relu": layers.activation(jax.nn.relu)}), (8, 8, 2)
+    )
+    variables = model.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (4, 8, 8, 2))
+    outputs = lj.activations(model, variables, x)
+    assert list(outputs) == ["block.conv", "block.tanh", "block.flatten", "block.dense", "relu"]
+    own = variables.params["block"]
+    maps = lj.max_pool(lj.conv2d(x, own["conv"]["kernel"]), 2)
+    np.testing.assert_allclose(outputs["block.tanh"], jnp.tanh(maps), atol=1e-6)
+    np.testing.assert_allclose(outputs["relu"], model.apply(variables, x)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("pool_size", [None, 2])
+def test_a_table_of_connections_is_a_convolution_with_zeros(pool_size):
+    table = ((0, 2), (1,), (0, 1, 2))
+    layer = layers.convolution(3, 3, fan_in_uniform(), table=table, pool_size=pool_size)
+    network = layers.serial({"conv": layer})
+    variables, shape = network.init(jax.random.key(0), (8, 8, 3))
+    kernel = variables.params["conv"]["kernel"]
+    assert kernel.shape == (3, 3, 6)
+    assert shape[-1] == 3
+    full = np.zeros((3, 3, 3, 3), np.float32)
+    for pair, (channel, output) in enumerate([(0, 0), (2, 0), (1, 1), (0, 2), (1, 2), (2, 2)]):
+        full[:, :, channel, output] = kernel[:, :, pair]
+    x = jax.random.normal(jax.random.key(1), (5, 8, 8, 3))
+
+    def maps(full):
+        return lj.conv2d(x, full) if pool_size is None else lj.max_pool(lj.conv2d(x, full), pool_size)
+
+    def ours(params):
+        return network.apply(Variables(params, {}), x, train=True, key=None)[0]
+
+    np.testing.assert_allclose(ours(variables.params), maps(full), atol=1e-5)
+    grads = jax.grad(lambda params: jnp.sum(ours(params) ** 2))(variables.params)["conv"]["kernel"]
+    expected = jax.grad(lambda full: jnp.sum(maps(full) ** 2))(jnp.asarray(full))
+    pairs = expected[:, :, [0, 2, 1, 0, 1, 2], [0, 0, 1, 2, 2, 2]]
+    np.testing.assert_allclose(grads, pairs, rtol=1e-4, atol=1e-3)
+
+
+def test_a_table_must_fit():
+    with pytest.raises(lj.InputError, match=r"`table` must have 2 lists, one a kernel; got 1"):
+        layers.convolution(2, 3, fan_in_uniform(), table=((0,),))
+    with pytest.raises(lj.InputError, match=r"`table` must name channels from 0 to 1; got"):
+        layers.convolution(1, 3, fan_in_uniform(), table=((2,),)).init(jax.random.key(0), (8, 8, 2))
+
+
+def test_subsampling_weighs_the_mean_of_each_window():
+    layer = layers.subsampling(2)
+    variables, shape = layer.init(jax.random.key(0), (4, 2, 1))
+    assert shape == (2, 1, 1)
+    params = {"coefficient": jnp.array([3.0]), "bias": jnp.array([0.5])}
+    x = jnp.array([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 8.0]]).reshape(1, 4, 2, 1)
+    y, _ = layer.apply(Variables(params, {}), x, train=False, key=None)
+    assert y.ravel().tolist() == [3 * 2.5 + 0.5, 3 * 2 + 0.5]
+    assert jax.tree.map(float, jax.tree.map(jnp.sum, variables.params)) == {"coefficient": 1.0, "bias": 0.0}
+
+
+def test_radial_basis_is_minus_the_squared_distance():
+    layer = layers.radial_basis(np.array([[1.0, -1.0], [0.0, 3.0]]))
+    variables, shape = layer.init(jax.random.key(0), (2,))
+    assert shape == (2,)
+    y, _ = layer.apply(variables, jnp.array([[2.0, 1.0]]), train=False, key=None)
+    assert y.tolist() == [[-5.0, -8.0]]
+    with pytest.raises(lj.InputError, match=r"radial_basis: the input needs 2 numbers an example; got shape \(3,\)"):
+        layer.init(jax.random.key(0), (3,))

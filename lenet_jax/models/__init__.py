@@ -6,10 +6,17 @@ from typing import Any
 from lenet_jax.config import SCHEMAS
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.models.lenet import lenet
+from lenet_jax.models.lenet5 import lenet5
 from lenet_jax.models.mnist_cnn import mnist_cnn
+from lenet_jax.models.window_classifier import window_classifier
 from lenet_jax.types import Model
 
-MODELS: dict[str, Callable[..., Model]] = {"lenet": lenet, "mnist_cnn": mnist_cnn}
+MODELS: dict[str, Callable[..., Model]] = {
+    "lenet": lenet,
+    "lenet5": lenet5,
+    "mnist_cnn": mnist_cnn,
+    "window_classifier": window_classifier,
+}
 """Name -> constructor(config, input_shape, num_classes)."""
 
 
@@ -35,6 +42,15 @@ def create_model(
     unknown = sorted(set(options) - set(schema.__dataclass_fields__))
     if unknown:
         raise unknown_name(f"model {name}", unknown[0], schema.__dataclass_fields__)
+    return build_model(schema(**options), tuple(input_shape), num_classes)
+
+
+def build_model(config: Any, input_shape: tuple[int, ...], num_classes: int) -> Model:
+    """Build the model of a configuration class of `lenet_jax.config`.
+
+    Raises:
+        InputError: if there are fewer than two classes, or the layers do not fit the images.
+    """
     if num_classes < 2:
         raise InputError(f"model: `num_classes` must be 2 or above; got {num_classes!r}.")
-    return MODELS[name](schema(**options), tuple(input_shape), num_classes)
+    return MODELS[config.name](config, input_shape, num_classes)

@@ -78,7 +78,7 @@ def test_lenet_starts_as_the_tutorial_says():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lenett", {}, "`model` has no 'lenett'; choose one of: lenet, mnist_cnn."),
+        ("lenett", {}, "`model` has no 'lenett'; choose one of: lenet, lenet5, mnist_cnn, window_classifier."),
         ("lenet", {"units": 3}, "`model lenet` has no 'units'; choose one of: hidden_units, kernel_size, name, "),
         ("lenet", {"kernel_size": 0}, "`model.kernel_size` must be an integer, 1 or above; got 0."),
         ("lenet", {"num_classes": 1}, "model: `num_classes` must be 2 or above; got 1."),

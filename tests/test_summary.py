@@ -1,0 +1,87 @@
+"""What a network is made of, against published counts and against what its gradients reach."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lenet_jax as lj
+from lenet_jax.summary import inference_bytes, training_bytes
+
+# LeCun et al. 1998, section II.B: trained parameters and connections of each layer, and the output's 840 connections.
+LENET5 = {
+    "c1": (156, 122_304),
+    "s2": (12, 5_880),
+    "c3": (1_516, 151_600),
+    "s4": (32, 2_000),
+    "c5": (48_120, 48_120),
+    "f6": (10_164, 10_164),
+    "rbf": (0, 840),
+}
+
+
+def test_lenet5_has_the_published_parameters_and_connections():
+    rows = lj.summarize(lj.create_model("lenet5"))
+    counted = {row.layer: (row.parameters, row.connections) for row in rows if row.connections}
+    assert counted == LENET5
+    assert sum(row.parameters for row in rows) == 60_000
+    assert sum(row.connections for row in rows) == 340_908
+    maps = [row.output_shape for row in rows if row.layer in ("c1", "s2", "c3", "s4", "c5")]
+    assert maps == [(28, 28, 6), (14, 14, 6), (10, 10, 16), (5, 5, 16), (1, 1, 120)]
+
+
+def test_the_arithmetic_of_the_tensorflow_notes():
+    """5x5 filters, 200 maps of 150x100, RGB, SAME, stride 1: 15,200 parameters, 225 million products, 11.4 MB."""
+    model = lj.create_model("window_classifier", num_kernels=200, padding="SAME", input_shape=(150, 100, 3))
+    row = lj.summarize(model)[0]
+    assert row.output_shape == (150, 100, 200)
+    assert row.parameters == 15_200
+    assert row.multiply_adds == 225_000_000
+    assert round(row.bytes / 2**20, 1) == 11.4
+
+
+def test_lenet_by_hand():
+    conv1, tanh1, conv2, *_, softmax = lj.summarize(lj.create_model("lenet"))
+    assert conv1 == ("conv1", (12, 12, 20), 520, 24 * 24 * 520, 24 * 24 * 500, 4 * 12 * 12 * 20, (6, 6))
+    assert tanh1 == ("tanh1", (12, 12, 20), 0, 0, 0, 4 * 12 * 12 * 20, (6, 6))
+    assert conv2[1:5] == ((4, 4, 50), 25_050, 8 * 8 * 25_050, 8 * 8 * 25_000)
+    assert conv2.receptive_field == (16, 16)
+    assert softmax == ("softmax", (10,), 5_010, 5_010, 5_000, 40, (28, 28))
+
+
+@pytest.mark.parametrize("name", lj.MODELS)
+def test_receptive_fields_are_what_the_gradient_reaches(name):
+    model = lj.create_model(name)
+    variables = model.init(jax.random.key(0))
+    image = jax.random.uniform(jax.random.key(1), (1, 28, 28, 1))
+    for row in lj.summarize(model):
+        if len(row.output_shape) < 3:
+            continue
+        middle = tuple(n // 2 for n in row.output_shape[:2])
+
+        def total(image, row=row, middle=middle):
+            return lj.activations(model, variables, image)[row.layer][(0, *middle)].sum()
+
+        reached = np.abs(np.asarray(jax.grad(total)(image)))[0, :, :, 0] > 0
+        rows, columns = (np.flatnonzero(reached.any(axis=axis)) for axis in (1, 0))
+        # A max-pool passes the gradient of one pixel of its window on, and padding is not reached.
+        assert rows.size <= row.receptive_field[0]
+        assert columns.size <= row.receptive_field[1]
+        if name in ("window_classifier", "lenet5") and max(row.receptive_field) < 20:
+            assert (rows.size, columns.size) == row.receptive_field
+
+
+def test_bytes_to_apply_and_to_train():
+    rows = lj.summarize(lj.create_model("window_classifier"))
+    maps, hidden, logits = 4 * 24 * 24 * 20, 4 * 50, 4 * 10
+    assert [row.bytes for row in rows] == [maps, maps, maps, hidden, hidden, logits]
+    assert inference_bytes(rows) == 2 * maps
+    assert training_bytes(rows) == 3 * maps + 2 * hidden + logits
+
+
+def test_a_model_without_layers_is_refused():
+    model = lj.Model(lambda key: lj.Variables({}, {}), lambda variables, images, **_: (images, {}))
+    with pytest.raises(lj.InputError, match=r"summarize: `model` must be made of lenet_jax\.layers"):
+        lj.summarize(model)
+    with pytest.raises(lj.InputError, match=r"activations: `model` must be made of lenet_jax\.layers"):
+        lj.activations(model, lj.Variables({}, {}), jnp.zeros((1, 28, 28, 1)))
