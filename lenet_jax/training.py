@@ -58,18 +58,19 @@ def plan_run(config: TrainerConfig, num_train: int) -> Plan:
     Raises:
         InputError: if a batch is larger than the training set, or the run is longer than can be counted.
     """
-    if config.batch_size > num_train:
+    batch_size = num_train if config.batch_size is None else config.batch_size
+    if batch_size > num_train:
         raise InputError(
-            f"`trainer.batch_size` must be at most the size of the training set, {num_train}; got {config.batch_size}."
+            f"`trainer.batch_size` must be at most the size of the training set, {num_train}; got {batch_size}."
         )
-    epoch = num_train // config.batch_size
+    epoch = num_train // batch_size
     if config.max_epochs * epoch >= 2**31:  # iterations are counted in int32
         raise InputError(
             f"`trainer.max_epochs` must be below {2**31 // epoch} for {epoch} iterations an epoch; "
             f"got {config.max_epochs}."
         )
     interval = early_stopping.validation_interval(epoch, config.early_stopping)
-    return Plan(config.batch_size, epoch, interval, config.max_epochs * epoch // interval)
+    return Plan(batch_size, epoch, interval, config.max_epochs * epoch // interval)
 
 
 def init_train_state(
@@ -152,6 +153,7 @@ def train_step(
     _, step_key = jax.random.split(state.key)
     step_key = jax.random.fold_in(step_key, state.iteration)
     batch_size = indices.shape[0]
+    scale = 1.0 / batch_size
     # Batch statistics in the state are those of the whole batch.
     has_state = bool(jax.tree.leaves(model_state))
     if has_state:
@@ -164,6 +166,25 @@ def train_step(
         images = scale_pixels(examples.images[indices], data.pixel_divisor)
         logits, new_state = model.apply(Variables(params, model_state), images, train=True, key=key)
         return jnp.sum(cross_entropy(logits, examples.labels[indices])), new_state
+
+    def mean_loss(params: Any) -> Array:
+        """Return the same loss for other parameters, for optimizers that look around (`value_fn`)."""
+
+        def total_loss(portions: Array, params: Any) -> Array:
+            @jax.checkpoint  # its backward pass keeps one portion at a time
+            def add(total: Array, xs: tuple[Array, Array]) -> tuple[Array, None]:
+                number, indices = xs
+                key = jax.random.fold_in(step_key, shard * portions.shape[0] + number)
+                return total + loss_fn(params, model_state, indices, key)[0], None
+
+            return lax.scan(add, jnp.zeros((), jnp.float32), (jnp.arange(portions.shape[0]), portions))[0]
+
+        total = lax.platform_dependent(
+            params,
+            cpu=functools.partial(total_loss, indices.reshape(-1, portion)),
+            default=functools.partial(total_loss, indices[None]),
+        )
+        return (total if axis_name is None else lax.psum(total, axis_name)) * scale
 
     def total_gradient(portions: Array, params: Any, model_state: Any) -> tuple[Any, Array, Any]:
         def accumulate(carry: tuple[Any, Array, Any], xs: tuple[Array, Array]) -> tuple[tuple[Any, Array, Any], None]:
@@ -186,15 +207,15 @@ def train_step(
     def at_once(*args: Any) -> tuple[Any, Array, Any]:
         return total_gradient(indices[None], *args)
 
-    grads, loss, model_state = lax.platform_dependent(params, model_state, cpu=in_portions, default=at_once)
+    grads, loss, new_model_state = lax.platform_dependent(params, model_state, cpu=in_portions, default=at_once)
     if axis_name is not None:
         grads, loss = lax.psum((grads, loss), axis_name)
 
-    scale = 1.0 / batch_size
-    grads = jax.tree.map(lambda g: g * scale, grads)
-    updates, opt_state = optimizer.update(grads, state.opt_state, params)
-    variables = Variables(optax.apply_updates(params, updates), model_state)
-    return state._replace(variables=variables, opt_state=opt_state, iteration=state.iteration + 1), loss * scale
+    grads, loss = jax.tree.map(lambda x: x * scale, (grads, loss))
+    update = optax.with_extra_args_support(optimizer).update
+    updates, opt_state = update(grads, state.opt_state, params, value=loss, value_fn=mean_loss)
+    variables = Variables(optax.apply_updates(params, updates), new_model_state)
+    return state._replace(variables=variables, opt_state=opt_state, iteration=state.iteration + 1), loss
 
 
 def _own_part(indices: Array, axis_name: str) -> tuple[Array, Array]:

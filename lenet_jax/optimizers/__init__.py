@@ -6,6 +6,7 @@ from typing import Any
 import optax
 
 from lenet_jax.config import ConstantScheduleConfig
+from lenet_jax.optimizers.scaled_conjugate_gradient import scaled_conjugate_gradient
 from lenet_jax.optimizers.schedules import make_schedule
 
 Build = Callable[..., optax.GradientTransformation]
@@ -48,6 +49,7 @@ OPTIMIZERS: dict[str, Build] = {
     "adam": _adam,
     "adamw": _adamw,
     "rmsprop": _rmsprop,
+    "scaled_conjugate_gradient": scaled_conjugate_gradient,
 }
 """Name -> function of the optimizer's configuration keys."""
 

@@ -45,7 +45,7 @@ def by_formula(config, p, gradients):
     return p
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", sorted(CONFIGS.keys() - {"scaled_conjugate_gradient"}))  # it has a file of its own
 def test_follows_its_formula(name):
     options = {"weight_decay": 0.1, "learning_rate": 0.05} | ({"momentum": 0.8} if name == "rmsprop" else {})
     config = CONFIGS[name](**options)
