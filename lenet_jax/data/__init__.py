@@ -10,7 +10,7 @@ from lenet_jax.config import DataConfig
 from lenet_jax.data.embedded import NAMES, read_embedded
 from lenet_jax.data.idx import read_idx_folder
 from lenet_jax.data.pickle_archive import read_pickle_archive
-from lenet_jax.data.splits import hold_out, make_split, take_first
+from lenet_jax.data.splits import hold_out, join, make_split, take_first
 from lenet_jax.data.tfds import read_tfds
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.types import Dataset
@@ -24,7 +24,7 @@ def load_dataset(name: str = "mnist_5k", source: str = "embedded", **options: An
         source: "embedded" (5,000 MNIST digits, always there), "tfds" (mnist, fashion_mnist, kmnist, or any prepared
             TFDS image-classification set), "idx" (a folder of the four IDX files), "pickle_archive" (`mnist.pkl.gz`).
         **options: other fields of `lenet_jax.config.DataConfig`: directory, manual_dir, num_classes, train_size,
-            validation_size, pixel_divisor.
+            validation_size, train_on_validation, pixel_divisor.
 
     Returns:
         uint8 images (N, H, W, C) and int32 labels (N,) for training, validation and test.
@@ -62,6 +62,8 @@ def load(config: DataConfig) -> Dataset:
     shapes = {part: split.images.shape[1:] for part, split in splits.items()}
     if len(set(shapes.values())) != 1:
         raise InputError(f"data {config.name}: the images of all splits must have one shape; got {shapes}.")
+    if config.train_on_validation:
+        splits["train"] = join(splits["train"], splits["validation"])
     splits["train"] = take_first(splits["train"], config.train_size)
     return Dataset(**splits, num_classes=num_classes, pixel_divisor=config.pixel_divisor)
 

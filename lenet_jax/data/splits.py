@@ -58,6 +58,11 @@ def hold_out(split: Split, validation_size: int) -> tuple[Split, Split]:
     return Split(split.images[:cut], split.labels[:cut]), Split(split.images[cut:], split.labels[cut:])
 
 
+def join(first: Split, second: Split) -> Split:
+    """Return the examples of one split followed by those of another."""
+    return Split(*(np.concatenate(parts) for parts in zip(first, second, strict=True)))
+
+
 def take_first(split: Split, size: int | None) -> Split:
     """Keep the first `size` examples; None keeps all.
 

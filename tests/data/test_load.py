@@ -76,7 +76,7 @@ def test_a_missing_archive_is_named(tmp_path, message_of):
         (
             {"train_sise": 5},
             "`data` has no 'train_sise'; choose one of: train_size, directory, manual_dir, name, num_classes, "
-            "pixel_divisor, source, validation_size.",
+            "pixel_divisor, source, train_on_validation, validation_size.",
         ),
         ({"source": "csv"}, "`data.source` must be one of embedded, tfds, idx, pickle_archive; got 'csv'."),
         ({"name": "mnist_6k"}, "`data.name` has no 'mnist_6k'; choose one of: mnist_5k, mnist."),
@@ -144,3 +144,10 @@ def test_the_digest_is_of_the_shape_and_the_place(small_folder, small_arrays, id
         path.write_bytes(idx_bytes(images.reshape(-1, 3, 4)))
     digests.add(digest_dataset(load_small(small_folder)))
     assert len(digests) == 3
+
+
+def test_a_system_without_validation_set_trains_on_all(mnist_directory):
+    data = load_dataset("mnist", "idx", directory=str(mnist_directory), train_on_validation=True)
+    assert [len(split.labels) for split in (data.train, data.validation, data.test)] == [60_000, 10_000, 10_000]
+    np.testing.assert_array_equal(data.train.labels[50_000:], data.validation.labels)
+    np.testing.assert_array_equal(data.train.images[50_000:], data.validation.images)
