@@ -1,9 +1,9 @@
-from . import config, early_stopping, initializers, layers, losses, metrics, ops, optimizers, training, types
+from . import config, early_stopping, initializers, layers, losses, metrics, ops, optimizers, summary, training, types
 from .data import load_dataset
 from .errors import InputError
-from .evaluation import evaluate
+from .evaluation import classify, evaluate
 from .initializers import fan_in_uniform, glorot_uniform
-from .layers import Layer
+from .layers import Layer, activations
 from .losses import cross_entropy
 from .metrics import confusion_matrix
 from .models import MODELS, create_model
@@ -18,6 +18,8 @@ from .ops.convolution import (
 from .ops.patches import extract_patches, sliding_windows
 from .ops.pooling import avg_pool, max_pool
 from .optimizers import OPTIMIZERS, make_optimizer
+from .runs.weights import load_variables, save_variables
+from .summary import summarize
 from .training import make_train
 from .types import Dataset, Metrics, Model, Split, TrainResult, Variables
 
@@ -32,7 +34,9 @@ __all__ = [
     "Split",
     "TrainResult",
     "Variables",
+    "activations",
     "avg_pool",
+    "classify",
     "config",
     "confusion_matrix",
     "conv1d",
@@ -50,6 +54,7 @@ __all__ = [
     "initializers",
     "layers",
     "load_dataset",
+    "load_variables",
     "losses",
     "make_optimizer",
     "make_train",
@@ -57,8 +62,11 @@ __all__ = [
     "metrics",
     "ops",
     "optimizers",
+    "save_variables",
     "separable_conv2d",
     "sliding_windows",
+    "summarize",
+    "summary",
     "training",
     "types",
 ]

@@ -23,6 +23,9 @@ usage: lenet-jax COMMAND [...]
   train [KEY=VALUE ...]    train a model; without arguments, LeNet on the 5,000 embedded MNIST digits
   train -m KEY=A,B,C ...   one run for each combination of the values
   train --help             the configuration: its groups, its keys, its values
+  evaluate DIR [data=...]  measure a finished run again, on its test images or on those of other data
+  report DIR               draw a finished run: figures, and a page that needs no network
+  summary [KEY=VALUE ...]  the layers of a model: shapes, parameters, work, memory; input_shape=H,W,C, num_classes=N
   data prepare NAME        prepare mnist, fashion_mnist or kmnist; then train with data=NAME
   --version                the version of lenet-jax
 
@@ -79,10 +82,18 @@ def _dispatch(arguments: list[str]) -> int:
             return _train(overrides)
         case ["data", "prepare", name, *options]:
             return _prepare(name, options)
+        case ["evaluate", directory, *overrides]:
+            return _evaluate(Path(directory), overrides)
+        case ["report", directory]:
+            return _report(Path(directory))
+        case ["summary", *overrides]:
+            return _summary(overrides)
+        case ["evaluate" | "report" as command, *_]:
+            raise InputError(f"{command}: usage: lenet-jax {command} DIR, the directory of a finished run")
         case ["data", *_]:
             raise InputError("data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]")
         case _:
-            raise unknown_name("command", arguments[0], ["train", "data"])
+            raise unknown_name("command", arguments[0], ["train", "evaluate", "report", "summary", "data"])
 
 
 # ---- train ----------------------------------------------------------------------------------------------------------
@@ -150,6 +161,62 @@ def _job(composed: Any) -> int:
             raise
         print(f"lenet-jax: {line}", file=sys.stderr)
         return 2
+
+
+# ---- evaluate, report, summary ---------------------------------------------------------------------------------------
+
+
+def _evaluate(directory: Path, overrides: list[str]) -> int:
+    from lenet_jax.composition import compose_config, register_schemas
+    from lenet_jax.report.text import assessment_table
+    from lenet_jax.runs.assessment import assess
+    from lenet_jax.runs.records import read_record
+
+    for override in overrides:
+        if not override.startswith(("data=", "data.")):
+            raise InputError(f"evaluate: options are data=NAME and data.KEY=VALUE; got {override!r}.")
+    record = read_record(directory)
+    register_schemas()
+    data = compose_config(overrides).data if overrides else None
+    for line in assessment_table(assess(record, data)):
+        print(line)
+    return 0
+
+
+def _report(directory: Path) -> int:
+    from lenet_jax.report.page import write_report
+    from lenet_jax.runs.assessment import assess
+    from lenet_jax.runs.records import read_record
+
+    record = read_record(directory)
+    print(f"report: {write_report(record, assess(record))}")
+    return 0
+
+
+def _summary(arguments: list[str]) -> int:
+    from lenet_jax.composition import compose_config, register_schemas
+
+    own = [a for a in arguments if a.startswith(("input_shape=", "num_classes="))]
+    values = dict(argument.split("=", 1) for argument in own)
+    register_schemas()
+    config = compose_config([a for a in arguments if a not in own])
+
+    from lenet_jax.models import build_model
+    from lenet_jax.report.text import summary_table
+    from lenet_jax.summary import summarize
+
+    shape = _integers("input_shape", values.get("input_shape", "28,28,1"), 3)
+    (num_classes,) = _integers("num_classes", values.get("num_classes", "10"), 1)
+    for line in summary_table(summarize(build_model(config.model, shape, num_classes)), shape):
+        print(line)
+    return 0
+
+
+def _integers(name: str, text: str, length: int) -> tuple[int, ...]:
+    parts = text.strip("[]()").split(",")
+    if len(parts) != length or not all(part.strip().isdecimal() for part in parts):
+        raise InputError(f"summary: `{name}` must be {length} integers with commas between them; got {text!r}.")
+    return tuple(int(part) for part in parts)
 
 
 # ---- data -----------------------------------------------------------------------------------------------------------

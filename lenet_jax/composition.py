@@ -64,6 +64,22 @@ def _editable(schema: type) -> type:
     return dataclasses.make_dataclass(schema.__name__, fields)
 
 
+def compose_config(overrides: list[str]) -> Config:
+    """Compose a configuration that is not run, and check it.
+
+    Raises:
+        InputError: if a value breaks its rule; or Hydra's own errors.
+    """
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        try:
+            composed = compose("config", overrides)
+        except (InputError, OmegaConfBaseException):
+            raise
+        except ValueError as error:  # Hydra's answer to a few malformed overrides
+            raise InputError(f"{' '.join(overrides)}: {error}") from error
+    return to_config(composed)
+
+
 def check_jobs(overrides: list[str], multirun: bool) -> None:
     """Compose each job, check it and find its data before Hydra writes the first file.
 

@@ -53,3 +53,44 @@ def confusion_matrix(
         raise InputError(f"confusion_matrix: `num_classes` must be 1 or above; got {num_classes!r}.")
     rows, columns = (jax.nn.one_hot(classes, num_classes, dtype=jnp.int32) for classes in (labels, predictions))
     return rows.T @ columns
+
+
+def precision_and_recall(
+    matrix: Int[Array, "classes classes"],
+) -> tuple[Float[Array, "classes"], Float[Array, "classes"]]:  # noqa: F821
+    """Return, for each class, the fraction of its predictions that are right, and of its examples that are found.
+
+    Args:
+        matrix: counts as of `confusion_matrix`. A class without predictions has precision 0, one without examples
+            recall 0.
+
+    >>> precision_and_recall(jnp.array([[1, 0], [1, 1]]))
+    (Array([0.5, 1. ], dtype=float32), Array([1. , 0.5], dtype=float32))
+    """
+    right = jnp.diagonal(matrix).astype(jnp.float32)
+    predicted, present = (jnp.maximum(matrix.sum(axis=axis), 1).astype(jnp.float32) for axis in (0, 1))
+    return right / predicted, right / present
+
+
+def expected_calibration_error(
+    logits: Float[Array, "N classes"],
+    labels: Int[Array, "N"],  # noqa: F821
+    *,
+    num_bins: int = 15,
+) -> Float[Array, ""]:
+    """Return how far confidence is from accuracy: the mean over examples of |accuracy - confidence| of their bin.
+
+    The confidence of an example is its largest softmax probability; bins have equal width from 0 to 1. Source: Guo et
+    al. 2017, "On calibration of modern neural networks", equation 3.
+
+    Raises:
+        InputError: if `num_bins` is below 1.
+    """
+    if num_bins < 1:
+        raise InputError(f"expected_calibration_error: `num_bins` must be 1 or above; got {num_bins!r}.")
+    confidence = jnp.max(jax.nn.softmax(logits.astype(jnp.float32)), axis=-1)
+    correct = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    bins = jnp.clip(jnp.ceil(confidence * jnp.float32(num_bins)).astype(jnp.int32) - 1, 0, num_bins - 1)
+    # |sum of (correct - confidence)| of a bin is its count times the gap of its means.
+    gaps = jnp.abs(jax.ops.segment_sum(correct - confidence, bins, num_bins))
+    return jnp.sum(gaps) / jnp.float32(labels.shape[0])

@@ -1,10 +1,12 @@
 """Every test runs with strict promotion of dtypes and ranks, and with shapes and types checked at each call."""
 
+import logging
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import absl.logging
 import hypothesis
 import jax
 import jaxtyping
@@ -46,3 +48,18 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def without_type_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """As users have it: wrong types meet the package's own rules, and lists of YAML become tuples."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture
+def in_an_empty_folder(tmp_path, monkeypatch, without_type_checks):
+    """A folder of its own, and nothing of Hydra left behind."""
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    own_handlers = [*root.handlers]
+    monkeypatch.setattr(root, "handlers", [*own_handlers])
+    monkeypatch.setattr(root, "level", root.level)
+    # Hydra closes all handlers before it sets up its own, and that of absl would close the stream that pytest captures.
+    monkeypatch.setattr(absl.logging.PythonHandler, "close", lambda handler: None)
+    yield
+    for handler in set(logging.getLogger().handlers) - set(own_handlers):
+        handler.close()  # the log of a run that did not end

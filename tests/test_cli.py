@@ -1,6 +1,5 @@
 import errno
 import json
-import logging
 import os
 import re
 import subprocess
@@ -8,7 +7,6 @@ import sys
 import zipfile
 from importlib.metadata import version
 
-import absl.logging
 import pytest
 from jax.nn.initializers import zeros
 
@@ -20,19 +18,7 @@ from tests.conftest import ROOT
 TINY = ["trainer.max_epochs=1", "data.train_size=200", "model.num_kernels=[2,3]", "model.hidden_units=10"]
 
 
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path, monkeypatch, without_type_checks):
-    """A folder of its own, and nothing of Hydra left behind."""
-    monkeypatch.chdir(tmp_path)
-    root = logging.getLogger()
-    own_handlers = [*root.handlers]
-    monkeypatch.setattr(root, "handlers", [*own_handlers])
-    monkeypatch.setattr(root, "level", root.level)
-    # Hydra closes all handlers before it sets up its own, and that of absl would close the stream that pytest captures.
-    monkeypatch.setattr(absl.logging.PythonHandler, "close", lambda handler: None)
-    yield
-    for handler in set(logging.getLogger().handlers) - set(own_handlers):
-        handler.close()  # the log of a run that did not end
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 def lenet_jax(*arguments, **environment):
@@ -58,9 +44,13 @@ def refuse(capsys, *arguments):
 
 
 UNKNOWN = [
-    ("model=lenett", "`model` has no 'lenett'; choose one of: lenet, mnist_cnn."),
-    ("model=cnn", "`model` has no 'cnn'; choose one of: lenet, mnist_cnn."),
-    ("optimizer=adamm", "`optimizer` has no 'adamm'; choose one of: adam, adamw, momentum, nesterov, rmsprop, sgd."),
+    ("model=lenett", "`model` has no 'lenett'; choose one of: lenet, lenet5, mnist_cnn, window_classifier."),
+    ("model=cnn", "`model` has no 'cnn'; choose one of: lenet, lenet5, mnist_cnn, window_classifier."),
+    (
+        "optimizer=adamm",
+        "`optimizer` has no 'adamm'; "
+        "choose one of: adam, adamw, momentum, nesterov, rmsprop, scaled_conjugate_gradient, sgd.",
+    ),
     ("schedule=cosin", "`schedule` has no 'cosin'; choose one of: cosine, constant, exponential, step."),
     (
         "data=mnst",
@@ -77,7 +67,10 @@ UNKNOWN = [
         "choose one of: patience, enabled, improvement_threshold, patience_increase.",
     ),
     ("hydra.run.dri=a", "`hydra.run` has no 'dri'; choose one of: dir."),
-    ("+extra.key=1", "`configuration` has no 'extra'; choose one of: data, model, optimizer, schedule, seed, trainer."),
+    (
+        "+extra.key=1",
+        "`configuration` has no 'extra'; choose one of: augment, data, model, optimizer, schedule, seed, trainer.",
+    ),
 ]
 
 VALUES = [
@@ -104,6 +97,10 @@ VALUES = [
         "trainer.batch_size=1.5",
         "`trainer.batch_size` must have the type of its default: "
         "Value '1.5' of type 'float' could not be converted to Integer.",
+    ),
+    (
+        "optimizer=scaled_conjugate_gradient",
+        "`trainer.batch_size` must be null, the whole training set, for scaled_conjugate_gradient; got 50.",
     ),
     ("seed=???", "`seed` must be given: Missing mandatory value: seed."),
     ("seed=${sead}", "`seed` must refer to a value: Interpolation key 'sead' not found."),
@@ -150,12 +147,24 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "`command` has no 'trian'; choose one of: train, data."),
+        (["trian"], "`command` has no 'trian'; choose one of: train, data, evaluate, report, summary."),
         (["data"], "data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]"),
         (["data", "prepare", "mnst"], "`data prepare` has no 'mnst'; choose one of: mnist, kmnist, fashion_mnist."),
         (
             ["data", "prepare", "mnist", "directory=a"],
             "data prepare: options are data.directory=DIR and data.manual_dir=DIR; got 'directory=a'.",
+        ),
+        (["evaluate"], "evaluate: usage: lenet-jax evaluate DIR, the directory of a finished run"),
+        (["report", "a", "b"], "report: usage: lenet-jax report DIR, the directory of a finished run"),
+        (["evaluate", "nowhere"], "`DIR` must be the directory of a run, with a run.json in it; got nowhere."),
+        (["evaluate", "a", "seed=3"], "evaluate: options are data=NAME and data.KEY=VALUE; got 'seed=3'."),
+        (
+            ["summary", "input_shape=28,28"],
+            "summary: `input_shape` must be 3 integers with commas between them; got '28,28'.",
+        ),
+        (
+            ["summary", "model=nope"],
+            "`model` has no 'nope'; choose one of: lenet, lenet5, mnist_cnn, window_classifier.",
         ),
         (
             ["data", "prepare", "mnist", "data.manual_dir="],
@@ -274,7 +283,9 @@ def test_a_run_leaves_its_files_and_a_table(tmp_path):
     assert table[-1].split() == ["run", "directory", "run"]
 
     run = tmp_path / "run"
-    assert {path.name for path in run.iterdir()} == {".hydra", "metrics.jsonl", "result.json", "run.json", "train.log"}
+    assert {path.name for path in run.iterdir()} == {
+        ".hydra", "checkpoints", "metrics.jsonl", "result.json", "run.json", "train.log",
+    }  # fmt: skip
     assert {path.name for path in (run / ".hydra").iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
     result = json.loads((run / "result.json").read_text())
     assert result.keys() >= {
@@ -290,6 +301,53 @@ def test_a_run_leaves_its_files_and_a_table(tmp_path):
     }  # fmt: skip
     assert json.loads((run / "run.json").read_text())["config"]["model"]["num_kernels"] == [2, 3]
     assert "validation loss" in (run / "train.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    """The directory of a short run."""
+    directory = tmp_path_factory.mktemp("finished") / "run"
+    done = lenet_jax("train", *TINY, f"hydra.run.dir={directory}", XDG_CACHE_HOME=str(directory.parent / "cache"))
+    assert done.returncode == 0
+    return directory
+
+
+def test_evaluate_measures_what_the_run_has_measured(finished_run, capsys):
+    assert main(["evaluate", str(finished_run)]) == 0
+    out = capsys.readouterr().out
+    result = json.loads((finished_run / "result.json").read_text())
+    assert f"test accuracy        {result['test_accuracy']:.2%} of 500 images" in out
+    assert f"mean cross-entropy   {result['test_loss']:.4f} nats" in out
+    *_, last = out.splitlines()
+    assert last.split()[0] == "9"  # the confusion matrix, a row a class
+
+
+def test_evaluate_takes_other_data(finished_run, mnist_directory, capsys):
+    assert main(["evaluate", str(finished_run), "data=idx", f"data.directory={mnist_directory}"]) == 0
+    assert " of 10,000 images" in capsys.readouterr().out
+
+
+def test_report_draws_a_run_on_a_page_that_needs_no_network(finished_run, capsys):
+    assert main(["report", str(finished_run)]) == 0
+    assert capsys.readouterr().out == f"report: {finished_run / 'index.html'}\n"
+    page = (finished_run / "index.html").read_text()
+    assert "://" not in page
+    sources = re.findall(r'<img src="([^"]+)"', page)
+    assert sorted(sources) == sorted(f"figures/{path.name}" for path in (finished_run / "figures").iterdir())
+    assert {"figures/learning_curves.png", "figures/confusion_matrix.png", "figures/filters.png"} <= set(sources)
+
+
+def test_summary_is_the_table_of_the_model(capsys):
+    assert main(["summary", "model=lenet5"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert next(line[:3] for line in lines if line[:1] == ["total"]) == ["total", "60,000", "340,908"]
+
+
+def test_summary_does_the_arithmetic_of_the_tensorflow_notes(capsys):
+    arguments = ["model=window_classifier", "model.num_kernels=200", "model.padding=SAME", "input_shape=150,100,3"]
+    assert main(["summary", *arguments]) == 0
+    windows = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("windows"))
+    assert (windows[2], windows[4], windows[5:7]) == ("15,200", "225,000,000", ["11.4", "MiB"])
 
 
 def test_a_sweep_gives_ordinary_run_directories(tmp_path, monkeypatch):

@@ -49,10 +49,11 @@ def show(events: Iterable[Event], console: Console | None = None) -> Finished:
 def describe_start(event: Started) -> str:
     """Return one line about a run that begins."""
     config = event.config
+    optimizer, batch_size = config.optimizer, config.trainer.batch_size
+    rate = f", learning rate {optimizer.learning_rate:g}" if hasattr(optimizer, "learning_rate") else ""
     return (
         f"{config.model.name}, {event.num_parameters:,} parameters; {event.num_train:,} images of {config.data.name}; "
-        f"{config.optimizer.name}, learning rate {config.optimizer.learning_rate:g}, "
-        f"batch {config.trainer.batch_size}; {event.device}"
+        f"{optimizer.name}{rate}, {'full batch' if batch_size is None else f'batch {batch_size}'}; {event.device}"
     )
 
 

@@ -4,7 +4,6 @@ It computes what the one pure function of `lenet_jax.training.make_train` comput
 yields events, so that whoever runs it can show progress as they like.
 """
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -13,17 +12,20 @@ from typing import Any, NamedTuple
 
 import jax
 
-from lenet_jax.config import Config, DataConfig
+from lenet_jax.config import Config, ConstantScheduleConfig, DataConfig, ScaledConjugateGradientConfig
 from lenet_jax.data import load
+from lenet_jax.data.augment import augmented
 from lenet_jax.devices import choose_devices, jit_on, put_on
+from lenet_jax.errors import InputError
 from lenet_jax.evaluation import evaluate
-from lenet_jax.models import create_model
+from lenet_jax.models import build_model
 from lenet_jax.optimizers import make_optimizer
 from lenet_jax.runs.compilation_cache import use_compilation_cache
 from lenet_jax.runs.provenance import describe_run, digest_parameters
-from lenet_jax.runs.run_directory import RunDirectory
+from lenet_jax.runs.run_directory import BEST, RunDirectory
+from lenet_jax.runs.weights import save_variables
 from lenet_jax.training import Plan, init_train_state, plan_run, train_interval
-from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState
+from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState, Variables
 
 _KEY = jax.eval_shape(lambda: jax.random.key(0))  # shape and type of any key
 
@@ -60,13 +62,6 @@ def _load(config: DataConfig) -> Dataset:
     return load(config)
 
 
-def _create_model(config: Config, data: Dataset) -> Model:
-    options = {key: value for key, value in dataclasses.asdict(config.model).items() if key != "name"}
-    return create_model(
-        config.model.name, input_shape=data.train.images.shape[1:], num_classes=data.num_classes, **options
-    )
-
-
 def check_inputs(config: Config) -> None:
     """Find the data and check that data, model and trainer fit together, without writing or compiling anything.
 
@@ -74,8 +69,25 @@ def check_inputs(config: Config) -> None:
         InputError: if they do not.
     """
     data = _load(config.data)
-    plan_run(config.trainer, len(data.train.labels))
-    _create_model(config, data)
+    _plan(config, data)
+    build_model(config.model, data.train.images.shape[1:], data.num_classes)
+
+
+def _plan(config: Config, data: Dataset) -> Plan:
+    """Work out the lengths of a run, and check that its optimizer can work with them."""
+    plan = plan_run(config.trainer, len(data.train.labels))
+    if isinstance(config.optimizer, ScaledConjugateGradientConfig):
+        if plan.epoch > 1:  # it needs the same loss in each step
+            raise InputError(
+                f"`trainer.batch_size` must be null, the whole training set, for {config.optimizer.name}; "
+                f"got {plan.batch_size}."
+            )
+        if not isinstance(config.schedule, ConstantScheduleConfig):
+            raise InputError(
+                f"`schedule` must be constant for {config.optimizer.name}, which has no learning rate; "
+                f"got {config.schedule.name}."
+            )
+    return plan
 
 
 def run_experiment(config: Config, path: Path) -> Iterator[Event]:
@@ -90,8 +102,9 @@ def run_experiment(config: Config, path: Path) -> Iterator[Event]:
     begin = time.perf_counter()
     directory = RunDirectory(path)
     data = _load(config.data)
-    model = _create_model(config, data)
-    plan = plan_run(config.trainer, len(data.train.labels))
+    model = build_model(config.model, data.train.images.shape[1:], data.num_classes)
+    model = augmented(model, config.augment)
+    plan = _plan(config, data)
     provenance = describe_run(config, data)
     directory.write_run(provenance)
     yield Started(
@@ -102,7 +115,7 @@ def run_experiment(config: Config, path: Path) -> Iterator[Event]:
         device=jax.devices()[0].device_kind,
     )
 
-    devices = choose_devices(config.trainer.batch_size)
+    devices = choose_devices(plan.batch_size)
     programs, compile_seconds = _compile(config, model, plan, data, devices)
     data = put_on(devices, data)
     state = put_on(devices, programs.init(jax.random.key(config.seed)))
@@ -117,11 +130,13 @@ def run_experiment(config: Config, path: Path) -> Iterator[Event]:
         directory.append_metrics(record)
         yield Evaluated(record)
 
-    result = _to_result(state, programs.evaluate(state.best, data.test), plan)
+    train, test = programs.evaluate(state.best, data)
+    result = _to_result(state, train, test, plan)
     result["seconds"] = round(time.perf_counter() - begin, 3)
     result["compile_seconds"] = round(compile_seconds, 3)
     result["images_per_second"] = round(result["iterations"] * plan.batch_size / training_seconds, 1)
     timings = {"first_step": round(first_step, 3), "compile": result["compile_seconds"], "total": result["seconds"]}
+    save_variables(path / BEST, state.best)
     directory.write_run({**provenance, "timings": timings})
     directory.write_result(result)
     yield Finished(result, path)
@@ -130,7 +145,7 @@ def run_experiment(config: Config, path: Path) -> Iterator[Event]:
 class _Programs(NamedTuple):
     init: Callable[..., Any]  # key -> TrainState
     train_interval: Callable[..., Any]  # (state, data) -> (state, Evaluation); takes over the state's memory
-    evaluate: Callable[..., Any]  # (variables, split) -> Metrics
+    evaluate: Callable[..., Any]  # (variables, data) -> Metrics of the training and the test set
 
 
 def _compile(config: Config, model: Model, plan: Plan, data: Dataset, devices: list[Any]) -> tuple[_Programs, float]:
@@ -142,15 +157,25 @@ def _compile(config: Config, model: Model, plan: Plan, data: Dataset, devices: l
     )
     init = jax.jit(lambda key: init_train_state(model, optimizer, trainer, key, {}))
     step = jit_on(devices, functools.partial(train_interval, model, optimizer, trainer), donate_argnums=0)
-    test = jit_on(devices, functools.partial(evaluate, model, pixel_divisor=data.pixel_divisor))
+    final = jit_on(devices, functools.partial(_evaluate_ends, model))
     state, shapes = jax.eval_shape(init, _KEY), jax.eval_shape(lambda: data)
     with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
         programs = _Programs(
             init.lower(_KEY).compile(),
             step.lower(state, shapes).compile(),
-            test.lower(state.best, shapes.test).compile(),
+            final.lower(state.best, shapes).compile(),
         )
     return programs, time.perf_counter() - begin
+
+
+def _evaluate_ends(
+    model: Model, variables: Variables, data: Dataset, *, axis_name: str | None = None
+) -> tuple[Metrics, Metrics]:
+    """Measure a network on the images that it was trained on and on those that it has never seen."""
+    train, test = (
+        evaluate(model, variables, split, data.pixel_divisor, axis_name=axis_name) for split in (data.train, data.test)
+    )
+    return train, test
 
 
 def _to_record(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
@@ -164,12 +189,13 @@ def _to_record(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _to_result(state: TrainState, test: Metrics, plan: Plan) -> dict[str, Any]:
+def _to_result(state: TrainState, train: Metrics, test: Metrics, plan: Plan) -> dict[str, Any]:
     iterations = int(state.iteration)
     return {
         "test_accuracy": _fraction(test),
         "test_loss": float(test.loss),
         "test_examples": int(test.num_examples),
+        "train_accuracy": _fraction(train),
         "validation_accuracy": _fraction(state.best_validation),
         "best_iteration": int(state.early_stopping.best_iteration) + 1,
         "epochs": _to_epochs(iterations, plan),

@@ -1,4 +1,4 @@
-"""The directory of a run: `run.json` (provenance), `metrics.jsonl` (one line an evaluation) and `result.json`.
+"""The directory of a run: `run.json` (provenance), `metrics.jsonl` (one line an evaluation), `result.json`, weights.
 
 Whole files are written atomically. The metrics log is only ever appended to, a whole line at a time. Numbers that are
 not finite are written as null, so that every line is JSON.
@@ -17,6 +17,7 @@ SCHEMA = 1
 RUN = "run.json"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
+BEST = "checkpoints/best.safetensors"
 
 
 class RunDirectory:

@@ -1,0 +1,260 @@
+"""Pictures of networks and of their results: arrays in, matplotlib figures out.
+
+Intensities have a fixed range, given or symmetric about 0, so that a constant patch is the grey of its value. The
+colours are readable in print and for the colour-blind.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+_INK = "#222222"
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito 2008
+_DPI = 120
+
+
+def image_grid(
+    images: ArrayLike,
+    *,
+    value_range: tuple[float, float],
+    titles: Sequence[str] | None = None,
+    num_columns: int | None = None,
+    title: str | None = None,
+    label: str | None = None,
+) -> Figure:
+    """Draw images side by side in grey, all in one range of values.
+
+    Args:
+        images: (N, H, W), or (N, H, W, 3) with values from 0 to 1 for colours.
+        value_range: the values that are black and white.
+        titles: one an image.
+        num_columns: images in a row; default: about a square.
+        title: of the whole figure.
+        label: of the scale of greys; None: no scale.
+    """
+    images = np.asarray(images)
+    num_columns = num_columns or math.ceil(math.sqrt(len(images)))
+    num_rows = math.ceil(len(images) / num_columns)
+    aspect = images.shape[1] / images.shape[2]
+    cell = max(0.62, 4.2 / num_columns)
+    head = 0.28 if titles else 0.0
+    figure = Figure(
+        figsize=(num_columns * cell + 1.0, num_rows * (cell * aspect + head) + 0.5), dpi=_DPI, layout="constrained"
+    )
+    axes = figure.subplots(num_rows, num_columns, squeeze=False)
+    drawn = None
+    for index, axis in enumerate(axes.flat):
+        axis.set(xticks=[], yticks=[], frame_on=index < len(images))
+        axis.spines[:].set_color("#bbbbbb")  # shows where an image of the page's colour ends
+        if index < len(images):
+            low, high = value_range
+            drawn = axis.imshow(images[index], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            if titles:
+                axis.set_title(titles[index], fontsize=7, color=_INK, pad=2)
+    if label and drawn is not None:
+        figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)
+    if title:
+        figure.suptitle(title, fontsize=10, color=_INK)
+    return figure
+
+
+def filters(kernel: ArrayLike, *, title: str = "Filters") -> Figure:
+    """Draw the kernels of a convolution: black is the most negative weight, white the most positive, grey is 0.
+
+    Args:
+        kernel: (Kh, Kw, I, O); one picture for each pair of input and output map, output after output.
+        title: of the figure.
+    """
+    kernel = np.asarray(kernel)
+    height, width, num_inputs, num_outputs = kernel.shape
+    images = kernel.transpose(3, 2, 0, 1).reshape(-1, height, width)
+    names = [str(number) for number in range(num_outputs)] if num_inputs == 1 else None
+    columns = None if num_inputs == 1 else num_inputs
+    return image_grid(
+        images, value_range=_symmetric(kernel), titles=names, num_columns=columns, title=title, label="weight"
+    )
+
+
+def feature_maps(
+    image: ArrayLike, kernel: ArrayLike, maps: ArrayLike, *, title: str = "Filters and their outputs"
+) -> Figure:
+    """Draw each filter of a first layer beside what it makes of an image.
+
+    Args:
+        image: (H, W), from 0 (black) to 1 (white).
+        kernel: (Kh, Kw, O).
+        maps: (h, w, O), outputs of a squashing function; the range of the picture is symmetric about 0.
+        title: of the figure.
+    """
+    image, kernel, maps = np.asarray(image), np.asarray(kernel), np.asarray(maps)
+    num_maps = maps.shape[-1]
+    columns = min(5, num_maps)
+    rows = math.ceil(num_maps / columns)
+    figure = Figure(figsize=(1.7 * columns + 2.0, 0.95 * rows + 0.5), dpi=_DPI, layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.2, 1.7 * columns]).flat
+    axis = left.subplots()
+    axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_title("image", fontsize=8)
+    axis.set_axis_off()
+    axes = right.subplots(rows, 2 * columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    weights, values = _symmetric(kernel), _symmetric(maps)
+    for number in range(num_maps):
+        row, column = divmod(number, columns)
+        pair = axes[row, 2 * column], axes[row, 2 * column + 1]
+        pair[0].imshow(kernel[..., number], cmap="gray", vmin=weights[0], vmax=weights[1], interpolation="nearest")
+        pair[0].set_title(str(number), fontsize=7, pad=2)
+        drawn = pair[1].imshow(maps[..., number], cmap="gray", vmin=values[0], vmax=values[1], interpolation="nearest")
+    figure.colorbar(drawn, ax=axes, label="output", shrink=0.8)
+    figure.suptitle(title, fontsize=10, color=_INK)
+    return figure
+
+
+def confusion(
+    matrix: ArrayLike, *, class_names: Sequence[str] | None = None, title: str = "Confusion matrix"
+) -> Figure:
+    """Draw a confusion matrix, each row in percent of its class.
+
+    Args:
+        matrix: counts (classes, classes); rows are true classes, columns predictions.
+        class_names: default: 0, 1, ...
+        title: of the figure.
+    """
+    percent = to_percent(matrix)
+    num_classes = len(percent)
+    names = [str(n) for n in range(num_classes)] if class_names is None else list(class_names)
+    size = 0.5 * num_classes + 1.6
+    figure = Figure(figsize=(size + 0.6, size), dpi=_DPI, layout="constrained")
+    axis = figure.subplots()
+    # Squares of the errors would vanish beside the diagonal: the scale of colours is that of a root.
+    drawn = axis.imshow(np.sqrt(percent), cmap="Blues", vmin=0, vmax=10)
+    for row in range(num_classes):
+        for column in range(num_classes):
+            value = percent[row, column]
+            if value > 0:
+                colour = "white" if value > 30 else _INK
+                axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
+    axis.set_xticks(range(num_classes), names)
+    axis.set_yticks(range(num_classes), names)
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
+    scale = figure.colorbar(drawn, ax=axis, label="percent of the true class", shrink=0.8)
+    scale.set_ticks(np.sqrt([0, 1, 5, 20, 50, 100]).tolist(), labels=["0", "1", "5", "20", "50", "100"])
+    axis.set_title(title, fontsize=10, color=_INK)
+    return figure
+
+
+def to_percent(matrix: ArrayLike) -> np.ndarray:
+    """Return each row of a confusion matrix in percent of its sum; zeros for a class without examples."""
+    counts = np.asarray(matrix, np.float64)
+    return 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def learning_curves(metrics: Mapping[str, ArrayLike], *, title: str = "Learning curves") -> Figure:
+    """Draw losses and validation error against the epoch.
+
+    Args:
+        metrics: columns of `metrics.jsonl`: `epoch`, `train_loss`, `validation_loss`, `validation_accuracy`.
+        title: of the figure.
+    """
+    epoch = np.asarray(metrics["epoch"], np.float64)
+    figure = Figure(figsize=(8.4, 3.4), dpi=_DPI, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    marker = "o" if len(epoch) < 2 else None
+    for name, style, colour in (("train", "-", _COLOURS[0]), ("validation", "--", _COLOURS[1])):
+        loss = np.asarray(metrics[f"{name}_loss"], np.float64)
+        left.plot(epoch, loss, style, color=colour, label=name, marker=marker)
+    _decorate(left, "epoch", "mean cross-entropy (nats)")
+    left.set_yscale("log")
+    left.legend(frameon=False)
+    error = 100 * (1 - np.asarray(metrics["validation_accuracy"], np.float64))
+    right.plot(epoch, error, color=_COLOURS[1], marker=marker)
+    best = int(np.argmin(error))
+    right.plot(epoch[best], error[best], "o", color=_COLOURS[1])
+    right.annotate(
+        f"{error[best]:.2f} %", (epoch[best], error[best]), textcoords="offset points", xytext=(0, -14), ha="center"
+    )
+    _decorate(right, "epoch", "validation error (%)")
+    right.set_ylim(bottom=0, top=min(100, 4 * float(np.median(error)) + 0.1))
+    figure.suptitle(title, fontsize=10, color=_INK)
+    return figure
+
+
+def likelihood_curve(train_loss: ArrayLike, *, title: str = "exp(-error)") -> Figure:
+    """Draw exp(-loss) against the iteration: the geometric mean of the probability given to the right class.
+
+    Args:
+        train_loss: mean cross-entropy at each iteration, in nats.
+        title: of the figure.
+    """
+    loss = np.asarray(train_loss, np.float64)
+    figure = Figure(figsize=(5.0, 3.4), dpi=_DPI, layout="constrained")
+    axis = figure.subplots()
+    axis.plot(np.arange(1, len(loss) + 1), np.exp(-loss), color=_COLOURS[0])
+    axis.set_ylim(0, 1.02)
+    _decorate(axis, "iteration", "exp(-mean cross-entropy), training set")
+    axis.set_title(title, fontsize=10, color=_INK)
+    return figure
+
+
+def misclassified(
+    images: ArrayLike, labels: ArrayLike, predictions: ArrayLike, *, num_examples: int = 40, title: str | None = None
+) -> Figure:
+    """Draw the first examples whose prediction is wrong, each with "label > prediction".
+
+    Args:
+        images: (N, H, W, C), uint8.
+        labels: (N,).
+        predictions: (N,).
+        num_examples: at most so many.
+        title: of the figure; default: how many there are.
+    """
+    images, labels, predictions = np.asarray(images), np.asarray(labels), np.asarray(predictions)
+    wrong = np.flatnonzero(labels != predictions)
+    title = title or f"{len(wrong)} of {len(labels):,} classified wrongly: label > prediction"
+    if len(wrong) == 0:
+        figure = Figure(figsize=(4, 1), dpi=_DPI, layout="constrained")
+        figure.suptitle(title, fontsize=10, color=_INK)
+        return figure
+    shown = wrong[:num_examples]
+    pictures = images[shown] / 255
+    pictures = pictures[..., 0] if pictures.shape[-1] == 1 else pictures
+    return image_grid(
+        pictures,
+        value_range=(0.0, 1.0),
+        titles=[f"{labels[n]} > {predictions[n]}" for n in shown],
+        num_columns=min(10, len(shown)),
+        title=title,
+    )
+
+
+def patches(windows: ArrayLike, *, value_range: tuple[float, float] = (0.0, 1.0), title: str | None = None) -> Figure:
+    """Draw the windows of an image in their places, as `sliding_windows` lays them out.
+
+    Args:
+        windows: (rows, columns, H, W).
+        value_range: the values that are black and white, the same for all.
+        title: of the figure.
+    """
+    windows = np.asarray(windows)
+    rows, columns, height, width = windows.shape
+    return image_grid(
+        windows.reshape(rows * columns, height, width), value_range=value_range, num_columns=columns, title=title
+    )
+
+
+def _symmetric(values: np.ndarray) -> tuple[float, float]:
+    largest = float(np.max(np.abs(values))) or 1.0
+    return -largest, largest
+
+
+def _decorate(axis: Axes, x: str, y: str) -> None:
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)

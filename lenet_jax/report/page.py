@@ -1,0 +1,125 @@
+"""A finished run as pictures and one page that needs no network."""
+
+import html
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from lenet_jax.evaluation import scale_pixels
+from lenet_jax.layers import activations
+from lenet_jax.report import figures
+from lenet_jax.report.text import assessment_table
+from lenet_jax.runs.assessment import Assessment
+from lenet_jax.runs.records import Record
+from lenet_jax.storage import write_atomically
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+img { max-width: 100%; height: auto; }
+table { border-collapse: collapse; } td { padding: .1rem 1rem .1rem 0; vertical-align: top; }
+pre { overflow-x: auto; background: #f5f5f5; padding: .8rem; font-size: 13px; line-height: 1.35; }
+"""
+
+
+def write_report(record: Record, assessment: Assessment) -> Path:
+    """Write `figures/` and `index.html` into the directory of a run; return the path of the page."""
+    names = []
+    for name, caption, figure in draw(record, assessment):
+        path = record.directory / "figures" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path)
+        names.append((f"figures/{name}.png", caption))
+    page = record.directory / "index.html"
+    write_atomically(page, _page(record, assessment, names).encode())
+    return page
+
+
+def draw(record: Record, assessment: Assessment) -> Iterator[tuple[str, str, Figure]]:
+    """Yield name, caption and figure of all that there is to see of a run."""
+    columns = {
+        name: [np.nan if line[name] is None else line[name] for line in record.metrics]
+        for name in ("epoch", "train_loss", "validation_loss", "validation_accuracy")
+    }
+    if record.metrics:
+        yield "learning_curves", "Loss and validation error after each evaluation.", figures.learning_curves(columns)
+        if record.config.trainer.batch_size is None:
+            yield (
+                "likelihood",
+                "exp(-mean cross-entropy) of the training set: the geometric mean of the probability that the network "
+                "gives to the right class.",
+                figures.likelihood_curve(columns["train_loss"]),
+            )
+    yield (
+        "confusion_matrix",
+        "Test images: percent of each true class (row) that got each prediction (column).",
+        figures.confusion(assessment.confusion),
+    )
+    yield (
+        "misclassified",
+        "Test images that the network gets wrong.",
+        figures.misclassified(assessment.split.images, assessment.split.labels, assessment.predictions),
+    )
+    yield from _draw_first_layer(assessment)
+
+
+def _draw_first_layer(assessment: Assessment) -> Iterator[tuple[str, str, Figure]]:
+    name = next((name for name, own in assessment.variables.params.items() if "kernel" in own), "")
+    kernel: np.ndarray | None = np.asarray(assessment.variables.params[name]["kernel"]) if name else None
+    if kernel is None or kernel.ndim != 4:
+        return
+    yield "filters", f"Kernels of the first layer, `{name}`.", figures.filters(kernel)
+    if kernel.shape[2] != 1:
+        return
+    image = assessment.split.images[:1]
+    outputs = activations(
+        assessment.model, assessment.variables, scale_pixels(jnp.asarray(image), assessment.pixel_divisor)
+    )
+    following = list(outputs)[list(outputs).index(name) + 1]
+    yield (
+        "feature_maps",
+        f"The first test image, the kernels of `{name}`, and the outputs of `{following}`.",
+        figures.feature_maps(image[0, :, :, 0] / 255, kernel[:, :, 0], outputs[following][0]),
+    )
+
+
+def _page(record: Record, assessment: Assessment, pictures: list[tuple[str, str]]) -> str:
+    escape = html.escape
+    run, result = record.run, record.result or {}
+    facts = {
+        "model": record.config.model.name,
+        "optimizer": record.config.optimizer.name,
+        "data": f"{run['data']['name']}, {run['data']['train']:,} images to train",
+        "seed": record.config.seed,
+        "test accuracy": f"{assessment.summary['accuracy']:.2%}",
+        "validation accuracy": f"{result['validation_accuracy']:.2%}" if result else "the run has not ended",
+        "epochs": result.get("epochs", ""),
+        "stopped by": result.get("stopped_by", ""),
+        "seconds": result.get("seconds", ""),
+        "device": run["devices"][0]["kind"],
+        "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
+        "code": run["code"]["revision"] or "",
+        "parameters, SHA-256": result.get("parameters_sha256", ""),
+    }
+    title = f"{record.config.model.name} on {run['data']['name']}"
+    rows = "\n".join(f"<tr><td>{escape(str(k))}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
+    images = "\n".join(
+        f"<h2>{escape(Path(source).stem.replace('_', ' ').capitalize())}</h2>\n<p>{escape(caption)}</p>\n"
+        f'<img src="{escape(source)}" alt="{escape(caption)}">'
+        for source, caption in pictures
+    )
+    table = escape("\n".join(assessment_table(assessment)))
+    return f"""<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head>
+<body>
+<h1>{escape(title)}</h1>
+<table>{rows}</table>
+{images}
+<h2>Test images</h2>
+<pre>{table}</pre>
+</body>
+</html>
+"""
