@@ -1,0 +1,152 @@
+"""Writes the tables "published against measured" of experiments/ from the records that the experiments' commands left.
+
+    python -m experiments.index
+
+An experiment's `claims.toml` says what was published and which number of the records stands against it. Its README gets
+a table between the two markers, and experiments/README.md a line for each claim.
+"""
+
+import argparse
+import json
+import statistics
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent
+BEGIN, END = "<!-- table: python -m experiments.index -->", "<!-- end of table -->"
+
+
+class Claim(NamedTuple):
+    """A published figure and what the runs of a group of records gave."""
+
+    what: str
+    published: str
+    measured: str
+    goal: str
+    met: bool | None  # None: there is no goal, or no record yet
+
+
+def read_claims(folder: Path) -> list[Claim]:
+    """Return the claims of an experiment with what its records say."""
+    content = tomllib.loads((folder / "claims.toml").read_text())
+    return [_compare(claim, _values(folder, claim)) for claim in content["claim"]]
+
+
+def _values(folder: Path, claim: dict[str, Any]) -> list[float]:
+    """Return the measured numbers, one a run, in the unit of the claim."""
+    pattern = claim.get("records", "records/*")
+    results = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{pattern}/result.json"))]
+    match claim["as"]:
+        case "percent":
+            return [100 * result[claim["key"]] for result in results]
+        case "error percent":
+            return [100 * (1 - result[claim["key"]]) for result in results]
+        case "minutes":
+            return [result[claim["key"]] / 60 for result in results]
+        case "number":
+            return [float(result[claim["key"]]) for result in results]
+    raise ValueError(f"{folder.name}: `as` must be percent, error percent, minutes or number; got {claim['as']!r}.")
+
+
+def _compare(claim: dict[str, Any], values: Sequence[float]) -> Claim:
+    digits, unit = claim.get("digits", 2), claim["unit"]
+
+    def show(value: float) -> str:
+        return f"{value:,.{digits}f} {unit}".strip()
+
+    published = show(claim["published"]) if "published" in claim else ""
+    goal, met = claim.get("goal", {}), None
+    if not values:
+        return Claim(claim["what"], published, "no record yet", _describe(goal, show), None)
+    mean = statistics.fmean(values)
+    measured = show(mean)
+    if len(values) > 1:
+        spread = statistics.stdev(values)
+        measured = (
+            f"{mean:,.{digits}f} ± {spread:.{digits}f} {unit} "
+            f"({min(values):,.{digits}f} to {max(values):,.{digits}f}, {len(values)} seeds)"
+        )
+        if goal.get("kind") == "within two standard deviations":
+            met = abs(mean - claim["published"]) <= 2 * spread
+    match goal.get("kind"):
+        case "at most":
+            met = mean <= goal["value"]
+        case "at least":
+            met = mean >= goal["value"]
+        case "each at most":
+            met = max(values) <= goal["value"]
+    return Claim(claim["what"], published, measured, _describe(goal, show), met)
+
+
+def _describe(goal: dict[str, Any], show: Any) -> str:
+    if not goal:
+        return ""
+    return f"{goal['kind']} {show(goal['value'])}" if "value" in goal else f"published {goal['kind']}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _met(claim: Claim) -> str:
+    return {True: "met", False: "**missed**", None: ""}[claim.met]
+
+
+def folder_table(claims: Sequence[Claim]) -> str:
+    """Return the table of one experiment."""
+    rows = [("what", "published", "measured", "goal", ""), ("---",) * 5]
+    rows += [(claim.what, claim.published, claim.measured, claim.goal, _met(claim)) for claim in claims]
+    return "\n".join(map(_row, rows))
+
+
+def index_table(claims: dict[str, Sequence[Claim]]) -> str:
+    """Return the table of all experiments, by the name of their folder."""
+    rows = [("experiment", "what", "published", "measured", "goal"), ("---",) * 5]
+    rows += [
+        (
+            f"[{name}]({name}/README.md)",
+            claim.what,
+            claim.published,
+            claim.measured,
+            f"{claim.goal} {_met(claim)}".strip(),
+        )
+        for name, own in claims.items()
+        for claim in own
+    ]
+    return "\n".join(map(_row, rows))
+
+
+def replace_table(text: str, table: str) -> str:
+    """Return a page with the table between its markers."""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page must have the lines {BEGIN} and {END}")
+    return f"{head}{BEGIN}\n\n{table}\n\n{END}{tail}"
+
+
+def pages(root: Path = ROOT) -> dict[Path, str]:
+    """Return each page that has a table, with what it should be."""
+    claims = {path.parent.name: read_claims(path.parent) for path in sorted(root.glob("*/claims.toml"))}
+    wanted = {root / name / "README.md": folder_table(own) for name, own in claims.items()}
+    wanted[root / "README.md"] = index_table(claims)
+    return {path: replace_table(path.read_text(), table) for path, table in wanted.items()}
+
+
+def main() -> int:
+    """Write the pages; with --check, only say which ones differ from their records."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a table is out of date")
+    check = parser.parse_args().check
+    outdated = {path: text for path, text in pages().items() if path.read_text() != text}
+    for path, text in outdated.items():
+        print(f"{path.relative_to(ROOT)}: {'out of date' if check else 'written'}")
+        if not check:
+            path.write_text(text)
+    return 1 if check and outdated else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
