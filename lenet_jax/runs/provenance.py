@@ -17,6 +17,7 @@ from lenet_jax.data import digest_dataset
 from lenet_jax.types import Dataset
 
 _PACKAGES = ("lenet-jax", "jax", "jaxlib", "optax", "numpy", "hydra-core", "tensorflow-datasets")
+_CODE = ("lenet_jax", "conf")  # what a run executes; records beside it may change meanwhile
 _ENVIRONMENT = (
     "XLA_FLAGS", "JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION",
     "OMP_NUM_THREADS",
@@ -76,11 +77,16 @@ def _version(package: str) -> str | None:
 
 
 def _code_revision() -> dict[str, Any]:
-    """Return the git revision of the package's own checkout, None where it is installed without one."""
+    """Return the git revision of the package's own checkout, and whether what a run executes differs from it.
+
+    Both are None where the package is installed without its checkout.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {"revision": None, "dirty": None}
-    revision, status = (_git(root, *arguments) for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain")))
+    revision, status = (
+        _git(root, *arguments) for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", *_CODE))
+    )
     return {"revision": revision, "dirty": None if status is None else status != ""}
 
 

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -47,6 +48,25 @@ def test_of_the_environment_only_the_listed_variables_are_recorded(monkeypatch):
         "OMP_NUM_THREADS",
     }  # fmt: skip
     assert "the-token" not in json.dumps(described)
+
+
+def test_only_changes_of_code_and_configuration_are_dirt(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    module = tmp_path / "lenet_jax" / "runs" / "provenance.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    monkeypatch.setattr("lenet_jax.runs.provenance.__file__", str(module))
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "result.json").write_text("{}")
+    assert describe_run(Config(), dataset())["code"]["dirty"] is False
+    module.write_text("changed")
+    assert describe_run(Config(), dataset())["code"]["dirty"] is True
 
 
 def test_without_git_the_revision_is_unknown(monkeypatch):
