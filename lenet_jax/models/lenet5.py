@@ -49,7 +49,7 @@ def lenet5(config: LeNet5Config, input_shape: tuple[int, int, int], num_classes:
     """Build LeNet-5: the image padded to 32x32, C1, S2, C3, S4, C5, F6 and an output of radial basis functions.
 
     The names are the paper's. With the table of connections it has 60,000 trained parameters and, with the output's,
-    340,908 connections. Weights start uniform within 2.4 / fan_in. `apply` returns logits: minus the squared distances
+    340,908 connections. Images are numbers from 0 to 1. Weights start uniform within 2.4 / fan_in. `apply` returns logits: minus the squared distances
     of F6 to the codes of the classes.
 
     Source: LeCun, Bottou, Bengio, Haffner 1998, "Gradient-based learning applied to document recognition", section II.
@@ -71,7 +71,8 @@ def lenet5(config: LeNet5Config, input_shape: tuple[int, int, int], num_classes:
     outputs = {"rbf": layers.radial_basis(_digit_codes()[:num_classes]), "softmax": layers.dense(num_classes, init)}
     network = layers.serial(
         {
-            "pad": layers.function(lambda x: jnp.pad(x, [(0, 0), *margins, (0, 0)])),
+            # paper is -0.1 and ink 1.175, which makes the mean about 0 and the variance about 1
+            "input": layers.function(lambda x: 1.275 * jnp.pad(x, [(0, 0), *margins, (0, 0)]) - 0.1),
             "c1": layers.convolution(6, 5, init),
             "squash1": layers.activation(squash),
             "s2": layers.subsampling(2),

@@ -23,7 +23,7 @@ def by_the_paper(params, images):
         sums = pool(x, (2, 2), (2, 2), ((0, 0), (0, 0)), np.sum)
         return s(sums / 4 * own["coefficient"] + own["bias"])
 
-    x = np.pad(np.asarray(images, np.float64), [(0, 0), (2, 2), (2, 2), (0, 0)])
+    x = 1.275 * np.pad(np.asarray(images, np.float64), [(0, 0), (2, 2), (2, 2), (0, 0)]) - 0.1
     x = sub(conv(x, **params["c1"]), params["s2"])
     kernel, pair = np.zeros((5, 5, 6, 16)), 0
     for output, inputs in enumerate(C3_TABLE):
