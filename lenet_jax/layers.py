@@ -201,8 +201,8 @@ def subsampling(size: int) -> Layer:
     return Layer(init, apply, work=work, field=lambda field: _slide(field, size, size))
 
 
-def radial_basis(centres: Float[np.ndarray, "centres numbers"]) -> Layer:
-    """Measure how near the input is to each of some fixed points: minus the squared Euclidean distance.
+def radial_basis(centres: Float[np.ndarray, "centres numbers"], *, scale: float = 1.0) -> Layer:
+    """Measure how near the input is to each of some fixed points: minus `scale` times the squared Euclidean distance.
 
     As logits, they make of softmax and cross-entropy the discriminative criterion of LeCun et al. 1998,
     "Gradient-based learning applied to document recognition", equation 9 (there with a constant class besides).
@@ -215,7 +215,7 @@ def radial_basis(centres: Float[np.ndarray, "centres numbers"]) -> Layer:
         return Variables({}, {}), points.shape[:1]
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
-        return -jnp.sum((x[:, None, :] - points[None]) ** 2, axis=-1), variables.state
+        return -scale * jnp.sum((x[:, None, :] - points[None]) ** 2, axis=-1), variables.state
 
     def work(params: dict[str, Array], shape: Shape) -> Work:
         return Work(points.size, points.size)

@@ -54,6 +54,7 @@ RULES = [
     (WindowClassifierConfig, "model.num_kernels", COUNT, (1,), NOT_COUNT),
     (WindowClassifierConfig, "model.padding", "one of VALID, SAME", ("VALID", "SAME"), ("FULL", "valid", 0)),
     (LeNet5Config, "model.connections", "one of table, full, random", ("full",), ("none", 4)),
+    (LeNet5Config, "model.rbf_scale", POSITIVE, (0.03, 1), NOT_POSITIVE),
     (LeNet5Config, "model.output", "one of rbf, softmax", ("softmax",), ("linear",)),
     (ScaledConjugateGradientConfig, "optimizer.initial_damping", POSITIVE, (1e-12, 1e-6), NOT_POSITIVE),
     (ScaledConjugateGradientConfig, "optimizer.difference_step", POSITIVE, (1e-4,), NOT_POSITIVE),

@@ -178,5 +178,7 @@ def test_radial_basis_is_minus_the_squared_distance():
     assert shape == (2,)
     y, _ = layer.apply(variables, jnp.array([[2.0, 1.0]]), train=False, key=None)
     assert y.tolist() == [[-5.0, -8.0]]
+    halved = layers.radial_basis(np.array([[1.0, -1.0], [0.0, 3.0]]), scale=0.5)
+    assert halved.apply(variables, jnp.array([[2.0, 1.0]]), train=False, key=None)[0].tolist() == [[-2.5, -4.0]]
     with pytest.raises(lj.InputError, match=r"radial_basis: the input needs 2 numbers an example; got shape \(3,\)"):
         layer.init(jax.random.key(0), (3,))
