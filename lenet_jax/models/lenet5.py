@@ -49,8 +49,8 @@ def lenet5(config: LeNet5Config, input_shape: tuple[int, int, int], num_classes:
     """Build LeNet-5: the image padded to 32x32, C1, S2, C3, S4, C5, F6 and an output of radial basis functions.
 
     The names are the paper's. With the table of connections it has 60,000 trained parameters and, with the output's,
-    340,908 connections. Images are numbers from 0 to 1. Weights start uniform within 2.4 / fan_in. `apply` returns logits: minus
-    `config.rbf_scale` times the squared distances of F6 to the codes of the classes.
+    340,908 connections. Images are numbers from 0 to 1. Weights start uniform within 2.4 / fan_in. `apply` returns
+    logits: minus `config.rbf_scale` times the squared distances of F6 to the codes of the classes.
 
     Source: LeCun, Bottou, Bengio, Haffner 1998, "Gradient-based learning applied to document recognition", section II.
 
