@@ -21,7 +21,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Most properties compile a program for each example, so few of them; `pytest --hypothesis-profile thorough` takes many.
-hypothesis.settings.register_profile("default", max_examples=12, deadline=None)
+hypothesis.settings.register_profile("default", max_examples=8, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=200, deadline=None)
 hypothesis.settings.load_profile("default")
 
