@@ -1,5 +1,6 @@
 """Hydra's side of the configuration: `conf/`, the schemas that it names, and the jobs that a command line asks for."""
 
+import contextlib
 import dataclasses
 import itertools
 import secrets
@@ -70,14 +71,19 @@ def compose_config(overrides: list[str]) -> Config:
     Raises:
         InputError: if a value breaks its rule; or Hydra's own errors.
     """
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        try:
-            composed = compose("config", overrides)
-        except (InputError, OmegaConfBaseException):
-            raise
-        except ValueError as error:  # Hydra's answer to a few malformed overrides
-            raise InputError(f"{' '.join(overrides)}: {error}") from error
-    return to_config(composed)
+    with initialize_config_dir(str(config_directory()), version_base="1.3"), _naming(overrides):
+        return to_config(compose("config", overrides))
+
+
+@contextlib.contextmanager
+def _naming(overrides: list[str]) -> Iterator[None]:
+    """Name the overrides in a `ValueError`, Hydra's answer to a few malformed ones."""
+    try:
+        yield
+    except (InputError, OmegaConfBaseException):
+        raise
+    except ValueError as error:
+        raise InputError(f"{' '.join(overrides)}: {error}") from error
 
 
 def check_jobs(overrides: list[str], multirun: bool) -> None:
@@ -90,14 +96,10 @@ def check_jobs(overrides: list[str], multirun: bool) -> None:
     configs, paths = [], []
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         for number, job in enumerate(_expand_sweep(overrides) if multirun else [overrides]):
-            try:
+            with _naming(job):
                 composed = compose("config", job, return_hydra_config=True)
                 paths.append(_take_output_directory(composed, number if multirun else None))
                 configs.append(to_config(composed))
-            except (InputError, OmegaConfBaseException):
-                raise
-            except ValueError as error:  # Hydra's answer to a few malformed overrides
-                raise InputError(f"{' '.join(job)}: {error}") from error
 
     from lenet_jax.runs.driver import check_inputs
     from lenet_jax.runs.run_directory import RunDirectory

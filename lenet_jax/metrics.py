@@ -55,6 +55,17 @@ def confusion_matrix(
     return rows.T @ columns
 
 
+def to_percent(matrix: Int[Array, "classes classes"]) -> Float[Array, "classes classes"]:
+    """Return each row of a confusion matrix in percent of its sum; zeros for a class without examples.
+
+    >>> to_percent(jnp.array([[0, 0], [1, 3]]))
+    Array([[ 0.,  0.],
+           [25., 75.]], dtype=float32)
+    """
+    present = jnp.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return 100 * matrix.astype(jnp.float32) / present.astype(jnp.float32)
+
+
 def precision_and_recall(
     matrix: Int[Array, "classes classes"],
 ) -> tuple[Float[Array, "classes"], Float[Array, "classes"]]:  # noqa: F821

@@ -134,6 +134,7 @@ def test_a_bad_override_is_one_line_and_leaves_nothing_behind(override, message,
         (["--bogus"], "train: unrecognized arguments: --bogus; ", "see lenet-jax train --help."),
         (["--cfg", "bogus"], "train: argument --cfg/-c: invalid choice: 'bogus'", "see lenet-jax train --help."),
         (["data=idx", "data.directory=nowhere"], "`data.directory` nowhere must hold train-images-idx3-ubyte, ", "."),
+        (["augment=affine", "augment.scale=1"], "random_affine: `scale` must be 0 or above and below 1; got 1.0", "."),
         (["hydra.run.dir=" + 300 * "a"], 300 * "a", "or hydra.sweep.dir=DIR with -m."),
     ],
 )  # fmt: skip

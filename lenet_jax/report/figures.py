@@ -7,10 +7,13 @@ colours are readable in print and for the colour-blind.
 import math
 from collections.abc import Mapping, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+
+from lenet_jax.metrics import to_percent
 
 _INK = "#222222"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito 2008
@@ -125,7 +128,7 @@ def confusion(
         class_names: default: 0, 1, ...
         title: of the figure.
     """
-    percent = to_percent(matrix)
+    percent = np.asarray(to_percent(jnp.asarray(matrix)))
     num_classes = len(percent)
     names = [str(n) for n in range(num_classes)] if class_names is None else list(class_names)
     size = 0.5 * num_classes + 1.6
@@ -147,12 +150,6 @@ def confusion(
     scale.set_ticks(np.sqrt([0, 1, 5, 20, 50, 100]).tolist(), labels=["0", "1", "5", "20", "50", "100"])
     axis.set_title(title, fontsize=10, color=_INK)
     return figure
-
-
-def to_percent(matrix: ArrayLike) -> np.ndarray:
-    """Return each row of a confusion matrix in percent of its sum; zeros for a class without examples."""
-    counts = np.asarray(matrix, np.float64)
-    return 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def learning_curves(metrics: Mapping[str, ArrayLike], *, title: str = "Learning curves") -> Figure:

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from lenet_jax.report.figures import to_percent
+import jax.numpy as jnp
+
+from lenet_jax.metrics import to_percent
 from lenet_jax.runs.assessment import Assessment
 from lenet_jax.summary import Row, inference_bytes, training_bytes
 
@@ -59,7 +61,7 @@ def _size(count: int) -> str:
 
 def confusion_table(matrix: Sequence[Sequence[int]]) -> list[str]:
     """Return a confusion matrix with each row in percent of its class; empty cells are exactly 0."""
-    percent = to_percent(matrix)
+    percent = to_percent(jnp.asarray(matrix)).tolist()
     names = [str(number) for number in range(len(percent))]
     rows = [
         [name, *(f"{value:.1f}" if value else "" for value in row)] for name, row in zip(names, percent, strict=True)

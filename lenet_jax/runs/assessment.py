@@ -52,10 +52,11 @@ def assess(record: Record, data_config: DataConfig | None = None) -> Assessment:
     predictions = logits.argmax(axis=-1).astype(jnp.int32)
     matrix = confusion_matrix(labels, predictions, data.num_classes)
     precision, recall = precision_and_recall(matrix)
+    num_correct = int(matrix.trace())
     summary = {
         "examples": len(labels),
-        "correct": int(jnp.sum(predictions == labels)),
-        "accuracy": int(jnp.sum(predictions == labels)) / len(labels),
+        "correct": num_correct,
+        "accuracy": num_correct / len(labels),
         "loss": float(cross_entropy(logits, labels).mean()),
         "expected_calibration_error": float(expected_calibration_error(logits, labels)),
         "precision": [float(p) for p in precision],

@@ -68,9 +68,14 @@ def check_inputs(config: Config) -> None:
     Raises:
         InputError: if they do not.
     """
+    _prepare(config)
+
+
+def _prepare(config: Config) -> tuple[Dataset, Model, Plan]:
+    """Load the data and fit model and lengths to them; whatever can be wrong is found here."""
     data = _load(config.data)
-    _plan(config, data)
-    build_model(config.model, data.train.images.shape[1:], data.num_classes)
+    model = build_model(config.model, data.train.images.shape[1:], data.num_classes)
+    return data, augmented(model, config.augment), _plan(config, data)
 
 
 def _plan(config: Config, data: Dataset) -> Plan:
@@ -101,10 +106,7 @@ def run_experiment(config: Config, path: Path) -> Iterator[Event]:
     """
     begin = time.perf_counter()
     directory = RunDirectory(path)
-    data = _load(config.data)
-    model = build_model(config.model, data.train.images.shape[1:], data.num_classes)
-    model = augmented(model, config.augment)
-    plan = _plan(config, data)
+    data, model, plan = _prepare(config)
     provenance = describe_run(config, data)
     directory.write_run(provenance)
     yield Started(

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -56,7 +59,7 @@ def test_equal_content_is_stored_once(source):
 
 
 def test_the_cache_is_where_xdg_says(tmp_path, monkeypatch):
-    assert cache_directory() == tmp_path / "cache" / "lenet_jax" / "datasets"
+    assert cache_directory() == Path(os.environ["XDG_CACHE_HOME"]) / "lenet_jax" / "datasets"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_directory() == tmp_path / ".cache" / "lenet_jax" / "datasets"

@@ -41,10 +41,6 @@ def test_the_confusion_matrix_is_in_percent_of_the_true_class():
     assert figure.axes[0].get_ylabel() == "true class"
 
 
-def test_percent_of_a_class_without_examples_is_0():
-    np.testing.assert_allclose(figures.to_percent([[0, 0], [1, 3]]), [[0, 0], [25, 75]])
-
-
 def test_learning_curves_mark_the_lowest_error():
     metrics = {
         "epoch": [1, 2, 3],

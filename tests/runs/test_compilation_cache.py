@@ -1,8 +1,10 @@
 """The persistent compilation cache: used, kept whole, and never in the way."""
 
+import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -60,11 +62,11 @@ def test_an_entry_that_was_not_finished_is_not_used(tmp_path):
     assert compile_once(tmp_path) == 0
 
 
-def test_the_folder_is_the_users_own_and_named_after_version_and_processor(tmp_path):
+def test_the_folder_is_the_users_own_and_named_after_version_and_processor():
     with use_compilation_cache():
         pass
     directory = _default_directory()
-    assert directory.parent == tmp_path / "cache" / "lenet_jax" / "compiled"
+    assert directory.parent == Path(os.environ["XDG_CACHE_HOME"]) / "lenet_jax" / "compiled"
     assert directory.name.startswith(f"jaxlib-{jaxlib.__version__}-")
     assert directory.stat().st_mode & 0o077 == 0
 
