@@ -144,7 +144,8 @@ def convolution(
         field = _slide(field, kernel_size, 1)
         return field if pool_size is None else _slide(field, pool_size, pool_size)
 
-    return Layer(init, apply, batch_last, work, field)
+    # Without pooling the maps are large, and swapping them back takes longer than the other layout saves.
+    return Layer(init, apply, None if pool_size is None else batch_last, work, field)
 
 
 def _work(params: dict[str, Array], num_positions: int = 1) -> Work:
@@ -249,7 +250,7 @@ def serial(layers: Mapping[str, Layer]) -> Layer:
         state = {}
         for any_layout, names in itertools.groupby(layers, lambda name: layers[name].batch_last is not None):
             part = {name: layers[name] for name in names}
-            if any_layout and x.ndim == 4:
+            if any_layout and x.ndim == 4 and any(variables.params.get(name) for name in part):
                 x = _apply_any_layout(part, {name: variables.params.get(name, {}) for name in part}, x)
                 continue
             for name, layer in part.items():

@@ -34,7 +34,9 @@ _MIN_SHARED_ROW_WORK = 16_000_000
 # The gradient of the input, computed as a convolution, has a product for each pixel of the input, not of the output:
 # above this many times as many the patches are faster.
 _MOST_GRADIENT_WORK = 1.5
-_FEWEST_CHANNELS = 4  # of a group: with fewer the patches are faster
+_FEWEST_CHANNELS = 4  # of a group: with fewer the gradient of the input is faster by patches,
+_FEWEST_KERNELS = 16  # and all else too, unless there are as many kernels
+_MOST_EXAMPLES = 128  # and no more examples
 _MOST_SINGLE_GROUPS = 4  # more become too small to be convolved one after another
 
 LAYOUTS = {1: ("NWC", "WIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
@@ -48,7 +50,7 @@ def convolve(x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
     by_definition = functools.partial(_by_definition, window=window, groups=groups)
     if groups == math.prod(window.size) == 1:
         on_cpu = functools.partial(_by_product, window=window)
-    elif _is_fast_forward(x, window) and _is_fast_backward(x, window, groups):
+    elif _is_fast_forward(x, window) and _is_fast_backward(x, kernel, window, groups):
         on_cpu = functools.partial(_by_groups, window=window, groups=groups)
     else:
         on_cpu = functools.partial(_by_patches, window=window, groups=groups)
@@ -62,12 +64,14 @@ def _is_fast_forward(x: Array, window: Window, groups: int = 1) -> bool:
     return groups == 1 and len(window.size) == 2 and x.dtype == jnp.float32 and set(window.dilation) == {1}
 
 
-def _is_fast_backward(x: Array, window: Window, groups: int) -> bool:
+def _is_fast_backward(x: Array, kernel: Array, window: Window, groups: int) -> bool:
     """Return whether both gradients are convolutions that XLA's CPU backend computes fast, and as little work."""
     inside = all(max(pads) < size for pads, size in zip(window.pads, window.size, strict=True))
     little = math.prod(x.shape[1:-1]) <= _MOST_GRADIENT_WORK * math.prod(window.output)
-    wide = groups <= _MOST_SINGLE_GROUPS and x.shape[-1] // groups >= _FEWEST_CHANNELS
-    return set(window.strides) == {1} and inside and little and wide
+    wide = kernel.shape[-2] >= _FEWEST_CHANNELS or (
+        kernel.shape[-1] // groups >= _FEWEST_KERNELS and x.shape[0] <= _MOST_EXAMPLES
+    )
+    return set(window.strides) == {1} and inside and little and wide and groups <= _MOST_SINGLE_GROUPS
 
 
 def _by_definition(x: Array, kernel: Array, *, window: Window, groups: int = 1, layout: str | None = None) -> Array:
@@ -178,6 +182,8 @@ def _kernel_gradient(x: Array, y: Array, *, window: Window) -> Array:
 
 
 def _input_gradient(y: Array, kernel: Array, *, window: Window) -> Array:
+    if kernel.shape[-2] < _FEWEST_CHANNELS:
+        return _input_gradient_of_patches(y, kernel, window=window)
     turned = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
     around = [(k - 1 - before, k - 1 - after) for k, (before, after) in zip(window.size, window.pads, strict=True)]
     return lax.conv_general_dilated(y, turned, (1, 1), around, dimension_numbers=_LAYOUT_2D)

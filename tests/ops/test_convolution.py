@@ -147,21 +147,25 @@ def test_row_by_row_and_at_once_are_the_definition(case):
             close(ours, theirs, 1e-4)
 
 
-# Many channels and little padding: on CPU convolutions and gradients by XLA's own routine, or products of pixels.
+# Many channels, or few and many kernels, and little padding: on CPU by XLA's own routine; or products of pixels.
 DIRECT = {
     "same": ((5, 3, 8, 4), 1, 1, "SAME"),
     "valid": ((3, 3, 8, 4), 1, 1, "VALID"),
     "uneven": ((3, 2, 8, 4), 1, 1, ((2, 0), (0, 1))),
     "groups": ((3, 3, 4, 6), 1, 2, "SAME"),
+    "few": ((3, 5, 2, 16), 1, 1, "SAME"),
     "pixel": ((1, 1, 8, 4), (3, 2), 1, "SAME"),
 }
 
 
 @pytest.mark.parametrize("case", DIRECT)
 @pytest.mark.parametrize("in_axes", [None, (0, None), (None, 0), (0, 0)])
-def test_with_many_channels_every_derivative_and_map_is_that_of_lax(case, in_axes):
+def test_computed_directly_every_derivative_and_map_is_that_of_lax(case, in_axes):
     shape, strides, groups, padding = DIRECT[case]
-    x, kernel = jax.random.normal(KEY, (2, 3, 14, 13, 8)), jax.random.normal(jax.random.key(2), (2, *shape))
+    x, kernel = (
+        jax.random.normal(KEY, (2, 3, 14, 13, groups * shape[2])),
+        jax.random.normal(jax.random.key(2), (2, *shape)),
+    )
     axes = in_axes or (None, None)
     pair = [array if axis == 0 else array[0] for array, axis in zip((x, kernel), axes, strict=True)]
 
