@@ -1,12 +1,26 @@
-from . import config, early_stopping, initializers, layers, losses, metrics, ops, optimizers, summary, training, types
+from . import (
+    config,
+    early_stopping,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    network,
+    ops,
+    optimizers,
+    summary,
+    training,
+    types,
+)
 from .data import load_dataset
 from .errors import InputError
 from .evaluation import classify, evaluate
 from .initializers import fan_in_uniform, glorot_uniform
-from .layers import Layer, activations
+from .layers import Layer
 from .losses import cross_entropy
 from .metrics import confusion_matrix
 from .models import MODELS, create_model
+from .network import activations
 from .ops.convolution import (
     conv1d,
     conv2d,
@@ -60,6 +74,7 @@ __all__ = [
     "make_train",
     "max_pool",
     "metrics",
+    "network",
     "ops",
     "optimizers",
     "save_variables",

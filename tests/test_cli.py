@@ -13,6 +13,7 @@ from jax.nn.initializers import zeros
 from lenet_jax import layers
 from lenet_jax.cli import main
 from lenet_jax.models import MODELS
+from lenet_jax.network import make_model, serial
 from tests.conftest import ROOT
 
 TINY = ["trainer.max_epochs=1", "data.train_size=200", "model.num_kernels=[2,3]", "model.hidden_units=10"]
@@ -353,8 +354,8 @@ def test_summary_does_the_arithmetic_of_the_tensorflow_notes(capsys):
 
 def test_a_sweep_gives_ordinary_run_directories(tmp_path, monkeypatch):
     def linear(config, input_shape, num_classes):  # compiles in a third of the time
-        network = layers.serial({"flatten": layers.flatten(), "softmax": layers.dense(num_classes, zeros)})
-        return layers.make_model(network, input_shape)
+        network = serial({"flatten": layers.flatten(), "softmax": layers.dense(num_classes, zeros)})
+        return make_model(network, input_shape)
 
     monkeypatch.setitem(MODELS, "lenet", linear)
     assert main(["train", "-m", *TINY, "hydra.sweep.dir=sweep", "seed=3,4"]) == 0

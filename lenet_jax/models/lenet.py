@@ -8,6 +8,7 @@ from jax.nn.initializers import zeros
 from lenet_jax import layers
 from lenet_jax.config import LeNetConfig
 from lenet_jax.initializers import glorot_uniform
+from lenet_jax.network import make_model, serial
 from lenet_jax.types import Model
 
 
@@ -27,7 +28,7 @@ def lenet(config: LeNetConfig, input_shape: tuple[int, int, int], num_classes: i
         kernel_init=glorot_uniform(pool_area=config.pool_size**2),
         pool_size=config.pool_size,
     )
-    network = layers.serial(
+    network = serial(
         {
             "conv1": stage(first),
             "tanh1": layers.activation(jnp.tanh),
@@ -39,4 +40,4 @@ def lenet(config: LeNetConfig, input_shape: tuple[int, int, int], num_classes: i
             "softmax": layers.dense(num_classes, zeros),
         }
     )
-    return layers.make_model(network, input_shape)
+    return make_model(network, input_shape)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from lenet_jax import layers
 from lenet_jax.config import WindowClassifierConfig
 from lenet_jax.initializers import fan_in_uniform
+from lenet_jax.network import make_model, serial
 from lenet_jax.types import Model
 
 
@@ -15,7 +16,7 @@ def window_classifier(config: WindowClassifierConfig, input_shape: tuple[int, in
 
     Source: C. Anderson, Colorado State University, CS545, notebooks on convolutional networks in NumPy.
     """
-    network = layers.serial(
+    network = serial(
         {
             "windows": layers.convolution(
                 config.num_kernels, config.kernel_size, fan_in_uniform(), padding=config.padding
@@ -27,4 +28,4 @@ def window_classifier(config: WindowClassifierConfig, input_shape: tuple[int, in
             "softmax": layers.dense(num_classes, fan_in_uniform()),
         }
     )
-    return layers.make_model(network, input_shape)
+    return make_model(network, input_shape)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lenet_jax.evaluation import scale_pixels
-from lenet_jax.layers import activations
+from lenet_jax.network import activations
 from lenet_jax.report import figures
 from lenet_jax.report.text import assessment_table
 from lenet_jax.runs.assessment import Assessment

@@ -21,6 +21,7 @@ from lenet_jax.config import (
 from lenet_jax.data import load
 from lenet_jax.errors import InputError
 from lenet_jax.models import MODELS
+from lenet_jax.network import make_model, serial
 from lenet_jax.optimizers import make_optimizer
 from lenet_jax.runs.driver import Evaluated, Finished, Started, check_inputs, run_experiment
 from lenet_jax.runs.provenance import digest_parameters
@@ -55,10 +56,8 @@ def linear_model(monkeypatch):
     """A softmax layer in the place of LeNet: it compiles in a third of the time."""
 
     def linear(config, input_shape, num_classes):
-        network = layers.serial(
-            {"flatten": layers.flatten(), "softmax": layers.dense(num_classes, lj.fan_in_uniform())}
-        )
-        return layers.make_model(network, input_shape)
+        network = serial({"flatten": layers.flatten(), "softmax": layers.dense(num_classes, lj.fan_in_uniform())})
+        return make_model(network, input_shape)
 
     monkeypatch.setitem(MODELS, "lenet", linear)
 
