@@ -101,7 +101,7 @@ def _apply_any_layout(layers: Mapping[str, Layer], params: dict[str, dict[str, A
     On CPU the batch stays the last axis from the first to the last of them, if they are differentiated. If not,
     convolutions are fastest with the batch as first axis, on portions that stay in the cache.
     """
-    forms = [layer.batch_last for layer in layers.values() if layer.batch_last is not None]
+    forms = {name: layer.batch_last for name, layer in layers.items() if layer.batch_last is not None}
 
     def batch_first(params: dict[str, dict[str, Array]], x: Array) -> Array:
         for name, layer in layers.items():
@@ -110,8 +110,8 @@ def _apply_any_layout(layers: Mapping[str, Layer], params: dict[str, dict[str, A
 
     def batch_last(params: dict[str, dict[str, Array]], x: Array) -> Array:
         x = swap_batch(x)
-        for form, own in zip(forms, params.values(), strict=True):
-            x = form(own, x)
+        for name, form in forms.items():
+            x = form(params[name], x)
         return swap_batch(x)
 
     def in_portions(params: dict[str, dict[str, Array]], x: Array) -> Array:
