@@ -66,6 +66,7 @@ __all__ = [
     "fan_in_uniform",
     "glorot_uniform",
     "initializers",
+    "lanes",
     "layers",
     "load_dataset",
     "load_variables",

@@ -1,0 +1,145 @@
+"""Lanes: each as if it were alone, whatever becomes of the others."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lenet_jax as lj
+from lenet_jax import lanes, training
+from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
+from lenet_jax.types import Status
+from tests.test_devices import on_devices
+from tests.test_training import DATA, KEY, MODEL, bits, trainer
+
+CONFIG = trainer(max_epochs=6, early_stopping=EarlyStoppingConfig(patience=6, patience_increase=2))
+OPTIMIZER = lj.make_optimizer(MomentumConfig())
+KEYS = jax.random.split(KEY, 10)
+VALUES = {
+    "learning_rate": jnp.array([0.5, 0.1, 1e-6, 0.2, 0.3, 1e30, 0.05, 0.4, 1e-7, 0.6]),
+    "momentum": jnp.linspace(0, 0.9, 10),
+}
+
+
+def lane(tree, number):
+    return jax.tree.map(lambda x: x[number], tree)
+
+
+@functools.cache
+def alone():
+    train = jax.jit(lj.make_train(MODEL, OPTIMIZER, CONFIG))
+    return [train(KEYS[i], lane(VALUES, i), DATA) for i in range(10)]
+
+
+@functools.cache
+def together(strategy):
+    return jax.jit(lanes.make_train_lanes(MODEL, OPTIMIZER, CONFIG, strategy=strategy))(KEYS, VALUES, DATA)
+
+
+def test_lanes_end_at_different_times_for_different_reasons():
+    assert len({int(result.iterations) for result in alone()}) > 2
+    assert {Status(int(result.status)) for result in alone()} >= {Status.DIVERGED, Status.PATIENCE}
+
+
+@pytest.mark.parametrize("strategy", ["map", "devices", "auto"])  # here "devices" has one
+def test_each_of_ten_lanes_is_bit_for_bit_the_run_alone(strategy):
+    for number, result in enumerate(alone()):
+        assert bits(lane(together(strategy), number)) == bits(result)
+
+
+def test_vmapped_lanes_are_the_runs_alone_within_rounding():
+    for number, result in enumerate(alone()):
+        mapped = lane(together("vmap"), number)
+        assert int(mapped.status) == int(result.status)
+        assert int(mapped.iterations) == int(result.iterations)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), mapped.variables, result.variables
+        )
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "map"])
+@pytest.mark.parametrize("bad", [0, 7, 15])
+def test_a_lane_that_diverges_does_not_touch_the_fifteen_others(strategy, bad):
+    keys = jax.random.split(KEY, 16)
+    train = compiled(strategy)
+    good = train(keys, {"learning_rate": jnp.full(16, 0.3)}, DATA)
+    hurt = train(keys, {"learning_rate": jnp.full(16, 0.3).at[bad].set(jnp.inf)}, DATA)
+    assert Status(int(hurt.status[bad])) is Status.DIVERGED
+    for number in set(range(16)) - {bad}:
+        assert bits(lane(hurt, number)) == bits(lane(good, number))
+
+
+@functools.cache
+def compiled(strategy):
+    optimizer = lj.make_optimizer(SgdConfig())
+    return jax.jit(lanes.make_train_lanes(MODEL, optimizer, trainer(max_epochs=3), strategy=strategy))
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "map"])
+def test_driving_lanes_interval_by_interval_gives_the_same_bits(strategy):
+    start = jax.jit(
+        lanes.over_lanes(lambda lane, _: training.init_train_state(MODEL, OPTIMIZER, CONFIG, *lane), strategy=strategy)
+    )
+    advance = jax.jit(lanes.over_lanes(functools.partial(lanes.advance, MODEL, OPTIMIZER, CONFIG), strategy=strategy))
+    states = start((KEYS, VALUES), None)
+    while jnp.any(states.status == Status.RUNNING):
+        ended = states.status != Status.RUNNING
+        states, evaluation = advance(states, DATA)
+        assert jnp.all(jnp.isnan(evaluation.train_loss) >= ended)
+        assert jnp.all((evaluation.validation.num_examples == 0) == ended)
+    assert bits(states.best) == bits(together(strategy).variables)
+    assert bits(states.iteration) == bits(together(strategy).iterations)
+
+
+def test_other_values_do_not_compile_again():
+    train = compiled("map")
+    train(KEYS[:3], {"learning_rate": jnp.array([0.1, 0.2, 0.3])}, DATA)
+    before = train._cache_size()
+    train(KEYS[3:6], {"learning_rate": jnp.array([0.4, 0.5, 0.6])}, DATA)
+    assert train._cache_size() == before
+
+
+DEALT_OUT = """
+import json
+import jax
+from lenet_jax import lanes
+from tests.test_lanes import CONFIG, DATA, KEYS, MODEL, OPTIMIZER, VALUES, alone, bits, lane
+
+assert jax.device_count() == 3
+train = jax.jit(lanes.make_train_lanes(MODEL, OPTIMIZER, CONFIG))
+result = train(KEYS, VALUES, DATA)
+two = jax.jit(lanes.make_train_lanes(MODEL, OPTIMIZER, CONFIG))(KEYS[:2], lane(VALUES, slice(2)), DATA)
+print(json.dumps({
+    "same": [bits(lane(result, i)) == bits(alone()[i]) for i in range(10)],
+    "fewer_lanes_than_devices": [bits(lane(two, i)) == bits(alone()[i]) for i in range(2)],
+    "devices": len(result.iterations.devices()),
+}))
+"""
+
+
+def test_lanes_dealt_out_to_three_devices_are_the_runs_alone():
+    found = on_devices(DEALT_OUT, 3)
+    assert all(found["same"])
+    assert all(found["fewer_lanes_than_devices"])
+
+
+def test_the_strategy_follows_platform_and_size():
+    class Gpu:
+        platform = "gpu"
+
+    cpus = jax.devices("cpu")[:1] * 2
+    assert lanes.choose_strategy(8, [Gpu()]) == "vmap"
+    assert lanes.choose_strategy(8, cpus) == "devices"
+    assert lanes.choose_strategy(1, cpus) == "map"
+    assert lanes.choose_strategy(8, cpus[:1]) == "map"
+
+
+def test_bad_lanes_are_refused():
+    with pytest.raises(lj.InputError, match="`lanes strategy` has no 'pmap'; choose one of: "):
+        lanes.over_lanes(lambda lane, shared: lane, strategy="pmap")
+    double = lanes.over_lanes(lambda lane, shared: jax.tree.map(lambda x: 2 * x, lane))
+    for bad in ((jnp.zeros(2), jnp.zeros(3)), (), jnp.zeros(0), jnp.zeros(())):
+        with pytest.raises(lj.InputError, match="`lanes` must have one first axis, of length 1 or above; got "):
+            double(bad, None)
