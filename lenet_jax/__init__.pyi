@@ -2,6 +2,7 @@ from . import (
     config,
     early_stopping,
     initializers,
+    lanes,
     layers,
     losses,
     metrics,
