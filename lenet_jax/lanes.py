@@ -21,7 +21,7 @@ from lenet_jax.training import make_train, train_interval
 from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainResult, TrainState
 
 STRATEGIES = ("auto", "vmap", "map", "devices")
-_AXIS = "lanes"
+AXIS = "lanes"
 
 
 def choose_strategy(num_lanes: int, devices: Sequence[Any]) -> str:
@@ -89,10 +89,10 @@ def _dealt_out(fn: Callable[[Any, Any], Any], lanes: Any, shared: Any, num_lanes
     """Run a share of the lanes on each device; the last lane is repeated until there are as many for all."""
     missing = -num_lanes % len(devices)
     padded = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], missing, 0)]) if missing else x, lanes)
-    dealt, everywhere = PartitionSpec(_AXIS), PartitionSpec()
+    dealt, everywhere = PartitionSpec(AXIS), PartitionSpec()
     share = jax.shard_map(
         functools.partial(_one_by_one, fn),
-        mesh=Mesh(devices, (_AXIS,)),
+        mesh=Mesh(devices, (AXIS,)),
         in_specs=(dealt, everywhere),
         out_specs=dealt,
         check_vma=False,

@@ -210,17 +210,16 @@ def test_a_full_disk_is_one_line(capsys, monkeypatch):
     def full(path, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("lenet_jax.runs.driver._compile", lambda config, data: (None, 0.0))
     monkeypatch.setattr("lenet_jax.runs.run_directory.write_atomically", full)
     message = refuse(capsys, "train", "hydra.run.dir=a", *TINY)
     assert message.partition(": ")[2].startswith("cannot be written (No space left on device); choose another with ")
 
 
 def test_a_failed_run_keeps_its_traceback(monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("lenet_jax.runs.driver._compile", fail)
+    monkeypatch.setattr("lenet_jax.runs.driver.compile_programs", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["train", *TINY])
 
@@ -237,10 +236,10 @@ def test_hydra_full_error_keeps_the_traceback_of_a_mistake(monkeypatch):
 
 
 def test_an_interrupted_run_is_one_line_and_exits_with_130(capsys, monkeypatch):
-    def interrupt(*arguments):
+    def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lenet_jax.runs.driver._compile", interrupt)
+    monkeypatch.setattr("lenet_jax.runs.driver.compile_programs", interrupt)
     assert main(["train", *TINY]) == 130
     assert capsys.readouterr().err == "lenet-jax: interrupted\n"
 

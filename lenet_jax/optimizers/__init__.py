@@ -54,6 +54,15 @@ OPTIMIZERS: dict[str, Build] = {
 """Name -> function of the optimizer's configuration keys."""
 
 
+TRACED = ("learning_rate", "momentum", "weight_decay")
+"""Configuration keys that an optimizer keeps in its state: another value does not compile again."""
+
+
+def hyperparameters(config: Any) -> dict[str, float]:
+    """Return the values of an optimizer's configuration that it keeps in its state, by name."""
+    return {name: getattr(config, name) for name in TRACED if hasattr(config, name)}
+
+
 def make_optimizer(
     config: Any, schedule: Any = None, *, epoch_iterations: int = 1, num_epochs: int = 1
 ) -> optax.GradientTransformation:
@@ -69,7 +78,7 @@ def make_optimizer(
         num_epochs: epochs of the whole run.
     """
     values = {key: value for key, value in vars(config).items() if key != "name"}
-    constants = set(values) - {"learning_rate", "momentum", "weight_decay"}
+    constants = set(values) - set(TRACED)
     optimizer = optax.inject_hyperparams(OPTIMIZERS[config.name], static_args=constants)(**values)
     factor = make_schedule(schedule or ConstantScheduleConfig(), epoch_iterations, num_epochs)
     return optimizer if factor is None else optax.chain(optimizer, optax.scale_by_schedule(factor))

@@ -4,28 +4,28 @@ It computes what the one pure function of `lenet_jax.training.make_train` comput
 yields events, so that whoever runs it can show progress as they like.
 """
 
+import collections
+import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from lenet_jax.config import Config, ConstantScheduleConfig, DataConfig, ScaledConjugateGradientConfig
 from lenet_jax.data import load
 from lenet_jax.data.augment import augmented
-from lenet_jax.devices import choose_devices, jit_on, put_on
 from lenet_jax.errors import InputError
-from lenet_jax.evaluation import evaluate
 from lenet_jax.models import build_model
-from lenet_jax.optimizers import make_optimizer
-from lenet_jax.runs.compilation_cache import use_compilation_cache
+from lenet_jax.runs.programs import ALONE, compile_programs, slot_values
 from lenet_jax.runs.provenance import describe_run, digest_parameters
 from lenet_jax.runs.run_directory import BEST, RunDirectory
 from lenet_jax.runs.weights import save_variables
-from lenet_jax.training import Plan, init_train_state, plan_run, train_interval
-from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState, Variables
+from lenet_jax.training import Plan, plan_run
+from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState
 
 _KEY = jax.eval_shape(lambda: jax.random.key(0))  # shape and type of any key
 
@@ -95,6 +95,13 @@ def _plan(config: Config, data: Dataset) -> Plan:
     return plan
 
 
+class Job(NamedTuple):
+    """A run to do, and the directory that records it."""
+
+    config: Config
+    path: Path
+
+
 def run_experiment(config: Config, path: Path) -> Iterator[Event]:
     """Run a configuration and record it in a directory; the events are to be consumed to the end.
 
@@ -104,80 +111,115 @@ def run_experiment(config: Config, path: Path) -> Iterator[Event]:
         InputError: if the directory already holds a run, the data cannot be had, or data and configuration do not fit.
         OSError: if the directory cannot be written.
     """
+    for _, event in run_jobs([Job(config, path)]):
+        yield event
+
+
+def run_jobs(jobs: Sequence[Job], *, strategy: str = ALONE, num_slots: int = 1) -> Iterator[tuple[int, Event]]:
+    """Run jobs of one kind, `num_slots` at a time, each recorded as if it ran alone.
+
+    The programs are compiled once. A job starts as soon as the one before it in its slot has ended.
+
+    Args:
+        jobs: with configurations of one `lenet_jax.runs.programs.kind`.
+        strategy: as in `compile_programs`.
+        num_slots: as in `compile_programs`.
+
+    Yields:
+        The number of a job, and what happened to it.
+
+    Raises:
+        InputError: as `run_experiment`.
+        OSError: as `run_experiment`.
+    """
     begin = time.perf_counter()
-    directory = RunDirectory(path)
-    data, model, plan = _prepare(config)
-    provenance = describe_run(config, data)
-    directory.write_run(provenance)
-    yield Started(
-        config=config,
-        num_train=len(data.train.labels),
-        num_parameters=sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, _KEY).params)),
-        num_evaluations=plan.num_intervals,
-        device=jax.devices()[0].device_kind,
-    )
+    for job in jobs:
+        RunDirectory(job.path)
+    data, model, plan = _prepare(jobs[0].config)
+    described = describe_run(jobs[0].config, data)
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, _KEY).params))
+    num_train, device = len(data.train.labels), jax.devices()[0].device_kind
 
-    devices = choose_devices(plan.batch_size)
-    programs, compile_seconds = _compile(config, model, plan, data, devices)
-    data = put_on(devices, data)
-    state = put_on(devices, programs.init(jax.random.key(config.seed)))
-    first_step = time.perf_counter() - begin
-    training_seconds = 0.0
-    while int(state.status) == Status.RUNNING:
-        start = time.perf_counter()
-        state, evaluation = programs.train_interval(state, data)
-        record = _to_record(evaluation, plan)
-        training_seconds += time.perf_counter() - start
-        record["seconds"] = round(time.perf_counter() - begin, 3)
-        directory.append_metrics(record)
-        yield Evaluated(record)
+    waiting, running = collections.deque(range(len(jobs))), dict[int, _Recorder]()
+    configs = [jobs[0].config] * num_slots  # of what was last started in each slot
+    programs = None
+    while waiting or running:
+        fresh = [slot for slot in range(num_slots) if slot not in running][: len(waiting)]
+        for slot in fresh:
+            number = waiting.popleft()
+            configs[slot] = jobs[number].config
+            running[slot] = _Recorder(number, jobs[number], plan, described, begin)
+            yield number, Started(configs[slot], num_train, num_parameters, plan.num_intervals, device)
+        if programs is None:
+            programs = compile_programs(jobs[0].config, model, plan, data, strategy=strategy, num_slots=num_slots)
+            states = programs.states
+            for recorder in running.values():
+                recorder.compile_seconds = programs.compile_seconds
+        if fresh:
+            states = programs.start((states, _mask(fresh, num_slots), *slot_values(configs)), None)
 
-    train, test = programs.evaluate(state.best, data)
-    result = _to_result(state, train, test, plan)
-    result["seconds"] = round(time.perf_counter() - begin, 3)
-    result["compile_seconds"] = round(compile_seconds, 3)
-    result["images_per_second"] = round(result["iterations"] * plan.batch_size / training_seconds, 1)
-    timings = {"first_step": round(first_step, 3), "compile": result["compile_seconds"], "total": result["seconds"]}
-    save_variables(path / BEST, state.best)
-    directory.write_run({**provenance, "timings": timings})
-    directory.write_result(result)
-    yield Finished(result, path)
+        begin = time.perf_counter()
+        states, evaluations = programs.advance(states, programs.data)
+        evaluations, status = jax.device_get((evaluations, states.status))
+        seconds = time.perf_counter() - begin
+        for slot, recorder in running.items():
+            yield recorder.number, recorder.evaluate(_at(evaluations, slot), seconds)
 
-
-class _Programs(NamedTuple):
-    init: Callable[..., Any]  # key -> TrainState
-    train_interval: Callable[..., Any]  # (state, data) -> (state, Evaluation); takes over the state's memory
-    evaluate: Callable[..., Any]  # (variables, data) -> Metrics of the training and the test set
+        ended = [slot for slot in running if status[slot] != Status.RUNNING]
+        if ended:
+            measured = programs.measure((states.best, _mask(ended, num_slots)), programs.data)
+            measured, rest = jax.device_get((measured, states._replace(variables=None, opt_state=None, key=None)))
+            for slot in ended:
+                recorder = running.pop(slot)
+                yield recorder.number, recorder.finish(_at(rest, slot), *_at(measured, slot))
+        begin = time.perf_counter()
 
 
-def _compile(config: Config, model: Model, plan: Plan, data: Dataset, devices: list[Any]) -> tuple[_Programs, float]:
-    """Compile the programs of a run; return them and the seconds that it took."""
-    begin = time.perf_counter()
-    trainer = config.trainer
-    optimizer = make_optimizer(
-        config.optimizer, config.schedule, epoch_iterations=plan.epoch, num_epochs=trainer.max_epochs
-    )
-    init = jax.jit(lambda key: init_train_state(model, optimizer, trainer, key, {}))
-    step = jit_on(devices, functools.partial(train_interval, model, optimizer, trainer), donate_argnums=0)
-    final = jit_on(devices, functools.partial(_evaluate_ends, model))
-    state, shapes = jax.eval_shape(init, _KEY), jax.eval_shape(lambda: data)
-    with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
-        programs = _Programs(
-            init.lower(_KEY).compile(),
-            step.lower(state, shapes).compile(),
-            final.lower(state.best, shapes).compile(),
-        )
-    return programs, time.perf_counter() - begin
+def _mask(slots: Sequence[int], num_slots: int) -> np.ndarray:
+    return np.isin(np.arange(num_slots), slots)
 
 
-def _evaluate_ends(
-    model: Model, variables: Variables, data: Dataset, *, axis_name: str | None = None
-) -> tuple[Metrics, Metrics]:
-    """Measure a network on the images that it was trained on and on those that it has never seen."""
-    train, test = (
-        evaluate(model, variables, split, data.pixel_divisor, axis_name=axis_name) for split in (data.train, data.test)
-    )
-    return train, test
+def _at(tree: Any, slot: int) -> Any:
+    return jax.tree.map(lambda x: x[slot], tree)
+
+
+class _Recorder:
+    """Records one run: its files, its times."""
+
+    def __init__(self, number: int, job: Job, plan: Plan, described: dict[str, Any], begin: float) -> None:
+        self.number = number
+        self.compile_seconds = 0.0  # that the run has waited for
+        self._plan = plan
+        self._begin = begin
+        self._timings: dict[str, float] = {}
+        self._training_seconds = 0.0
+        self._directory = RunDirectory(job.path)
+        self._provenance = {**described, "config": dataclasses.asdict(job.config), "seed": job.config.seed}
+        self._directory.write_run(self._provenance)
+
+    def evaluate(self, evaluation: Evaluation, seconds: float) -> Evaluated:
+        """Record an evaluation, and the seconds since the one before."""
+        self._training_seconds += seconds
+        self._timings.setdefault("first_step", round(self._elapsed() - seconds, 3))
+        record = {**_to_record(evaluation, self._plan), "seconds": self._elapsed()}
+        self._directory.append_metrics(record)
+        return Evaluated(record)
+
+    def finish(self, state: TrainState, train: Metrics, test: Metrics) -> Finished:
+        """Record the end of the run; of the state, what is needed for that."""
+        result = _to_result(state, train, test, self._plan)
+        examples = result["iterations"] * self._plan.batch_size
+        result["seconds"] = self._elapsed()
+        result["compile_seconds"] = round(self.compile_seconds, 3)
+        result["images_per_second"] = round(examples / self._training_seconds, 1)
+        timings = {**self._timings, "compile": result["compile_seconds"], "total": result["seconds"]}
+        save_variables(self._directory.path / BEST, state.best)
+        self._directory.write_run({**self._provenance, "timings": timings})
+        self._directory.write_result(result)
+        return Finished(result, self._directory.path)
+
+    def _elapsed(self) -> float:
+        return round(time.perf_counter() - self._begin, 3)
 
 
 def _to_record(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
@@ -186,7 +228,7 @@ def _to_record(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
         "epoch": _to_epochs(iteration, plan),
         "iteration": iteration,
         "train_loss": float(evaluation.train_loss),
-        "validation_loss": float(evaluation.validation.loss),
+        "validation_loss": _mean_loss(evaluation.validation),
         "validation_accuracy": _fraction(evaluation.validation),
     }
 
@@ -195,7 +237,7 @@ def _to_result(state: TrainState, train: Metrics, test: Metrics, plan: Plan) -> 
     iterations = int(state.iteration)
     return {
         "test_accuracy": _fraction(test),
-        "test_loss": float(test.loss),
+        "test_loss": _mean_loss(test),
         "test_examples": int(test.num_examples),
         "train_accuracy": _fraction(train),
         "validation_accuracy": _fraction(state.best_validation),
@@ -205,6 +247,10 @@ def _to_result(state: TrainState, train: Metrics, test: Metrics, plan: Plan) -> 
         "stopped_by": Status(int(state.status)).name.lower(),
         "parameters_sha256": digest_parameters(state.best.params),
     }
+
+
+def _mean_loss(metrics: Metrics) -> float:
+    return float(metrics.loss_sum) / max(int(metrics.num_examples), 1)
 
 
 def _fraction(metrics: Metrics) -> float:

@@ -1,0 +1,155 @@
+"""The compiled programs of runs: start them, train up to the next validation, measure what came of it.
+
+Runs whose configurations differ only in their seed and in what the optimizer keeps in its state share them. The
+programs work on slots: the stacked states of as many runs as are trained at a time. A slot whose run has ended stays as
+it is until another is started in it.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lenet_jax.config import Config
+from lenet_jax.devices import choose_devices, jit_on, put_on
+from lenet_jax.evaluation import evaluate
+from lenet_jax.lanes import AXIS, advance, over_lanes
+from lenet_jax.metrics import no_examples
+from lenet_jax.optimizers import hyperparameters, make_optimizer
+from lenet_jax.runs.compilation_cache import use_compilation_cache
+from lenet_jax.training import Plan, init_train_state, train_interval
+from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState, Variables
+
+ALONE = "alone"  # the strategy of a single slot: its minibatches are split over the devices
+_KEY = jax.eval_shape(lambda: jax.random.key(0))  # shape and type of any key
+
+
+class Programs(NamedTuple):
+    """Programs for runs of one kind, and what they work on; every array of `states` has the slots as first axis."""
+
+    states: TrainState  # of runs that have ended, to start others in
+    data: Dataset  # on the devices
+    start: Callable[..., TrainState]  # ((states, fresh, *slot_values), None)
+    advance: Callable[..., tuple[TrainState, Evaluation]]  # (states, data); the states' memory is taken over
+    measure: Callable[..., tuple[Metrics, Metrics]]  # ((variables, ended), data) -> of the training and the test set
+    compile_seconds: float
+
+
+def kind(config: Config) -> Config:
+    """Return what a configuration has in common with all that share its programs."""
+    defaults = hyperparameters(type(config.optimizer)())
+    return dataclasses.replace(config, seed=0, optimizer=dataclasses.replace(config.optimizer, **defaults))
+
+
+def compile_programs(
+    config: Config, model: Model, plan: Plan, data: Dataset, *, strategy: str = ALONE, num_slots: int = 1
+) -> Programs:
+    """Compile the programs for runs of one kind, and put the data where they find them.
+
+    Args:
+        config: of any of the runs; see `kind`.
+        model: built from it, with its augmentation.
+        plan: the lengths of a run.
+        data: what is trained and measured on.
+        strategy: `ALONE`, whose minibatches are split over the devices; or one of `lenet_jax.lanes`.
+        num_slots: runs that are trained at a time; 1 for `ALONE`.
+    """
+    begin = time.perf_counter()
+    trainer = config.trainer
+    optimizer = make_optimizer(
+        config.optimizer, config.schedule, epoch_iterations=plan.epoch, num_epochs=trainer.max_epochs
+    )
+    init = functools.partial(init_train_state, model, optimizer, trainer)
+
+    def start(lane: Any, _: None, *, axis_name: str | None = None) -> TrainState:
+        state, fresh, seed, values = lane
+        return lax.cond(fresh, lambda: init(jax.random.key(seed), values), lambda: state)
+
+    def train(state: TrainState, data: Dataset, *, axis_name: str | None = None) -> tuple[TrainState, Evaluation]:
+        if strategy == ALONE:
+            return train_interval(model, optimizer, trainer, state, data, axis_name=axis_name)
+        return advance(model, optimizer, trainer, state, data)
+
+    def measure(lane: Any, data: Dataset, *, axis_name: str | None = None) -> tuple[Metrics, Metrics]:
+        variables, ended = lane
+        splits = (data.train, data.test)
+
+        def look(variables: Variables) -> tuple[Metrics, Metrics]:
+            train, test = (evaluate(model, variables, s, data.pixel_divisor, axis_name=axis_name) for s in splits)
+            return train, test
+
+        return lax.cond(ended, look, lambda _: (no_examples(), no_examples()), variables)
+
+    devices = choose_devices(plan.batch_size) if strategy == ALONE else jax.local_devices()
+    place, spread = _alone(devices) if strategy == ALONE else _side_by_side(devices, strategy)
+
+    states = _ended(jax.eval_shape(init, _KEY, hyperparameters(config.optimizer)), num_slots)
+    nothing = np.zeros(num_slots, bool)
+
+    def compiled(fn: Callable, *args: Any, **options: Any) -> Any:
+        return spread(fn, **options).lower(*jax.eval_shape(lambda *args: args, *args)).compile()
+
+    with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
+        return Programs(
+            states=place(states),
+            data=put_on(devices, data),
+            start=compiled(start, (states, nothing, *slot_values([config] * num_slots)), None),
+            advance=compiled(train, states, data, donate_argnums=0),
+            measure=compiled(measure, (states.best, nothing), data),
+            compile_seconds=time.perf_counter() - begin,
+        )
+
+
+Spread = Callable[..., Any]  # (fn, **options of jax.jit) -> a jitted function of slots
+
+
+def _alone(devices: list[Any]) -> tuple[Callable[[Any], Any], Spread]:
+    """Return what puts states on the devices, and what makes a function of a single slot of a function of a run."""
+
+    def spread(fn: Callable, **options: Any) -> Any:
+        def of_slots(slots: Any, shared: Any, *, axis_name: str | None = None) -> Any:
+            result = fn(jax.tree.map(lambda x: x[0], slots), shared, axis_name=axis_name)
+            return jax.tree.map(lambda y: y[None], result)
+
+        return jit_on(devices, of_slots, **options)
+
+    return functools.partial(put_on, devices), spread
+
+
+def _side_by_side(devices: list[Any], strategy: str) -> tuple[Callable[[Any], Any], Spread]:
+    """Return the same for several slots."""
+    mesh = Mesh(devices, (AXIS,))
+    dealt = NamedSharding(mesh, PartitionSpec(AXIS) if strategy == "devices" else PartitionSpec())
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def spread(fn: Callable, **options: Any) -> Any:
+        of_slots = over_lanes(lambda slot, shared: fn(slot, shared), strategy=strategy, devices=devices)
+        return jax.jit(of_slots, in_shardings=(dealt, everywhere), out_shardings=dealt, **options)
+
+    return functools.partial(jax.device_put, device=dealt), spread
+
+
+def slot_values(configs: Sequence[Config]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the seeds and the hyperparameters of runs of one kind, one a slot."""
+    rows = [hyperparameters(config.optimizer) for config in configs]
+    columns = {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
+    return np.array([config.seed for config in configs], np.uint32), columns
+
+
+def _ended(state: TrainState, num_slots: int) -> TrainState:
+    """Return slots in which nothing runs."""
+
+    def zeros(leaf: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.split(jax.random.key(0), num_slots)
+        return jnp.zeros((num_slots, *leaf.shape), leaf.dtype)
+
+    empty = jax.tree.map(zeros, state)
+    return empty._replace(status=jnp.full(num_slots, Status.MAX_EPOCHS, jnp.int32))

@@ -1,0 +1,65 @@
+"""Jobs side by side: more of them than slots, each recorded as if it ran alone."""
+
+import json
+
+import pytest
+
+from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
+from lenet_jax.runs.driver import Finished, Job, run_jobs
+from lenet_jax.runs.programs import ALONE, kind
+from tests.runs.test_driver import linear_model, make_config, run  # noqa: F401  a fixture
+
+STOPPING = EarlyStoppingConfig(patience=6, patience_increase=1)
+
+
+def make_jobs(path):
+    """Ten runs that end at different times, one of them by diverging."""
+    rates = [0.1, 0.2, 1e-6, 0.05, 1e38, 0.3, 1e-7, 0.1, 0.02, 0.4]
+    return [
+        Job(
+            make_config(seed, MomentumConfig(learning_rate=rate, momentum=seed / 12), STOPPING, max_epochs=4),
+            path / str(seed),
+        )
+        for seed, rate in enumerate(rates)
+    ]
+
+
+def results(path):
+    """Return result.json and metrics.jsonl of each job, without times."""
+    found = []
+    for number in range(10):
+        result = json.loads((path / str(number) / "result.json").read_text())
+        lines = [json.loads(line) for line in (path / str(number) / "metrics.jsonl").read_text().splitlines()]
+        found.append([{k: v for k, v in each.items() if "second" not in k} for each in (result, *lines)])
+    return found
+
+
+@pytest.fixture
+def alone(tmp_path, linear_model):  # noqa: F811
+    for job in make_jobs(tmp_path / "alone"):
+        run(*job)
+    return results(tmp_path / "alone")
+
+
+@pytest.mark.parametrize(("strategy", "num_slots"), [(ALONE, 1), ("devices", 1), ("devices", 4), ("map", 3)])
+def test_ten_jobs_in_few_slots_are_bit_for_bit_the_runs_alone(strategy, num_slots, alone, tmp_path):
+    events = list(run_jobs(make_jobs(tmp_path), strategy=strategy, num_slots=num_slots))
+    assert sorted(number for number, event in events if isinstance(event, Finished)) == list(range(10))
+    assert results(tmp_path) == alone
+    assert len({result["iterations"] for result, *_ in alone}) > 1
+    assert alone[4][0]["stopped_by"] == "diverged"
+
+
+def test_vmapped_jobs_are_the_runs_alone_within_rounding(alone, tmp_path):
+    list(run_jobs(make_jobs(tmp_path), strategy="vmap", num_slots=4))
+    for (ours, *lines), (theirs, *expected) in zip(results(tmp_path), alone, strict=True):
+        assert (ours["iterations"], ours["stopped_by"]) == (theirs["iterations"], theirs["stopped_by"])
+        assert ours["test_loss"] == pytest.approx(theirs["test_loss"], rel=1e-4)
+        assert len(lines) == len(expected)
+
+
+def test_runs_are_of_one_kind_if_only_traced_values_differ():
+    base = kind(make_config(0, SgdConfig(learning_rate=0.1)))
+    assert kind(make_config(7, SgdConfig(learning_rate=0.3, weight_decay=0.1))) == base
+    assert kind(make_config(0, MomentumConfig(learning_rate=0.1))) != base
+    assert kind(make_config(0, SgdConfig(learning_rate=0.1), batch_size=20)) != base
