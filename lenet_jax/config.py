@@ -94,6 +94,8 @@ class WindowClassifierConfig:
     kernel_size: int = _key(COUNT, default=5)  # pixels; windows at every pixel
     padding: str = _key(one_of("VALID", "SAME"), default="VALID")  # of the image; SAME: a window around each pixel
     hidden_units: int = _key(COUNT, default=50)  # tanh units of the dense layer
+    pixel_mean: float = _key(FRACTION, default=0.13)  # subtracted from the pixels; that of MNIST, of scaled pixels
+    pixel_std: float = _key(POSITIVE, default=0.31)  # that they are divided by then
 
 
 @_section("model")

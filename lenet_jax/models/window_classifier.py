@@ -12,12 +12,13 @@ from lenet_jax.types import Model
 def window_classifier(config: WindowClassifierConfig, input_shape: tuple[int, int, int], num_classes: int) -> Model:
     """Build tanh units over each window of the image, tanh units over all of their outputs, a softmax layer.
 
-    There is no pooling. The softmax itself is in the loss: `apply` returns logits.
+    Pixels are standardized first. There is no pooling. The softmax itself is in the loss: `apply` returns logits.
 
     Source: C. Anderson, Colorado State University, CS545, notebooks on convolutional networks in NumPy.
     """
     network = serial(
         {
+            "standardize": layers.function(lambda x: (x - config.pixel_mean) / config.pixel_std),
             "windows": layers.convolution(
                 config.num_kernels, config.kernel_size, fan_in_uniform(), padding=config.padding
             ),
