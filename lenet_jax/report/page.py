@@ -66,18 +66,19 @@ def draw(record: Record, assessment: Assessment) -> Iterator[tuple[str, str, Fig
 
 
 def _draw_first_layer(assessment: Assessment) -> Iterator[tuple[str, str, Figure]]:
-    name = next((name for name, own in assessment.variables.params.items() if "kernel" in own), "")
-    kernel: np.ndarray | None = np.asarray(assessment.variables.params[name]["kernel"]) if name else None
-    if kernel is None or kernel.ndim != 4:
+    """Draw the kernels of the first layer with weights, if it convolves, and the outputs of the layer after it."""
+    params, image = assessment.variables.params, assessment.split.images[:1]
+    pixels = scale_pixels(jnp.asarray(image), assessment.pixel_divisor)
+    outputs = activations(assessment.model, assessment.variables, pixels)
+    names = iter(outputs)  # in the order of the layers, which that of the parameters need not be
+    name = next((name for name in names if "kernel" in params.get(name, ())), None)
+    if name is None or params[name]["kernel"].ndim != 4:
         return
+    kernel = np.asarray(params[name]["kernel"])
     yield "filters", f"Kernels of the first layer, `{name}`.", figures.filters(kernel)
     if kernel.shape[2] != 1:
         return
-    image = assessment.split.images[:1]
-    outputs = activations(
-        assessment.model, assessment.variables, scale_pixels(jnp.asarray(image), assessment.pixel_divisor)
-    )
-    following = list(outputs)[list(outputs).index(name) + 1]
+    following = next(names)
     yield (
         "feature_maps",
         f"The first test image, the kernels of `{name}`, and the outputs of `{following}`.",
