@@ -148,8 +148,9 @@ def _ended(state: TrainState, num_slots: int) -> TrainState:
 
     def zeros(leaf: Any) -> Any:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.split(jax.random.key(0), num_slots)
-        return jnp.zeros((num_slots, *leaf.shape), leaf.dtype)
+            numbers = jax.eval_shape(jax.random.key_data, leaf)
+            return jax.random.wrap_key_data(np.zeros((num_slots, *numbers.shape), numbers.dtype))
+        return np.zeros((num_slots, *leaf.shape), leaf.dtype)
 
     empty = jax.tree.map(zeros, state)
-    return empty._replace(status=jnp.full(num_slots, Status.MAX_EPOCHS, jnp.int32))
+    return empty._replace(status=np.full(num_slots, Status.MAX_EPOCHS, np.int32))
