@@ -149,7 +149,7 @@ def _ended(state: TrainState, num_slots: int) -> TrainState:
     def zeros(leaf: Any) -> Any:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             numbers = jax.eval_shape(jax.random.key_data, leaf)
-            return jax.random.wrap_key_data(np.zeros((num_slots, *numbers.shape), numbers.dtype))
+            return jax.random.wrap_key_data(jnp.asarray(np.zeros((num_slots, *numbers.shape), numbers.dtype)))
         return np.zeros((num_slots, *leaf.shape), leaf.dtype)
 
     empty = jax.tree.map(zeros, state)
