@@ -1,4 +1,4 @@
-"""Layers as (init, apply) pairs, and their composition.
+"""Layers as (init, apply) pairs; `lenet_jax.network` puts them together.
 
 A layer's `init(key, shape)` gets the shape of one example (H, W, C) and returns its variables and the shape of its
 output, so shapes are inferred and checked while a model is built. `apply(variables, x, *, train, key)` returns the

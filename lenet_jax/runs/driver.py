@@ -20,14 +20,12 @@ from lenet_jax.data import load
 from lenet_jax.data.augment import augmented
 from lenet_jax.errors import InputError
 from lenet_jax.models import build_model
-from lenet_jax.runs.programs import ALONE, compile_programs, slot_values
+from lenet_jax.runs.programs import ALONE, KEY_SHAPE, compile_programs, slot_values
 from lenet_jax.runs.provenance import describe_run, digest_parameters
 from lenet_jax.runs.run_directory import BEST, RunDirectory
 from lenet_jax.runs.weights import save_variables
 from lenet_jax.training import Plan, plan_run
 from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState
-
-_KEY = jax.eval_shape(lambda: jax.random.key(0))  # shape and type of any key
 
 
 class Started(NamedTuple):
@@ -133,11 +131,10 @@ def run_jobs(jobs: Sequence[Job], *, strategy: str = ALONE, num_slots: int = 1) 
         OSError: as `run_experiment`.
     """
     begin = time.perf_counter()
-    for job in jobs:
-        RunDirectory(job.path)
+    directories = [RunDirectory(job.path) for job in jobs]
     data, model, plan = _prepare(jobs[0].config)
     described = describe_run(jobs[0].config, data)
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, _KEY).params))
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, KEY_SHAPE).params))
     num_train, device = len(data.train.labels), jax.devices()[0].device_kind
 
     waiting, running = collections.deque(range(len(jobs))), dict[int, _Recorder]()
@@ -148,7 +145,7 @@ def run_jobs(jobs: Sequence[Job], *, strategy: str = ALONE, num_slots: int = 1) 
         for slot in fresh:
             number = waiting.popleft()
             configs[slot] = jobs[number].config
-            running[slot] = _Recorder(number, jobs[number], plan, described, begin)
+            running[slot] = _Recorder(number, configs[slot], directories[number], plan, described, begin)
             yield number, Started(configs[slot], num_train, num_parameters, plan.num_intervals, device)
         if programs is None:
             programs = compile_programs(jobs[0].config, model, plan, data, strategy=strategy, num_slots=num_slots)
@@ -186,15 +183,23 @@ def _at(tree: Any, slot: int) -> Any:
 class _Recorder:
     """Records one run: its files, its times."""
 
-    def __init__(self, number: int, job: Job, plan: Plan, described: dict[str, Any], begin: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        config: Config,
+        directory: RunDirectory,
+        plan: Plan,
+        described: dict[str, Any],
+        begin: float,
+    ) -> None:
         self.number = number
         self.compile_seconds = 0.0  # that the run has waited for
         self._plan = plan
         self._begin = begin
         self._timings: dict[str, float] = {}
         self._training_seconds = 0.0
-        self._directory = RunDirectory(job.path)
-        self._provenance = {**described, "config": dataclasses.asdict(job.config), "seed": job.config.seed}
+        self._directory = directory
+        self._provenance = {**described, "config": dataclasses.asdict(config), "seed": config.seed}
         self._directory.write_run(self._provenance)
 
     def evaluate(self, evaluation: Evaluation, seconds: float) -> Evaluated:

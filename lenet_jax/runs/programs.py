@@ -28,7 +28,7 @@ from lenet_jax.training import Plan, init_train_state, train_interval
 from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState, Variables
 
 ALONE = "alone"  # the strategy of a single slot: its minibatches are split over the devices
-_KEY = jax.eval_shape(lambda: jax.random.key(0))  # shape and type of any key
+KEY_SHAPE = jax.eval_shape(lambda: jax.random.key(0))  # and type of any key
 
 
 class Programs(NamedTuple):
@@ -90,7 +90,7 @@ def compile_programs(
     devices = choose_devices(plan.batch_size) if strategy == ALONE else jax.local_devices()
     place, spread = _alone(devices) if strategy == ALONE else _side_by_side(devices, strategy)
 
-    states = _ended(jax.eval_shape(init, _KEY, hyperparameters(config.optimizer)), num_slots)
+    states = _ended(jax.eval_shape(init, KEY_SHAPE, hyperparameters(config.optimizer)), num_slots)
     nothing = np.zeros(num_slots, bool)
 
     def compiled(fn: Callable, *args: Any, **options: Any) -> Any:
