@@ -7,8 +7,9 @@ yields events, so that whoever runs it can show progress as they like.
 import collections
 import dataclasses
 import functools
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +21,14 @@ from lenet_jax.data import load
 from lenet_jax.data.augment import augmented
 from lenet_jax.errors import InputError
 from lenet_jax.models import build_model
-from lenet_jax.runs.programs import ALONE, KEY_SHAPE, compile_programs, slot_values
+from lenet_jax.runs.programs import KEY_SHAPE, compile_programs, slot_values
 from lenet_jax.runs.provenance import describe_run, digest_parameters
 from lenet_jax.runs.run_directory import BEST, RunDirectory
 from lenet_jax.runs.weights import save_variables
 from lenet_jax.training import Plan, plan_run
 from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState
+
+_log = logging.getLogger(__name__)
 
 
 class Started(NamedTuple):
@@ -51,7 +54,13 @@ class Finished(NamedTuple):
     directory: Path
 
 
-Event = Started | Evaluated | Finished
+class Failed(NamedTuple):
+    """The run cannot be recorded; the others go on."""
+
+    error: Exception
+
+
+Event = Started | Evaluated | Finished | Failed
 
 
 @functools.lru_cache(maxsize=1)
@@ -110,13 +119,16 @@ def run_experiment(config: Config, path: Path) -> Iterator[Event]:
         OSError: if the directory cannot be written.
     """
     for _, event in run_jobs([Job(config, path)]):
+        if isinstance(event, Failed):
+            raise event.error
         yield event
 
 
-def run_jobs(jobs: Sequence[Job], *, strategy: str = ALONE, num_slots: int = 1) -> Iterator[tuple[int, Event]]:
+def run_jobs(jobs: Sequence[Job], *, strategy: str = "map", num_slots: int = 1) -> Iterator[tuple[int, Event]]:
     """Run jobs of one kind, `num_slots` at a time, each recorded as if it ran alone.
 
-    The programs are compiled once. A job starts as soon as the one before it in its slot has ended.
+    The programs are compiled once. A job starts as soon as the one before it in its slot has ended. If the memory of
+    the device is too small for so many, half as many are tried, and the jobs at work begin again.
 
     Args:
         jobs: with configurations of one `lenet_jax.runs.programs.kind`.
@@ -128,16 +140,61 @@ def run_jobs(jobs: Sequence[Job], *, strategy: str = ALONE, num_slots: int = 1) 
 
     Raises:
         InputError: as `run_experiment`.
-        OSError: as `run_experiment`.
     """
     begin = time.perf_counter()
-    directories = [RunDirectory(job.path) for job in jobs]
-    data, model, plan = _prepare(jobs[0].config)
-    described = describe_run(jobs[0].config, data)
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, KEY_SHAPE).params))
-    num_train, device = len(data.train.labels), jax.devices()[0].device_kind
+    queue = _Queue(jobs, [RunDirectory(job.path) for job in jobs], collections.deque(range(len(jobs))), {})
+    shared = _share(jobs[0].config)
+    while queue.waiting:
+        try:
+            yield from _run_in_slots(queue, shared, strategy, num_slots, begin)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or num_slots == 1:
+                raise
+            num_slots //= 2
+            _log.warning("out of memory; going on with %d runs at a time: %s", num_slots, str(error).splitlines()[0])
+            queue.put_back()
 
-    waiting, running = collections.deque(range(len(jobs))), dict[int, _Recorder]()
+
+class _Queue(NamedTuple):
+    """The jobs, by number: which of them wait, and which run in which slot."""
+
+    jobs: Sequence[Job]
+    directories: Sequence[RunDirectory]
+    waiting: collections.deque[int]
+    running: "dict[int, _Recorder]"
+
+    def put_back(self) -> None:
+        """Let the jobs that run wait again, as if they had never begun."""
+        numbers = sorted(recorder.number for recorder in self.running.values())
+        for number in numbers:
+            self.directories[number].clear()
+        self.waiting.extendleft(reversed(numbers))
+        self.running.clear()
+
+
+class _Shared(NamedTuple):
+    """What the jobs of one kind have in common."""
+
+    data: Dataset
+    model: Model
+    plan: Plan
+    described: dict[str, Any]  # as `describe_run`
+    num_parameters: int
+
+
+def _share(config: Config) -> _Shared:
+    data, model, plan = _prepare(config)
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, KEY_SHAPE).params))
+    return _Shared(data, model, plan, describe_run(config, data), num_parameters)
+
+
+def _run_in_slots(
+    queue: _Queue, shared: _Shared, strategy: str, num_slots: int, begin: float
+) -> Iterator[tuple[int, Event]]:
+    """Run the jobs that wait; `begin` is when the first of them did."""
+    jobs, directories, waiting, running = queue
+    data, model, plan, described, num_parameters = shared
+    num_train, device = len(data.train.labels), jax.devices()[0].device_kind
     configs = [jobs[0].config] * num_slots  # of what was last started in each slot
     programs = None
     while waiting or running:
@@ -147,6 +204,7 @@ def run_jobs(jobs: Sequence[Job], *, strategy: str = ALONE, num_slots: int = 1) 
             configs[slot] = jobs[number].config
             running[slot] = _Recorder(number, configs[slot], directories[number], plan, described, begin)
             yield number, Started(configs[slot], num_train, num_parameters, plan.num_intervals, device)
+            yield from _unless_unwritable(running, slot, running[slot].start)
         if programs is None:
             programs = compile_programs(jobs[0].config, model, plan, data, strategy=strategy, num_slots=num_slots)
             states = programs.states
@@ -159,17 +217,33 @@ def run_jobs(jobs: Sequence[Job], *, strategy: str = ALONE, num_slots: int = 1) 
         states, evaluations = programs.advance(states, programs.data)
         evaluations, status = jax.device_get((evaluations, states.status))
         seconds = time.perf_counter() - begin
-        for slot, recorder in running.items():
-            yield recorder.number, recorder.evaluate(_at(evaluations, slot), seconds)
+        for slot, recorder in list(running.items()):
+            evaluate = functools.partial(recorder.evaluate, _at(evaluations, slot), seconds)
+            yield from _unless_unwritable(running, slot, evaluate)
 
         ended = [slot for slot in running if status[slot] != Status.RUNNING]
         if ended:
             measured = programs.measure((states.best, _mask(ended, num_slots)), programs.data)
             measured, rest = jax.device_get((measured, states._replace(variables=None, opt_state=None, key=None)))
             for slot in ended:
-                recorder = running.pop(slot)
-                yield recorder.number, recorder.finish(_at(rest, slot), *_at(measured, slot))
+                finish = functools.partial(running[slot].finish, _at(rest, slot), *_at(measured, slot))
+                yield from _unless_unwritable(running, slot, finish)
+                running.pop(slot, None)
         begin = time.perf_counter()
+
+
+def _unless_unwritable(
+    running: dict[int, "_Recorder"], slot: int, record: Callable[[], Event | None]
+) -> Iterator[tuple[int, Event]]:
+    """Yield what a recorder has written; if it cannot write, the job fails and its slot is free for the next."""
+    number = running[slot].number
+    try:
+        event = record()
+    except OSError as error:
+        del running[slot]
+        event = Failed(error)
+    if event is not None:
+        yield number, event
 
 
 def _mask(slots: Sequence[int], num_slots: int) -> np.ndarray:
@@ -200,6 +274,9 @@ class _Recorder:
         self._training_seconds = 0.0
         self._directory = directory
         self._provenance = {**described, "config": dataclasses.asdict(config), "seed": config.seed}
+
+    def start(self) -> None:
+        """Record what is known of the run before it begins."""
         self._directory.write_run(self._provenance)
 
     def evaluate(self, evaluation: Evaluation, seconds: float) -> Evaluated:

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lenet_jax.config import Config
 from lenet_jax.devices import choose_devices, jit_on, put_on
+from lenet_jax.errors import unknown_name
 from lenet_jax.evaluation import evaluate
 from lenet_jax.lanes import AXIS, advance, over_lanes
 from lenet_jax.metrics import no_examples
@@ -27,7 +28,8 @@ from lenet_jax.runs.compilation_cache import use_compilation_cache
 from lenet_jax.training import Plan, init_train_state, train_interval
 from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState, Variables
 
-ALONE = "alone"  # the strategy of a single slot: its minibatches are split over the devices
+STRATEGIES = ("auto", "map", "devices", "vmap")
+_MOST_VMAPPED = 64  # slots, unless told otherwise; the driver halves them where the memory is too small
 KEY_SHAPE = jax.eval_shape(lambda: jax.random.key(0))  # and type of any key
 
 
@@ -48,8 +50,34 @@ def kind(config: Config) -> Config:
     return dataclasses.replace(config, seed=0, optimizer=dataclasses.replace(config.optimizer, **defaults))
 
 
+def choose_slots(strategy: str, num_jobs: int, batch_size: int, most: int | None = None) -> tuple[str, int]:
+    """Return the strategy and the number of slots for so many jobs.
+
+    "auto" is "vmap" on GPU and TPU. On a CPU it is what gives each job the bits that it has alone: "map", unless the
+    minibatches are so small that a run alone would leave all cores but one idle; then "devices".
+
+    Args:
+        strategy: one of `STRATEGIES`, as in `compile_programs`.
+        num_jobs: 1 or above.
+        batch_size: of the jobs.
+        most: the upper limit of slots; None: a device each for "devices", 64 for "vmap".
+
+    Raises:
+        InputError: if the strategy is unknown.
+    """
+    if strategy not in STRATEGIES:
+        raise unknown_name("sweep.strategy", strategy, STRATEGIES)
+    devices = jax.local_devices()
+    if strategy == "auto" and devices[0].platform != "cpu":
+        strategy = "vmap"
+    elif strategy == "auto":
+        strategy = "devices" if len(devices) > len(choose_devices(batch_size)) == 1 and num_jobs > 1 else "map"
+    limit = {"map": 1, "devices": len(devices), "vmap": _MOST_VMAPPED}[strategy] if most is None else most
+    return strategy, 1 if strategy == "map" else min(num_jobs, limit)
+
+
 def compile_programs(
-    config: Config, model: Model, plan: Plan, data: Dataset, *, strategy: str = ALONE, num_slots: int = 1
+    config: Config, model: Model, plan: Plan, data: Dataset, *, strategy: str = "map", num_slots: int = 1
 ) -> Programs:
     """Compile the programs for runs of one kind, and put the data where they find them.
 
@@ -58,8 +86,10 @@ def compile_programs(
         model: built from it, with its augmentation.
         plan: the lengths of a run.
         data: what is trained and measured on.
-        strategy: `ALONE`, whose minibatches are split over the devices; or one of `lenet_jax.lanes`.
-        num_slots: runs that are trained at a time; 1 for `ALONE`.
+        strategy: "map": one run after another, its minibatches split over the devices as those of a run alone.
+            "devices": a share of the slots on each device; bit for bit what a run on one device gives. "vmap": each
+            operation for all slots at once; equal to a run on one device within rounding.
+        num_slots: runs that are trained at a time; 1 for "map".
     """
     begin = time.perf_counter()
     trainer = config.trainer
@@ -73,7 +103,7 @@ def compile_programs(
         return lax.cond(fresh, lambda: init(jax.random.key(seed), values), lambda: state)
 
     def train(state: TrainState, data: Dataset, *, axis_name: str | None = None) -> tuple[TrainState, Evaluation]:
-        if strategy == ALONE:
+        if strategy == "map":
             return train_interval(model, optimizer, trainer, state, data, axis_name=axis_name)
         return advance(model, optimizer, trainer, state, data)
 
@@ -87,8 +117,8 @@ def compile_programs(
 
         return lax.cond(ended, look, lambda _: (no_examples(), no_examples()), variables)
 
-    devices = choose_devices(plan.batch_size) if strategy == ALONE else jax.local_devices()
-    place, spread = _alone(devices) if strategy == ALONE else _side_by_side(devices, strategy)
+    devices = choose_devices(plan.batch_size) if strategy == "map" else jax.local_devices()
+    place, spread = _alone(devices) if strategy == "map" else _side_by_side(devices, strategy)
 
     states = _ended(jax.eval_shape(init, KEY_SHAPE, hyperparameters(config.optimizer)), num_slots)
     nothing = np.zeros(num_slots, bool)

@@ -34,6 +34,11 @@ class RunDirectory:
             raise InputError(f"`hydra.run.dir` must not hold a run yet; {path} has {', '.join(existing)}; use another.")
         self.path = path
 
+    def clear(self) -> None:
+        """Remove what a run has written, for another to begin."""
+        for name in (RESULT, METRICS, BEST, RUN):
+            (self.path / name).unlink(missing_ok=True)
+
     def write_run(self, provenance: dict[str, Any]) -> None:
         """Write or replace `run.json`."""
         self._write(RUN, provenance)

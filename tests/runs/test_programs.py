@@ -2,11 +2,14 @@
 
 import json
 
+import jax
 import pytest
 
 from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
-from lenet_jax.runs.driver import Finished, Job, run_jobs
-from lenet_jax.runs.programs import ALONE, kind
+from lenet_jax.errors import InputError
+from lenet_jax.runs import driver
+from lenet_jax.runs.driver import Failed, Finished, Job, run_jobs
+from lenet_jax.runs.programs import choose_slots, compile_programs, kind
 from tests.runs.test_driver import linear_model, make_config, run  # noqa: F401  a fixture
 
 STOPPING = EarlyStoppingConfig(patience=6, patience_increase=1)
@@ -41,7 +44,7 @@ def alone(tmp_path, linear_model):  # noqa: F811
     return results(tmp_path / "alone")
 
 
-@pytest.mark.parametrize(("strategy", "num_slots"), [(ALONE, 1), ("devices", 1), ("devices", 4), ("map", 3)])
+@pytest.mark.parametrize(("strategy", "num_slots"), [("map", 1), ("devices", 1), ("devices", 4)])
 def test_ten_jobs_in_few_slots_are_bit_for_bit_the_runs_alone(strategy, num_slots, alone, tmp_path):
     events = list(run_jobs(make_jobs(tmp_path), strategy=strategy, num_slots=num_slots))
     assert sorted(number for number, event in events if isinstance(event, Finished)) == list(range(10))
@@ -63,3 +66,56 @@ def test_runs_are_of_one_kind_if_only_traced_values_differ():
     assert kind(make_config(7, SgdConfig(learning_rate=0.3, weight_decay=0.1))) == base
     assert kind(make_config(0, MomentumConfig(learning_rate=0.1))) != base
     assert kind(make_config(0, SgdConfig(learning_rate=0.1), batch_size=20)) != base
+
+
+def test_where_the_memory_is_too_small_half_as_many_are_tried(alone, tmp_path, monkeypatch):
+    tried = []
+
+    def compile_small(*args, num_slots, **options):
+        programs = compile_programs(*args, num_slots=num_slots, **options)
+        steps = iter(range(1000))
+
+        def advance_if_it_fits(*args):
+            tried.append(num_slots)
+            if num_slots > 2 and next(steps) == 1:  # some evaluations are written by then
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+            return programs.advance(*args)
+
+        return programs._replace(advance=advance_if_it_fits)
+
+    monkeypatch.setattr(driver, "compile_programs", compile_small)
+    list(run_jobs(make_jobs(tmp_path), strategy="devices", num_slots=4))
+    assert results(tmp_path) == alone
+    assert tried[:3] == [4, 4, 2]
+    assert 4 not in tried[2:]
+
+
+def test_another_error_of_a_program_ends_the_jobs(tmp_path, monkeypatch, linear_model):  # noqa: F811
+    def compile_broken(*args, **options):
+        raise jax.errors.JaxRuntimeError("INTERNAL: no such luck")
+
+    monkeypatch.setattr(driver, "compile_programs", compile_broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no such luck"):
+        list(run_jobs(make_jobs(tmp_path), strategy="devices", num_slots=4))
+
+
+def test_a_job_that_cannot_be_written_does_not_lose_the_others(tmp_path, linear_model):  # noqa: F811
+    (tmp_path / "3").touch()  # where a directory should be
+    events = list(run_jobs(make_jobs(tmp_path), strategy="devices", num_slots=2))
+    ((number, failed),) = [(number, event) for number, event in events if isinstance(event, Failed)]
+    assert number == 3
+    assert isinstance(failed.error, OSError)
+    assert sorted(number for number, event in events if isinstance(event, Finished)) == [0, 1, 2, *range(4, 10)]
+
+
+def test_slots_are_as_many_as_help():
+    num_devices = len(jax.local_devices())
+    assert choose_slots("auto", 24, batch_size=500) == ("map", 1)
+    assert choose_slots("auto", 24, batch_size=8) == (("devices", num_devices) if num_devices > 1 else ("map", 1))
+    assert choose_slots("auto", 1, batch_size=8) == ("map", 1)
+    assert choose_slots("vmap", 24, batch_size=8) == ("vmap", 24)
+    assert choose_slots("vmap", 1000, batch_size=8) == ("vmap", 64)
+    assert choose_slots("vmap", 24, batch_size=8, most=5) == ("vmap", 5)
+    assert choose_slots("map", 24, batch_size=8, most=5) == ("map", 1)
+    with pytest.raises(InputError, match=r"sweep\.strategy. has no 'pmap'"):
+        choose_slots("pmap", 2, batch_size=8)
