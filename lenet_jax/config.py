@@ -6,9 +6,9 @@ imports neither jax nor hydra.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any
 
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.rules import (
@@ -27,87 +27,55 @@ from lenet_jax.rules import (
     one_of,
     optional,
 )
-
-T = TypeVar("T")
-
-
-def _key(rule: Rule, *, default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"rule": rule})
-
-
-def _check(config: Any, path: str) -> None:
-    """Raise `InputError`, with the key's full path, for the first value that breaks its rule."""
-    for field in dataclasses.fields(config):
-        rule, value = field.metadata.get("rule"), getattr(config, field.name)
-        if rule is not None and not rule.holds(value):
-            key = f"{path}.{field.name}" if path else field.name
-            raise InputError(f"`{key}` must be {rule.text}; got {value!r}.")
-
-
-@dataclass_transform(frozen_default=True, field_specifiers=(_key,))
-def _section(path: str) -> Callable[[type[T]], type[T]]:
-    """Make a frozen dataclass that checks its values when it is built; `path` is its place in the configuration."""
-
-    def post_init(self: Any) -> None:
-        for field in dataclasses.fields(self):
-            if isinstance(getattr(self, field.name), list):  # as a sequence arrives from YAML
-                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
-        _check(self, path)
-
-    def decorate(cls: type[T]) -> type[T]:
-        cls.__post_init__ = post_init  # pyright: ignore[reportAttributeAccessIssue]
-        return dataclass(frozen=True)(cls)
-
-    return decorate
-
+from lenet_jax.sections import build, check, key, mapping, section
 
 # ---- model ----------------------------------------------------------------------------------------------------------
 
 
-@_section("model")
+@section("model")
 class LeNetConfig:
     """LeNet of the Theano tutorial: two convolutions, each max-pooled and squashed, a hidden layer, a softmax."""
 
-    name: str = _key(one_of("lenet"), default="lenet")
-    num_kernels: tuple[int, int] = _key(TWO_COUNTS, default=(20, 50))  # feature maps of the two convolutions
-    kernel_size: int = _key(COUNT, default=5)  # pixels; both convolutions
-    pool_size: int = _key(COUNT, default=2)  # pixels; window and stride of both max-pools
-    hidden_units: int = _key(COUNT, default=500)  # tanh units of the dense layer
+    name: str = key(one_of("lenet"), default="lenet")
+    num_kernels: tuple[int, int] = key(TWO_COUNTS, default=(20, 50))  # feature maps of the two convolutions
+    kernel_size: int = key(COUNT, default=5)  # pixels; both convolutions
+    pool_size: int = key(COUNT, default=2)  # pixels; window and stride of both max-pools
+    hidden_units: int = key(COUNT, default=500)  # tanh units of the dense layer
 
 
-@_section("model")
+@section("model")
 class MnistCnnConfig:
     """The Keras notebook's network: two padded convolutions, each rectified and max-pooled, and a softmax."""
 
-    name: str = _key(one_of("mnist_cnn"), default="mnist_cnn")
-    num_kernels: tuple[int, int] = _key(TWO_COUNTS, default=(32, 16))  # feature maps of the two convolutions
-    kernel_size: int = _key(COUNT, default=3)  # pixels; both convolutions
-    pool_size: int = _key(COUNT, default=2)  # pixels; window and stride of both max-pools
+    name: str = key(one_of("mnist_cnn"), default="mnist_cnn")
+    num_kernels: tuple[int, int] = key(TWO_COUNTS, default=(32, 16))  # feature maps of the two convolutions
+    kernel_size: int = key(COUNT, default=3)  # pixels; both convolutions
+    pool_size: int = key(COUNT, default=2)  # pixels; window and stride of both max-pools
 
 
-@_section("model")
+@section("model")
 class WindowClassifierConfig:
     """The Colorado State network: tanh units over windows of the image, tanh units over all of these, a softmax."""
 
-    name: str = _key(one_of("window_classifier"), default="window_classifier")
-    num_kernels: int = _key(COUNT, default=20)  # units that look at each window
-    kernel_size: int = _key(COUNT, default=5)  # pixels; windows at every pixel
-    padding: str = _key(one_of("VALID", "SAME"), default="VALID")  # of the image; SAME: a window around each pixel
-    hidden_units: int = _key(COUNT, default=50)  # tanh units of the dense layer
-    pixel_mean: float = _key(FRACTION, default=0.13)  # subtracted from the pixels; that of MNIST, of scaled pixels
-    pixel_std: float = _key(POSITIVE, default=0.31)  # that they are divided by then
+    name: str = key(one_of("window_classifier"), default="window_classifier")
+    num_kernels: int = key(COUNT, default=20)  # units that look at each window
+    kernel_size: int = key(COUNT, default=5)  # pixels; windows at every pixel
+    padding: str = key(one_of("VALID", "SAME"), default="VALID")  # of the image; SAME: a window around each pixel
+    hidden_units: int = key(COUNT, default=50)  # tanh units of the dense layer
+    pixel_mean: float = key(FRACTION, default=0.13)  # subtracted from the pixels; that of MNIST, of scaled pixels
+    pixel_std: float = key(POSITIVE, default=0.31)  # that they are divided by then
 
 
-@_section("model")
+@section("model")
 class LeNet5Config:
     """LeNet-5 of 1998, layer by layer."""
 
-    name: str = _key(one_of("lenet5"), default="lenet5")
-    connections: str = _key(one_of("table", "full", "random"), default="table")  # of C3: LeCun's 60 pairs, all 96, or
+    name: str = key(one_of("lenet5"), default="lenet5")
+    connections: str = key(one_of("table", "full", "random"), default="table")  # of C3: LeCun's 60 pairs, all 96, or
     # four maps of S2 for each of C3, drawn with `connections_seed`
-    connections_seed: int = _key(SEED, default=0)
-    output: str = _key(one_of("rbf", "softmax"), default="rbf")  # distances to fixed codes, or a dense layer
-    rbf_scale: float = _key(POSITIVE, default=0.03)  # of the squared distances in the logits; at 1 the cross-entropy of
+    connections_seed: int = key(SEED, default=0)
+    output: str = key(one_of("rbf", "softmax"), default="rbf")  # distances to fixed codes, or a dense layer
+    rbf_scale: float = key(POSITIVE, default=0.03)  # of the squared distances in the logits; at 1 the cross-entropy of
     # codes that differ in 10 pixels is 0 long before the network has learned them
 
 
@@ -115,180 +83,192 @@ class LeNet5Config:
 # `learning_rate`, `momentum` and `weight_decay` are traced values: changing one never recompiles a program.
 
 
-@_section("optimizer")
+@section("optimizer")
 class SgdConfig:
     """Plain stochastic gradient descent."""
 
-    name: str = _key(one_of("sgd"), default="sgd")
-    learning_rate: float = _key(POSITIVE, default=0.1)  # 0.01 to 0.5
-    weight_decay: float = _key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient; 1e-5 to 1e-3
+    name: str = key(one_of("sgd"), default="sgd")
+    learning_rate: float = key(POSITIVE, default=0.1)  # 0.01 to 0.5
+    weight_decay: float = key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient; 1e-5 to 1e-3
 
 
-@_section("optimizer")
+@section("optimizer")
 class MomentumConfig:
     """Gradient descent with heavy-ball momentum (Polyak 1964)."""
 
-    name: str = _key(one_of("momentum"), default="momentum")
-    learning_rate: float = _key(POSITIVE, default=0.02)  # 0.001 to 0.1
-    momentum: float = _key(DECAY, default=0.9)
-    weight_decay: float = _key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient
+    name: str = key(one_of("momentum"), default="momentum")
+    learning_rate: float = key(POSITIVE, default=0.02)  # 0.001 to 0.1
+    momentum: float = key(DECAY, default=0.9)
+    weight_decay: float = key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient
 
 
-@_section("optimizer")
+@section("optimizer")
 class NesterovConfig:
     """Gradient descent with Nesterov's momentum (Sutskever et al. 2013, section 2)."""
 
-    name: str = _key(one_of("nesterov"), default="nesterov")
-    learning_rate: float = _key(POSITIVE, default=0.02)  # 0.001 to 0.1
-    momentum: float = _key(DECAY, default=0.9)
-    weight_decay: float = _key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient
+    name: str = key(one_of("nesterov"), default="nesterov")
+    learning_rate: float = key(POSITIVE, default=0.02)  # 0.001 to 0.1
+    momentum: float = key(DECAY, default=0.9)
+    weight_decay: float = key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient
 
 
-@_section("optimizer")
+@section("optimizer")
 class AdamConfig:
     """Adam (Kingma and Ba 2015, algorithm 1)."""
 
-    name: str = _key(one_of("adam"), default="adam")
-    learning_rate: float = _key(POSITIVE, default=0.001)  # 1e-4 to 3e-3
-    b1: float = _key(DECAY, default=0.9)  # decay of the mean of the gradient
-    b2: float = _key(DECAY, default=0.999)  # decay of the mean of its square
-    eps: float = _key(POSITIVE, default=1e-8)
-    weight_decay: float = _key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient; for decoupled decay use adamw
+    name: str = key(one_of("adam"), default="adam")
+    learning_rate: float = key(POSITIVE, default=0.001)  # 1e-4 to 3e-3
+    b1: float = key(DECAY, default=0.9)  # decay of the mean of the gradient
+    b2: float = key(DECAY, default=0.999)  # decay of the mean of its square
+    eps: float = key(POSITIVE, default=1e-8)
+    weight_decay: float = key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient; for decoupled decay use adamw
 
 
-@_section("optimizer")
+@section("optimizer")
 class AdamWConfig:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)."""
 
-    name: str = _key(one_of("adamw"), default="adamw")
-    learning_rate: float = _key(POSITIVE, default=0.001)  # 1e-4 to 3e-3
-    b1: float = _key(DECAY, default=0.9)  # decay of the mean of the gradient
-    b2: float = _key(DECAY, default=0.999)  # decay of the mean of its square
-    eps: float = _key(POSITIVE, default=1e-8)
-    weight_decay: float = _key(NON_NEGATIVE, default=0.01)  # off the weights in each step, times learning_rate
+    name: str = key(one_of("adamw"), default="adamw")
+    learning_rate: float = key(POSITIVE, default=0.001)  # 1e-4 to 3e-3
+    b1: float = key(DECAY, default=0.9)  # decay of the mean of the gradient
+    b2: float = key(DECAY, default=0.999)  # decay of the mean of its square
+    eps: float = key(POSITIVE, default=1e-8)
+    weight_decay: float = key(NON_NEGATIVE, default=0.01)  # off the weights in each step, times learning_rate
 
 
-@_section("optimizer")
+@section("optimizer")
 class RmsPropConfig:
     """RMSProp (Tieleman and Hinton 2012, lecture 6.5)."""
 
-    name: str = _key(one_of("rmsprop"), default="rmsprop")
-    learning_rate: float = _key(POSITIVE, default=0.001)  # 1e-4 to 1e-2
-    decay: float = _key(DECAY, default=0.9)  # decay of the mean of the squared gradient
-    eps: float = _key(POSITIVE, default=1e-8)
-    momentum: float = _key(DECAY, default=0.0)
-    weight_decay: float = _key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient
+    name: str = key(one_of("rmsprop"), default="rmsprop")
+    learning_rate: float = key(POSITIVE, default=0.001)  # 1e-4 to 1e-2
+    decay: float = key(DECAY, default=0.9)  # decay of the mean of the squared gradient
+    eps: float = key(POSITIVE, default=1e-8)
+    momentum: float = key(DECAY, default=0.0)
+    weight_decay: float = key(NON_NEGATIVE, default=0.0)  # L2, added to the gradient
 
 
-@_section("optimizer")
+@section("optimizer")
 class ScaledConjugateGradientConfig:
     """Scaled conjugate gradient (Møller 1993), for full batches: trainer.batch_size=null."""
 
-    name: str = _key(one_of("scaled_conjugate_gradient"), default="scaled_conjugate_gradient")
-    initial_damping: float = _key(POSITIVE, default=1e-6)  # lambda of the first step; at most 1e-6
-    curvature: str = _key(one_of("exact", "difference"), default="exact")  # or Møller's one-sided difference
-    difference_step: float = _key(POSITIVE, default=1e-4)  # sigma of that difference; at most 1e-4
+    name: str = key(one_of("scaled_conjugate_gradient"), default="scaled_conjugate_gradient")
+    initial_damping: float = key(POSITIVE, default=1e-6)  # lambda of the first step; at most 1e-6
+    curvature: str = key(one_of("exact", "difference"), default="exact")  # or Møller's one-sided difference
+    difference_step: float = key(POSITIVE, default=1e-4)  # sigma of that difference; at most 1e-4
 
 
 # ---- schedule: a factor between 0 and 1 on the learning rate ---------------------------------------------------------
 
 
-@_section("schedule")
+@section("schedule")
 class ConstantScheduleConfig:
     """The learning rate as it is, in every step."""
 
-    name: str = _key(one_of("constant"), default="constant")
+    name: str = key(one_of("constant"), default="constant")
 
 
-@_section("schedule")
+@section("schedule")
 class CosineScheduleConfig:
     """Half a cosine from the learning rate to its final fraction (Loshchilov, Hutter 2017), after a linear warm-up."""
 
-    name: str = _key(one_of("cosine"), default="cosine")
-    warmup_epochs: float = _key(NON_NEGATIVE, default=0.0)  # epochs of linear growth from 0
-    final_fraction: float = _key(FRACTION, default=0.0)  # of the learning rate, reached in the last step
+    name: str = key(one_of("cosine"), default="cosine")
+    warmup_epochs: float = key(NON_NEGATIVE, default=0.0)  # epochs of linear growth from 0
+    final_fraction: float = key(FRACTION, default=0.0)  # of the learning rate, reached in the last step
 
 
-@_section("schedule")
+@section("schedule")
 class StepScheduleConfig:
     """Multiply the learning rate by a factor at each of some epochs."""
 
-    name: str = _key(one_of("step"), default="step")
-    epochs: tuple[int, ...] = _key(COUNTS, default=(10, 15))  # the factor applies once that many epochs are done
-    factor: float = _key(FRACTION, default=0.1)
+    name: str = key(one_of("step"), default="step")
+    epochs: tuple[int, ...] = key(COUNTS, default=(10, 15))  # the factor applies once that many epochs are done
+    factor: float = key(FRACTION, default=0.1)
 
 
-@_section("schedule")
+@section("schedule")
 class ExponentialScheduleConfig:
     """Multiply the learning rate by a constant factor an epoch, smoothly."""
 
-    name: str = _key(one_of("exponential"), default="exponential")
-    epoch_factor: float = _key(FRACTION, default=0.95)
+    name: str = key(one_of("exponential"), default="exponential")
+    epoch_factor: float = key(FRACTION, default=0.95)
 
 
 # ---- data -----------------------------------------------------------------------------------------------------------
 
 
-@_section("data")
+@section("data")
 class DataConfig:
     """Which images, from where, and how they are split."""
 
-    name: str = _key(TEXT, default="mnist_5k")  # of the data set; a TFDS name may be "name/config:version"
-    source: str = _key(one_of("embedded", "tfds", "idx", "pickle_archive"), default="embedded")
-    directory: str | None = _key(optional(TEXT), default=None)  # where the data is; null: the usual place
-    manual_dir: str | None = _key(optional(TEXT), default=None)  # files downloaded by hand
-    num_classes: int | None = _key(optional(COUNT), default=10)  # labels from 0; null: as TFDS declares
-    train_size: int | None = _key(optional(COUNT), default=None)  # use the first so many training images; null: all
-    validation_size: int = _key(COUNT, default=10_000)  # last training images, where there is no such split
-    train_on_validation: bool = _key(SWITCH, default=False)  # as well, for systems published without a validation set
-    pixel_divisor: float = _key(POSITIVE, default=256.0)  # uint8 pixels are divided by it: 256 (Theano) or 255 (Keras)
+    name: str = key(TEXT, default="mnist_5k")  # of the data set; a TFDS name may be "name/config:version"
+    source: str = key(one_of("embedded", "tfds", "idx", "pickle_archive"), default="embedded")
+    directory: str | None = key(optional(TEXT), default=None)  # where the data is; null: the usual place
+    manual_dir: str | None = key(optional(TEXT), default=None)  # files downloaded by hand
+    num_classes: int | None = key(optional(COUNT), default=10)  # labels from 0; null: as TFDS declares
+    train_size: int | None = key(optional(COUNT), default=None)  # use the first so many training images; null: all
+    validation_size: int = key(COUNT, default=10_000)  # last training images, where there is no such split
+    train_on_validation: bool = key(SWITCH, default=False)  # as well, for systems published without a validation set
+    pixel_divisor: float = key(POSITIVE, default=256.0)  # uint8 pixels are divided by it: 256 (Theano) or 255 (Keras)
 
 
 # ---- augment: random changes of the training images ------------------------------------------------------------------
 
 
-@_section("augment")
+@section("augment")
 class NoAugmentConfig:
     """The training images as they are."""
 
-    name: str = _key(one_of("none"), default="none")
+    name: str = key(one_of("none"), default="none")
 
 
-@_section("augment")
+@section("augment")
 class AffineAugmentConfig:
     """Each training image rotated, scaled, sheared and shifted by random amounts, uniform within these."""
 
-    name: str = _key(one_of("affine"), default="affine")
-    degrees: float = _key(NON_NEGATIVE, default=10.0)  # of rotation to either side; 5 to 20 for digits
-    scale: float = _key(FRACTION, default=0.1)  # either axis smaller or larger by up to this fraction
-    shear: float = _key(FRACTION, default=0.1)  # rows shifted by up to this fraction of their distance, and columns
-    shift: float = _key(NON_NEGATIVE, default=2.0)  # pixels, along either axis
+    name: str = key(one_of("affine"), default="affine")
+    degrees: float = key(NON_NEGATIVE, default=10.0)  # of rotation to either side; 5 to 20 for digits
+    scale: float = key(FRACTION, default=0.1)  # either axis smaller or larger by up to this fraction
+    shear: float = key(FRACTION, default=0.1)  # rows shifted by up to this fraction of their distance, and columns
+    shift: float = key(NON_NEGATIVE, default=2.0)  # pixels, along either axis
 
 
 # ---- trainer --------------------------------------------------------------------------------------------------------
 
 
-@_section("trainer.early_stopping")
+@section("trainer.early_stopping")
 class EarlyStoppingConfig:
     """The patience rule of the Theano tutorials, counted in minibatch iterations."""
 
-    enabled: bool = _key(SWITCH, default=True)
-    patience: int = _key(ITERATIONS, default=10_000)  # iterations that are always looked at
-    patience_increase: int = _key(COUNT, default=2)  # then patience is at least this times the iteration
-    improvement_threshold: float = _key(FRACTION, default=0.995)  # significant: below this times the best
+    enabled: bool = key(SWITCH, default=True)
+    patience: int = key(ITERATIONS, default=10_000)  # iterations that are always looked at
+    patience_increase: int = key(COUNT, default=2)  # then patience is at least this times the iteration
+    improvement_threshold: float = key(FRACTION, default=0.995)  # significant: below this times the best
 
 
-@_section("trainer")
+@section("trainer")
 class TrainerConfig:
     """How long and in what portions to train."""
 
-    batch_size: int | None = _key(optional(COUNT), default=50)  # images a step, a ragged end is left out; null: all
-    max_epochs: int = _key(COUNT, default=20)
-    shuffle: bool = _key(SWITCH, default=True)  # a new order each epoch; false: the order of the file
-    matmul_precision: str = _key(one_of("default", "high", "highest"), default="highest")  # highest: no TF32
-    early_stopping: EarlyStoppingConfig = _key(
+    batch_size: int | None = key(optional(COUNT), default=50)  # images a step, a ragged end is left out; null: all
+    max_epochs: int = key(COUNT, default=20)
+    shuffle: bool = key(SWITCH, default=True)  # a new order each epoch; false: the order of the file
+    matmul_precision: str = key(one_of("default", "high", "highest"), default="highest")  # highest: no TF32
+    early_stopping: EarlyStoppingConfig = key(
         Rule(lambda v: isinstance(v, EarlyStoppingConfig), "an EarlyStoppingConfig"), default=EarlyStoppingConfig()
     )
+
+
+# ---- sweep: many runs -----------------------------------------------------------------------------------------------
+
+
+@section("sweep")
+class SweepConfig:
+    """How the jobs of a multirun are done; nothing of it decides the result of one."""
+
+    strategy: str = key(one_of("auto", "map", "devices", "vmap"), default="auto")  # see lenet_jax/runs/programs.py
+    max_lanes: int | None = key(optional(COUNT), default=None)  # jobs trained at a time; null: a device each, 64 on GPU
+    on_failure: str = key(one_of("continue", "stop"), default="continue")  # what becomes of the jobs that wait
 
 
 # ---- the whole ------------------------------------------------------------------------------------------------------
@@ -298,7 +278,7 @@ class TrainerConfig:
 class Config:
     """A run: all that decides its result, together with the code and the data."""
 
-    seed: int = _key(SEED, default=0)  # of initialization and shuffling
+    seed: int = key(SEED, default=0)  # of initialization and shuffling
     model: Any = dataclasses.field(default_factory=LeNetConfig)
     optimizer: Any = dataclasses.field(default_factory=SgdConfig)
     schedule: Any = dataclasses.field(default_factory=ConstantScheduleConfig)
@@ -307,7 +287,7 @@ class Config:
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        _check(self, "")
+        check(self, "")
         for group, options in SCHEMAS.items():
             chosen = getattr(self, group)
             if type(chosen) not in options.values():
@@ -353,31 +333,11 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """
     parts = dict(values)
     for group, options in SCHEMAS.items():
-        part = _mapping(group, parts.get(group, {}))
+        part = mapping(group, parts.get(group, {}))
         schema = next(iter(options.values()))
         if len(options) > 1 and part:
             if part.get("name") not in tuple(options):  # a name from a file may be a list
                 raise unknown_name(f"{group}.name", part.get("name"), options)
             schema = options[part["name"]]
-        parts[group] = _build(schema, group, part)
-    return _build(Config, "", parts)
-
-
-def _build(schema: type[T], path: str, values: Mapping[str, Any]) -> T:
-    fields = {field.name: field for field in dataclasses.fields(schema)}  # pyright: ignore[reportArgumentType]
-    unknown = [key for key in values if key not in fields]
-    if unknown:
-        raise unknown_name(path or "configuration", unknown[0], fields)
-    arguments = dict(values)
-    for key, value in values.items():
-        kind = fields[key].type
-        if dataclasses.is_dataclass(kind) and not dataclasses.is_dataclass(value):
-            name = f"{path}.{key}" if path else key
-            arguments[key] = _build(kind, name, _mapping(name, value))  # pyright: ignore[reportArgumentType]
-    return schema(**arguments)
-
-
-def _mapping(path: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InputError(f"`{path}` must be a group of keys; got {value!r}.")
-    return value
+        parts[group] = build(schema, group, part)
+    return build(Config, "", parts)
