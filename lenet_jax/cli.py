@@ -4,11 +4,10 @@ A user's mistake is one line on standard error and exit code 2; a failed run is 
 answer without importing jax, so whatever needs it is imported inside the function that runs it.
 """
 
-import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,9 +21,10 @@ usage: lenet-jax COMMAND [...]
 
   train [KEY=VALUE ...]    train a model; without arguments, LeNet on the 5,000 embedded MNIST digits
   train -m KEY=A,B,C ...   one run for each combination of the values
+  resume SWEEP_DIR         go on with a sweep; --retry-failed, --allow-changed
   train --help             the configuration: its groups, its keys, its values
   evaluate DIR [data=...]  measure a finished run again, on its test images or on those of other data
-  report DIR               draw a finished run: figures, and a page that needs no network
+  report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network
   summary [KEY=VALUE ...]  the layers of a model: shapes, parameters, work, memory; input_shape=H,W,C, num_classes=N
   data prepare NAME        prepare mnist, fashion_mnist or kmnist; then train with data=NAME
   --version                the version of lenet-jax
@@ -80,6 +80,8 @@ def _dispatch(arguments: list[str]) -> int:
             return 0
         case ["train", *overrides]:
             return _train(overrides)
+        case ["resume", directory, *options]:
+            return _resume(Path(directory), options)
         case ["data", "prepare", name, *options]:
             return _prepare(name, options)
         case ["evaluate", directory, *overrides]:
@@ -90,20 +92,21 @@ def _dispatch(arguments: list[str]) -> int:
             return _summary(overrides)
         case ["evaluate" | "report" as command, *_]:
             raise InputError(f"{command}: usage: lenet-jax {command} DIR, the directory of a finished run")
+        case ["resume"]:
+            raise InputError("resume: usage: lenet-jax resume SWEEP_DIR [--retry-failed] [--allow-changed]")
         case ["data", *_]:
             raise InputError("data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]")
         case _:
-            raise unknown_name("command", arguments[0], ["train", "evaluate", "report", "summary", "data"])
+            raise unknown_name("command", arguments[0], ["train", "resume", "evaluate", "report", "summary", "data"])
 
 
-# ---- train ----------------------------------------------------------------------------------------------------------
+# ---- train, resume --------------------------------------------------------------------------------------------------
 
 
 def _train(arguments: list[str]) -> int:
-    import hydra
     from hydra._internal.utils import get_args_parser  # the parser of hydra.main itself
 
-    from lenet_jax.composition import check_jobs, config_directory, register_schemas
+    from lenet_jax.composition import open_hydra, register_schemas
 
     register_schemas()
     parser = get_args_parser()
@@ -111,30 +114,71 @@ def _train(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.experimental_rerun:
         raise InputError("`--experimental-rerun` must not be used: it loads a pickle; repeat the run's overrides.")
-    answers_only = options.help or options.hydra_help or options.cfg or options.info or options.shell_completion
-    own_files = options.config_dir or options.config_path or options.config_name
-    if not answers_only and not own_files:  # a composition of the user's own is checked when its job starts
-        check_jobs(options.overrides, options.multirun)
+    if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
+        return _answer(arguments)
 
-    codes = []
-    run = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")
-    with _hydra_environment(arguments):
-        run(lambda composed: codes.append(_job(composed)))()
-    return max(codes, default=0)
+    name, overrides = options.config_name or "config", options.overrides
+    with open_hydra(config_path=options.config_path, config_dir=options.config_dir) as hydra:
+        if options.multirun or "hydra.mode=MULTIRUN" in overrides:
+            from lenet_jax.sweeps.session import begin_sweep
+
+            with begin_sweep(hydra, overrides, name=name) as (ledger, overrides):
+                return _sweep(hydra, name, overrides, ledger)
+
+        from lenet_jax.sweeps.jobs import check_run
+
+        check_run(hydra, overrides, name=name)
+        return hydra.run(name, _job, overrides).return_value
 
 
-@contextlib.contextmanager
-def _hydra_environment(arguments: list[str]) -> Iterator[None]:
-    """Give Hydra our arguments, and have it hand us its exceptions instead of printing them."""
+def _resume(directory: Path, options: list[str]) -> int:
+    from lenet_jax.composition import open_hydra, register_schemas
+    from lenet_jax.sweeps.ledger import Ledger
+    from lenet_jax.sweeps.session import resume_sweep
+
+    switches = {"--retry-failed": False, "--allow-changed": False}
+    for option in options:
+        if option not in switches:
+            raise unknown_name("resume", option, switches)
+        switches[option] = True
+    ledger = Ledger(directory)
+    register_schemas()
+    with (
+        open_hydra() as hydra,
+        resume_sweep(
+            hydra, ledger, retry_failed=switches["--retry-failed"], allow_changed=switches["--allow-changed"]
+        ) as overrides,
+    ):
+        return _sweep(hydra, ledger.identity["config_name"], overrides, ledger)
+
+
+def _sweep(hydra: Any, name: str, overrides: list[str], ledger: Any) -> int:
+    """Run a sweep and return its exit code."""
+    from lenet_jax.sweeps.ledger import DONE
+
+    hydra.multirun(name, _job, overrides, with_log_configuration=False)
+    _report_sweep(ledger)
+    return 0 if all(entry.state == DONE for entry in ledger.entries()) else 1
+
+
+def _answer(arguments: list[str]) -> int:
+    """Let Hydra answer a question about the configuration."""
+    import hydra
+
+    from lenet_jax.composition import config_directory
+
+    ask = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    # Hydra takes its arguments from there, and hands us its exceptions instead of printing them.
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["lenet-jax train", *arguments], "1"
     try:
-        yield
+        ask(lambda composed: None)()
     finally:
         sys.argv = argv
         del os.environ["HYDRA_FULL_ERROR"]
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
+    return 0
 
 
 def _refuse_option(message: str) -> NoReturn:
@@ -152,15 +196,11 @@ def _job(composed: Any) -> int:
     directory = Path(HydraConfig.get().runtime.output_dir)
     try:
         finished = show(run_experiment(to_config(composed), directory))
-        return 1 if finished.result["stopped_by"] == "diverged" else 0
-    except (InputError, OSError) as error:
-        if isinstance(error, OSError) and error.filename is None:  # a write to an open file does not name it
+    except OSError as error:
+        if error.filename is None:  # a write to an open file does not name it
             error.filename = str(directory)
-        line = _explain(error)
-        if line is None:
-            raise
-        print(f"lenet-jax: {line}", file=sys.stderr)
-        return 2
+        raise
+    return 1 if finished.result["stopped_by"] == "diverged" else 0
 
 
 # ---- evaluate, report, summary ---------------------------------------------------------------------------------------
@@ -187,10 +227,24 @@ def _report(directory: Path) -> int:
     from lenet_jax.report.page import write_report
     from lenet_jax.runs.assessment import assess
     from lenet_jax.runs.records import read_record
+    from lenet_jax.sweeps.ledger import IDENTITY, Ledger
 
+    if (directory / IDENTITY).is_file():
+        _report_sweep(Ledger(directory))
+        return 0
     record = read_record(directory)
     print(f"report: {write_report(record, assess(record))}")
     return 0
+
+
+def _report_sweep(ledger: Any) -> None:
+    from lenet_jax.sweeps.page import write_page
+    from lenet_jax.sweeps.summary import summary_lines, write_summary
+
+    summary = write_summary(ledger)
+    for line in summary_lines(summary):
+        print(line)
+    print(f"report: {write_page(ledger, summary)}")
 
 
 def _summary(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The one exception of bad input, and the wording of its messages."""
+"""The one exception of bad input, and the wording of messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -22,3 +22,13 @@ def unknown_name(argument: str, name: object, valid: Iterable[str]) -> InputErro
     nearest = difflib.get_close_matches(str(name), names, n=len(names), cutoff=0.6)
     ordered = nearest + [n for n in names if n not in nearest]
     return InputError(f"`{argument}` has no {str(name)!r}; choose one of: {', '.join(ordered)}.")
+
+
+def describe_error(error: Exception) -> str:
+    """Return one line about an error."""
+    first = next(iter(str(error).splitlines()), "")
+    if isinstance(error, InputError):
+        return first
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return f"{type(error).__name__}: {first}"

@@ -1,8 +1,11 @@
 """Files that are whole or absent, whatever instant the process dies in, and where those of the cache are."""
 
+import json
+import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def user_cache() -> Path:
@@ -27,3 +30,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def to_json(content: Any, indent: int | None = None) -> str:
+    """Return content as JSON; numbers that are not finite become null, which JSON has no other word for."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

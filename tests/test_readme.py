@@ -7,7 +7,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from lenet_jax.composition import check_jobs, register_schemas
+from lenet_jax.composition import open_hydra, register_schemas
+from lenet_jax.sweeps.jobs import check_run
+from lenet_jax.sweeps.session import begin_sweep
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 
@@ -34,5 +36,11 @@ def train_commands():
 def test_commands_compose_and_pass_all_checks(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(command)[2:]
+    overrides = [argument for argument in arguments if argument != "-m"]
     register_schemas()
-    check_jobs([argument for argument in arguments if argument != "-m"], multirun="-m" in arguments)
+    with open_hydra() as hydra:
+        if "-m" in arguments:
+            with begin_sweep(hydra, overrides) as (ledger, _):
+                assert ledger.identity["arguments"] == overrides
+        else:
+            check_run(hydra, overrides)

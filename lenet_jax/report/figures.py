@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 
 from lenet_jax.metrics import to_percent
 
-_INK = "#222222"
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito 2008
-_DPI = 120
+INK = "#222222"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito 2008
+DPI = 120
 
 
 def image_grid(
@@ -46,7 +46,7 @@ def image_grid(
     cell = max(0.62, 4.2 / num_columns)
     head = 0.28 if titles else 0.0
     figure = Figure(
-        figsize=(num_columns * cell + 1.0, num_rows * (cell * aspect + head) + 0.5), dpi=_DPI, layout="constrained"
+        figsize=(num_columns * cell + 1.0, num_rows * (cell * aspect + head) + 0.5), dpi=DPI, layout="constrained"
     )
     axes = figure.subplots(num_rows, num_columns, squeeze=False)
     drawn = None
@@ -57,11 +57,11 @@ def image_grid(
             low, high = value_range
             drawn = axis.imshow(images[index], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
             if titles:
-                axis.set_title(titles[index], fontsize=7, color=_INK, pad=2)
+                axis.set_title(titles[index], fontsize=7, color=INK, pad=2)
     if label and drawn is not None:
         figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)
     if title:
-        figure.suptitle(title, fontsize=10, color=_INK)
+        figure.suptitle(title, fontsize=10, color=INK)
     return figure
 
 
@@ -97,7 +97,7 @@ def feature_maps(
     num_maps = maps.shape[-1]
     columns = min(5, num_maps)
     rows = math.ceil(num_maps / columns)
-    figure = Figure(figsize=(1.7 * columns + 2.0, 0.95 * rows + 0.5), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(1.7 * columns + 2.0, 0.95 * rows + 0.5), dpi=DPI, layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.2, 1.7 * columns]).flat
     axis = left.subplots()
     axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -114,7 +114,7 @@ def feature_maps(
         pair[0].set_title(str(number), fontsize=7, pad=2)
         drawn = pair[1].imshow(maps[..., number], cmap="gray", vmin=values[0], vmax=values[1], interpolation="nearest")
     figure.colorbar(drawn, ax=axes, label="output", shrink=0.8)
-    figure.suptitle(title, fontsize=10, color=_INK)
+    figure.suptitle(title, fontsize=10, color=INK)
     return figure
 
 
@@ -132,7 +132,7 @@ def confusion(
     num_classes = len(percent)
     names = [str(n) for n in range(num_classes)] if class_names is None else list(class_names)
     size = 0.5 * num_classes + 1.6
-    figure = Figure(figsize=(size + 0.6, size), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(size + 0.6, size), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     # Squares of the errors would vanish beside the diagonal: the scale of colours is that of a root.
     drawn = axis.imshow(np.sqrt(percent), cmap="Blues", vmin=0, vmax=10)
@@ -140,7 +140,7 @@ def confusion(
         for column in range(num_classes):
             value = percent[row, column]
             if value > 0:
-                colour = "white" if value > 30 else _INK
+                colour = "white" if value > 30 else INK
                 axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(num_classes), names)
     axis.set_yticks(range(num_classes), names)
@@ -148,7 +148,7 @@ def confusion(
     axis.set_ylabel("true class")
     scale = figure.colorbar(drawn, ax=axis, label="percent of the true class", shrink=0.8)
     scale.set_ticks(np.sqrt([0, 1, 5, 20, 50, 100]).tolist(), labels=["0", "1", "5", "20", "50", "100"])
-    axis.set_title(title, fontsize=10, color=_INK)
+    axis.set_title(title, fontsize=10, color=INK)
     return figure
 
 
@@ -160,27 +160,27 @@ def learning_curves(metrics: Mapping[str, ArrayLike], *, title: str = "Learning 
         title: of the figure.
     """
     epoch = np.asarray(metrics["epoch"], np.float64)
-    figure = Figure(figsize=(8.4, 3.4), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(8.4, 3.4), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2)
     marker = "o" if len(epoch) < 2 else None
-    for name, style, colour in (("train", "-", _COLOURS[0]), ("validation", "--", _COLOURS[1])):
+    for name, style, colour in (("train", "-", COLOURS[0]), ("validation", "--", COLOURS[1])):
         loss = np.asarray(metrics[f"{name}_loss"], np.float64)
         left.plot(epoch, loss, style, color=colour, label=name, marker=marker)
-    _decorate(left, "epoch", "mean cross-entropy (nats)")
+    decorate(left, "epoch", "mean cross-entropy (nats)")
     left.set_yscale("log", subs=[2, 5])
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter("{x:g}")
     left.legend(frameon=False)
     error = 100 * (1 - np.asarray(metrics["validation_accuracy"], np.float64))
-    right.plot(epoch, error, color=_COLOURS[1], marker=marker)
+    right.plot(epoch, error, color=COLOURS[1], marker=marker)
     best = int(np.argmin(error))
-    right.plot(epoch[best], error[best], "o", color=_COLOURS[1])
+    right.plot(epoch[best], error[best], "o", color=COLOURS[1])
     right.annotate(
         f"{error[best]:.2f} %", (epoch[best], error[best]), textcoords="offset points", xytext=(0, -14), ha="center"
     )
-    _decorate(right, "epoch", "validation error (%)")
+    decorate(right, "epoch", "validation error (%)")
     right.set_ylim(bottom=0, top=min(100, 4 * float(np.median(error)) + 0.1))
-    figure.suptitle(title, fontsize=10, color=_INK)
+    figure.suptitle(title, fontsize=10, color=INK)
     return figure
 
 
@@ -192,12 +192,12 @@ def likelihood_curve(train_loss: ArrayLike, *, title: str = "exp(-error)") -> Fi
         title: of the figure.
     """
     loss = np.asarray(train_loss, np.float64)
-    figure = Figure(figsize=(5.0, 3.4), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(5.0, 3.4), dpi=DPI, layout="constrained")
     axis = figure.subplots()
-    axis.plot(np.arange(1, len(loss) + 1), np.exp(-loss), color=_COLOURS[0])
+    axis.plot(np.arange(1, len(loss) + 1), np.exp(-loss), color=COLOURS[0])
     axis.set_ylim(0, 1.02)
-    _decorate(axis, "iteration", "exp(-mean cross-entropy), training set")
-    axis.set_title(title, fontsize=10, color=_INK)
+    decorate(axis, "iteration", "exp(-mean cross-entropy), training set")
+    axis.set_title(title, fontsize=10, color=INK)
     return figure
 
 
@@ -217,8 +217,8 @@ def misclassified(
     wrong = np.flatnonzero(labels != predictions)
     title = title or f"{len(wrong)} of {len(labels):,} classified wrongly: label > prediction"
     if len(wrong) == 0:
-        figure = Figure(figsize=(4, 1), dpi=_DPI, layout="constrained")
-        figure.suptitle(title, fontsize=10, color=_INK)
+        figure = Figure(figsize=(4, 1), dpi=DPI, layout="constrained")
+        figure.suptitle(title, fontsize=10, color=INK)
         return figure
     shown = wrong[:num_examples]
     pictures = images[shown] / 255
@@ -252,7 +252,8 @@ def _symmetric(values: np.ndarray) -> tuple[float, float]:
     return -largest, largest
 
 
-def _decorate(axis: Axes, x: str, y: str) -> None:
+def decorate(axis: Axes, x: str, y: str) -> None:
+    """Name the axes of a plot, and give it a light grid."""
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     axis.grid(alpha=0.3)

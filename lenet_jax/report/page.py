@@ -1,7 +1,7 @@
 """A finished run as pictures and one page that needs no network."""
 
-import html
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -11,17 +11,11 @@ from matplotlib.figure import Figure
 from lenet_jax.evaluation import scale_pixels
 from lenet_jax.network import activations
 from lenet_jax.report import figures
+from lenet_jax.report.html import facts_table, page, picture
 from lenet_jax.report.text import assessment_table
 from lenet_jax.runs.assessment import Assessment
 from lenet_jax.runs.records import Record
 from lenet_jax.storage import write_atomically
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-img { max-width: 100%; height: auto; }
-table { border-collapse: collapse; } td { padding: .1rem 1rem .1rem 0; vertical-align: top; }
-pre { overflow-x: auto; background: #f5f5f5; padding: .8rem; font-size: 13px; line-height: 1.35; }
-"""
 
 
 def write_report(record: Record, assessment: Assessment) -> Path:
@@ -32,9 +26,9 @@ def write_report(record: Record, assessment: Assessment) -> Path:
         path.parent.mkdir(exist_ok=True)
         figure.savefig(path)
         names.append((f"figures/{name}.png", caption))
-    page = record.directory / "index.html"
-    write_atomically(page, _page(record, assessment, names).encode())
-    return page
+    path = record.directory / "index.html"
+    write_atomically(path, _page(record, assessment, names).encode())
+    return path
 
 
 def draw(record: Record, assessment: Assessment) -> Iterator[tuple[str, str, Figure]]:
@@ -87,7 +81,6 @@ def _draw_first_layer(assessment: Assessment) -> Iterator[tuple[str, str, Figure
 
 
 def _page(record: Record, assessment: Assessment, pictures: list[tuple[str, str]]) -> str:
-    escape = html.escape
     run, result = record.run, record.result or {}
     facts = {
         "model": record.config.model.name,
@@ -105,22 +98,6 @@ def _page(record: Record, assessment: Assessment, pictures: list[tuple[str, str]
         "parameters, SHA-256": result.get("parameters_sha256", ""),
     }
     title = f"{record.config.model.name} on {run['data']['name']}"
-    rows = "\n".join(f"<tr><td>{escape(str(k))}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
-    images = "\n".join(
-        f"<h2>{escape(Path(source).stem.replace('_', ' ').capitalize())}</h2>\n<p>{escape(caption)}</p>\n"
-        f'<img src="{escape(source)}" alt="{escape(caption)}">'
-        for source, caption in pictures
-    )
+    images = "\n".join(picture(Path(source).stem, source, caption) for source, caption in pictures)
     table = escape("\n".join(assessment_table(assessment)))
-    return f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head>
-<body>
-<h1>{escape(title)}</h1>
-<table>{rows}</table>
-{images}
-<h2>Test images</h2>
-<pre>{table}</pre>
-</body>
-</html>
-"""
+    return page(title, f"{facts_table(facts)}\n{images}\n<h2>Test images</h2>\n<pre>{table}</pre>")

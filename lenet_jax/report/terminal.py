@@ -5,13 +5,14 @@ The lines go to the run's log as well.
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lenet_jax.runs.driver import Evaluated, Event, Finished, Started
+from lenet_jax.errors import describe_error
+from lenet_jax.runs.driver import Evaluated, Event, Failed, Finished, Started
 
 
 def show(events: Iterable[Event], console: Console | None = None) -> Finished:
@@ -34,16 +35,100 @@ def show(events: Iterable[Event], console: Console | None = None) -> Finished:
             match event:
                 case Started():
                     bar.update(task, total=event.num_evaluations)
-                    _print(console, describe_start(event))
                 case Evaluated():
-                    _print(console, describe_evaluation(event))
                     bar.advance(task)
-                case Finished():
+                case _:
                     bar.stop()
-                    for line in describe_result(event):
-                        _print(console, line)
-                    return event
+            for line in describe(event):
+                _print(console, line)
+            if isinstance(event, Finished):
+                return event
     raise RuntimeError("the run ended without a result")
+
+
+class SweepDisplay:
+    """A line for each job that ends, and below them, where there is a terminal, how far the sweep is."""
+
+    def __init__(self, num_jobs: int, console: Console | None = None) -> None:
+        """Begin with no job done."""
+        self._console = Console(highlight=False) if console is None else console
+        self._num_jobs = num_jobs
+        self._alive: dict[int, Started] = {}
+        self._evaluations: dict[int, int] = {}
+        self._ended = 0
+        self._best: tuple[float, int] | None = None  # validation accuracy and number of a job
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=num_jobs)
+
+    def __enter__(self) -> "SweepDisplay":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, number: int, overrides: Sequence[str], event: Event) -> None:
+        """Show what happened to a job."""
+        match event:
+            case Started():
+                self._alive[number], self._evaluations[number] = event, 0
+            case Evaluated():
+                self._evaluations[number] += 1
+            case _:
+                self._alive.pop(number, None)
+                self._ended += 1
+                line = f"job {number:>3}  {describe_job(event)}  {' '.join(overrides)}"
+                self._console.print(line, markup=False, soft_wrap=True)
+        if isinstance(event, Finished) and event.result["stopped_by"] != "diverged":
+            candidate = event.result["validation_accuracy"], -number
+            self._best = candidate if self._best is None else max(self._best, candidate)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        best = "" if self._best is None else f", best {self._best[0]:.2%} (job {-self._best[1]})"
+        parts = sum(self._evaluations[number] / alive.num_evaluations for number, alive in self._alive.items())
+        self._bar.update(
+            self._task,
+            completed=self._ended + parts,
+            description=f"jobs {self._ended}/{self._num_jobs}, {len(self._alive)} running{best}",
+        )
+
+
+def describe_job(event: Event) -> str:
+    """Return a few words about the end of a job."""
+    if isinstance(event, Failed):
+        return f"failed: {describe_error(event.error)}"
+    if not isinstance(event, Finished):
+        return ""
+    result = event.result
+    if result["stopped_by"] == "diverged":
+        return f"diverged after {result['iterations']:,} iterations"
+    return (
+        f"validation {result['validation_accuracy']:7.2%}  test {result['test_accuracy']:7.2%}  "
+        f"{result['epochs']:>4} epochs, {result['stopped_by']}  {result['seconds']:6.1f} s"
+    )
+
+
+def describe(event: Event) -> list[str]:
+    """Return the lines that a run's log has of an event."""
+    match event:
+        case Started():
+            return [describe_start(event)]
+        case Evaluated():
+            return [describe_evaluation(event)]
+        case Finished():
+            return describe_result(event)
+        case Failed():
+            return [f"failed: {describe_error(event.error)}"]
 
 
 def describe_start(event: Started) -> str:

@@ -23,7 +23,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.models import build_model
 from lenet_jax.runs.programs import KEY_SHAPE, compile_programs, slot_values
 from lenet_jax.runs.provenance import describe_run, digest_parameters
-from lenet_jax.runs.run_directory import BEST, RunDirectory
+from lenet_jax.runs.run_directory import BEST, RunDirectory, clear_run
 from lenet_jax.runs.weights import save_variables
 from lenet_jax.training import Plan, plan_run
 from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState
@@ -76,6 +76,15 @@ def check_inputs(config: Config) -> None:
         InputError: if they do not.
     """
     _prepare(config)
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """Return what `run.json` records of a run before it starts.
+
+    Raises:
+        InputError: if its data cannot be had.
+    """
+    return describe_run(config, _load(config.data))
 
 
 def _prepare(config: Config) -> tuple[Dataset, Model, Plan]:
@@ -167,7 +176,7 @@ class _Queue(NamedTuple):
         """Let the jobs that run wait again, as if they had never begun."""
         numbers = sorted(recorder.number for recorder in self.running.values())
         for number in numbers:
-            self.directories[number].clear()
+            clear_run(self.directories[number].path)
         self.waiting.extendleft(reversed(numbers))
         self.running.clear()
 

@@ -50,7 +50,7 @@ def kind(config: Config) -> Config:
     return dataclasses.replace(config, seed=0, optimizer=dataclasses.replace(config.optimizer, **defaults))
 
 
-def choose_slots(strategy: str, num_jobs: int, batch_size: int, most: int | None = None) -> tuple[str, int]:
+def choose_slots(strategy: str, num_jobs: int, batch_size: int | None, most: int | None = None) -> tuple[str, int]:
     """Return the strategy and the number of slots for so many jobs.
 
     "auto" is "vmap" on GPU and TPU. On a CPU it is what gives each job the bits that it has alone: "map", unless the
@@ -59,7 +59,7 @@ def choose_slots(strategy: str, num_jobs: int, batch_size: int, most: int | None
     Args:
         strategy: one of `STRATEGIES`, as in `compile_programs`.
         num_jobs: 1 or above.
-        batch_size: of the jobs.
+        batch_size: of the jobs; None: all images.
         most: the upper limit of slots; None: a device each for "devices", 64 for "vmap".
 
     Raises:
@@ -71,7 +71,8 @@ def choose_slots(strategy: str, num_jobs: int, batch_size: int, most: int | None
     if strategy == "auto" and devices[0].platform != "cpu":
         strategy = "vmap"
     elif strategy == "auto":
-        strategy = "devices" if len(devices) > len(choose_devices(batch_size)) == 1 and num_jobs > 1 else "map"
+        idle = batch_size is not None and len(devices) > len(choose_devices(batch_size)) == 1
+        strategy = "devices" if idle and num_jobs > 1 else "map"
     limit = {"map": 1, "devices": len(devices), "vmap": _MOST_VMAPPED}[strategy] if most is None else most
     return strategy, 1 if strategy == "map" else min(num_jobs, limit)
 

@@ -30,7 +30,7 @@ def describe_run(config: Config, dataset: Dataset) -> dict[str, Any]:
         "config": dataclasses.asdict(config),
         "seed": config.seed,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "code": _code_revision(),
+        "code": _describe_code(),
         "platform": {
             "system": platform.platform(),
             "machine": platform.machine(),
@@ -76,18 +76,29 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _code_revision() -> dict[str, Any]:
-    """Return the git revision of the package's own checkout, and whether what a run executes differs from it.
+def _describe_code() -> dict[str, Any]:
+    """Return the git revision of the package's own checkout, whether what a run executes differs from it, and a digest.
 
-    Both are None where the package is installed without its checkout.
+    Revision and difference are None where the package is installed without its checkout.
     """
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return {"revision": None, "dirty": None}
-    revision, status = (
-        _git(root, *arguments) for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", *_CODE))
-    )
-    return {"revision": revision, "dirty": None if status is None else status != ""}
+    package = Path(__file__).resolve().parents[1]
+    root = package.parent
+    revision = status = None
+    if (root / ".git").exists():
+        revision, status = (
+            _git(root, *arguments) for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", *_CODE))
+        )
+    return {"revision": revision, "dirty": None if status is None else status != "", "sha256": _digest_code(package)}
+
+
+def _digest_code(package: Path) -> str:
+    """Return the SHA-256 over the names and the bytes of the package's modules."""
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _git(root: Path, *arguments: str) -> str | None:

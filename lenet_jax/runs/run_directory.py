@@ -1,16 +1,13 @@
 """The directory of a run: `run.json` (provenance), `metrics.jsonl` (one line an evaluation), `result.json`, weights.
 
-Whole files are written atomically. The metrics log is only ever appended to, a whole line at a time. Numbers that are
-not finite are written as null, so that every line is JSON.
+Whole files are written atomically. The metrics log is only ever appended to, a whole line at a time.
 """
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
 from lenet_jax.errors import InputError
-from lenet_jax.storage import write_atomically
+from lenet_jax.storage import to_json, write_atomically
 
 SCHEMA = 1
 
@@ -34,11 +31,6 @@ class RunDirectory:
             raise InputError(f"`hydra.run.dir` must not hold a run yet; {path} has {', '.join(existing)}; use another.")
         self.path = path
 
-    def clear(self) -> None:
-        """Remove what a run has written, for another to begin."""
-        for name in (RESULT, METRICS, BEST, RUN):
-            (self.path / name).unlink(missing_ok=True)
-
     def write_run(self, provenance: dict[str, Any]) -> None:
         """Write or replace `run.json`."""
         self._write(RUN, provenance)
@@ -55,8 +47,8 @@ class RunDirectory:
         """
         with (self.path / METRICS).open("ab", buffering=0) as file:
             end = file.tell()
-            head = "" if end else _to_json({"schema": SCHEMA, "kind": "metrics"}) + "\n"
-            lines = memoryview((head + _to_json(record) + "\n").encode())
+            head = "" if end else to_json({"schema": SCHEMA, "kind": "metrics"}) + "\n"
+            lines = memoryview((head + to_json(record) + "\n").encode())
             try:
                 while lines:
                     lines = lines[file.write(lines) :]
@@ -65,16 +57,10 @@ class RunDirectory:
                 raise
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
-        write_atomically(self.path / name, (_to_json({"schema": SCHEMA, **content}, indent=2) + "\n").encode())
+        write_atomically(self.path / name, (to_json({"schema": SCHEMA, **content}, indent=2) + "\n").encode())
 
 
-def _to_json(content: Any, indent: int | None = None) -> str:
-    return json.dumps(_finite(content), indent=indent, allow_nan=False)
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+def clear_run(path: Path) -> None:
+    """Remove what a run has written into a directory, for another to begin there."""
+    for name in (RESULT, METRICS, BEST, RUN):
+        (path / name).unlink(missing_ok=True)

@@ -1,0 +1,44 @@
+"""Pages that need no network: one style, everything escaped, pictures beside them."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+img { max-width: 100%; height: auto; }
+table { border-collapse: collapse; } td, th { text-align: left; padding: .1rem 1rem .1rem 0; vertical-align: top; }
+pre { overflow-x: auto; background: #f5f5f5; padding: .8rem; font-size: 13px; line-height: 1.35; }
+"""
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole page; `body` is HTML, the title is not."""
+    return f"""<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head>
+<body>
+<h1>{escape(title)}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+def facts_table(facts: Mapping[str, object]) -> str:
+    """Return a table of names and values."""
+    return table([], [[name, value] for name, value in facts.items()])
+
+
+def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table of cells, with a row of names above it where there are any."""
+    lines = ["".join(f"<th>{escape(str(cell))}</th>" for cell in head)] if head else []
+    lines += ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
+    return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def picture(name: str, source: str, caption: str) -> str:
+    """Return a heading, what there is to see, and a picture."""
+    return (
+        f"<h2>{escape(name.replace('_', ' ').capitalize())}</h2>\n<p>{escape(caption)}</p>\n"
+        f'<img src="{escape(source)}" alt="{escape(caption)}">'
+    )

@@ -1,0 +1,99 @@
+"""What Hydra's launcher `lanes` does: jobs of any sweeper, those of a kind as one compiled program."""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.types import HydraContext
+from omegaconf import OmegaConf, read_write
+
+from lenet_jax.composition import Composed, JobComposer, to_sweep_config
+from lenet_jax.report.terminal import SweepDisplay, describe
+from lenet_jax.runs.driver import Failed, Finished
+from lenet_jax.sweeps.execution import execute
+from lenet_jax.sweeps.jobs import SweepJob, check_jobs, compose_jobs
+from lenet_jax.sweeps.ledger import DONE, Entry, Ledger
+
+
+def launch(context: HydraContext, master: Composed, batch: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
+    """Run a batch of jobs; a job that its ledger has as ended is not run again.
+
+    Args:
+        context: Hydra's.
+        master: the composition of the sweep.
+        batch: the overrides of each job.
+        first: the number of the first one.
+
+    Returns:
+        For each job the error of its best validation, a fraction, as its return value; infinity if it has none.
+
+    Raises:
+        InputError: if the jobs are not fit to run, or the directory does not hold this sweep.
+    """
+    setup_globals()
+    composer = JobComposer(context.config_loader, master)
+    jobs = compose_jobs(composer, batch, first)
+    check_jobs(jobs)
+    ledger = Ledger(Path(master.hydra.sweep.dir))
+    logs: dict[int, logging.Handler] = {}
+
+    def begin(job: SweepJob) -> None:
+        composed = composer.compose(job.overrides, job.number)
+        with read_write(composed.hydra.runtime):
+            composed.hydra.runtime.output_dir = str(job.path.absolute())
+        job.path.mkdir(parents=True, exist_ok=True)
+        _write_hydra_files(composed, job.path)
+        logs[job.number] = _open_log(composed)
+
+    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    with SweepDisplay(len(jobs)) as display:
+        for job, event in execute(jobs, ledger, to_sweep_config(master), begin):
+            log = logs.setdefault(job.number, logging.NullHandler())  # a job may fail before it begins
+            for line in filter(None, describe(event)):
+                log.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, None, None))
+            if isinstance(event, Finished | Failed):
+                logs.pop(job.number).close()
+            display.show(job.number, [each for each in job.overrides if each not in common], event)
+    return [_to_return(ledger, job) for job in jobs]
+
+
+def to_objective(entry: Entry | None) -> float:
+    """Return what a sweeper is told of a job, for it to minimize."""
+    if entry is None or entry.state != DONE or entry.result is None:
+        return math.inf
+    return 1 - entry.result["validation_accuracy"]
+
+
+def _to_return(ledger: Ledger, job: SweepJob) -> JobReturn:
+    returned = JobReturn(overrides=job.overrides, working_dir=str(job.path), status=JobStatus.COMPLETED)
+    returned.return_value = to_objective(ledger.entry(job.number))
+    return returned
+
+
+def _write_hydra_files(composed: Composed, directory: Path) -> None:
+    """Write what Hydra writes of each job."""
+    if composed.hydra.output_subdir is None:
+        return
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    parts = {
+        "config": own,
+        "hydra": OmegaConf.masked_copy(composed, "hydra"),
+        "overrides": composed.hydra.overrides.task,
+    }
+    folder = directory / composed.hydra.output_subdir
+    folder.mkdir(exist_ok=True)
+    for name, part in parts.items():
+        (folder / f"{name}.yaml").write_text(OmegaConf.to_yaml(part))
+
+
+def _open_log(composed: Composed) -> logging.Handler:
+    """Open the log that `hydra.job_logging` asks for; the jobs share a process, so each has a handler of its own."""
+    handler = OmegaConf.select(composed, "hydra.job_logging.handlers.file")
+    if handler is None:
+        return logging.NullHandler()
+    log = logging.FileHandler(handler.filename)
+    form = OmegaConf.select(composed, f"hydra.job_logging.formatters.{handler.get('formatter')}.format")
+    log.setFormatter(logging.Formatter(form))
+    return log

@@ -1,0 +1,118 @@
+"""A sweep from its command line to its directory: everything is checked, then the directory is taken and kept."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from omegaconf import OmegaConf
+
+from lenet_jax.composition import Composed, JobComposer, compose, to_config, to_sweep_config
+from lenet_jax.errors import InputError
+from lenet_jax.storage import to_json
+from lenet_jax.sweeps.jobs import SweepJob, check_jobs, compose_jobs, expand_grid
+from lenet_jax.sweeps.ledger import FAILED, PENDING, Ledger, differences
+
+
+@contextlib.contextmanager
+def begin_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> Iterator[tuple[Ledger, list[str]]]:
+    """Check all jobs of a new sweep, then take its directory.
+
+    Args:
+        hydra: open on the configuration.
+        overrides: of the command line.
+        name: of the primary file of the configuration.
+
+    Yields:
+        The ledger, and the overrides with which Hydra runs the sweep there.
+
+    Raises:
+        InputError: if a value breaks its rule, jobs are the same, data and configuration do not fit, or a directory
+            holds a sweep or a run; or Hydra's own errors. Nothing is written then.
+    """
+    master, jobs = _compose(hydra, overrides, name)
+    from lenet_jax.runs.run_directory import RunDirectory
+
+    for job in jobs:
+        RunDirectory(job.path)
+    identity = {"arguments": overrides, "config_name": name, **_describe(master, jobs)}
+    ledger = Ledger.create(_take_directory(master, overrides), identity)
+    with ledger.locked():
+        yield ledger, [*overrides, _in_directory(ledger)]
+
+
+@contextlib.contextmanager
+def resume_sweep(
+    hydra: Hydra, ledger: Ledger, *, retry_failed: bool = False, allow_changed: bool = False
+) -> Iterator[list[str]]:
+    """Check that a sweep is what it was when it began.
+
+    Args:
+        hydra: open on the configuration.
+        ledger: of the sweep.
+        retry_failed: whether jobs that have failed are run again.
+        allow_changed: whether it may go on if the code, its versions, or the data have changed.
+
+    Yields:
+        The overrides with which Hydra runs the sweep in its directory.
+
+    Raises:
+        InputError: if the sweep has changed or another process works on it; or Hydra's own errors.
+    """
+    overrides = ledger.identity["arguments"]
+    master, jobs = _compose(hydra, overrides, ledger.identity["config_name"])
+    described = json.loads(to_json(_describe(master, jobs)))
+    for key, then, now in differences({key: ledger.identity[key] for key in described}, described):
+        if not allow_changed and key not in ("code.revision", "code.dirty"):
+            raise InputError(
+                f"`{key}` must be what it was when the sweep began; it was {then!r} and is {now!r}; "
+                "--allow-changed goes on all the same."
+            )
+    with ledger.locked():
+        for entry in ledger.entries():
+            if retry_failed and entry.state == FAILED:
+                ledger.write(entry._replace(state=PENDING, error=None))
+        yield [*overrides, _in_directory(ledger)]
+
+
+def _compose(hydra: Hydra, overrides: list[str], name: str) -> tuple[Composed, list[SweepJob]]:
+    """Compose a sweep and those of its jobs that are known before it runs, and check them."""
+    master = compose(hydra, overrides, name=name, multirun=True)
+    to_sweep_config(master)
+    grid = expand_grid(master, hydra.config_loader)
+    jobs = [] if grid is None else compose_jobs(JobComposer(hydra.config_loader, master), grid)
+    check_jobs(jobs)
+    return master, jobs
+
+
+def _describe(master: Composed, jobs: list[SweepJob]) -> dict[str, Any]:
+    """Return what a sweep is made of: the configuration that its jobs begin with, code, versions, data."""
+    from lenet_jax.runs.driver import describe
+
+    own = OmegaConf.masked_copy(master, [str(key) for key in master if key not in ("hydra", "sweep")])
+    base = OmegaConf.to_container(own, resolve=True)
+    configs = [job.config for job in jobs] or [to_config(master)]
+    described = [describe(config) for config in {config.data: config for config in configs}.values()]
+    common = {key: described[0][key] for key in ("code", "versions")}
+    return {"base": base, **common, "data": [each["data"] for each in described]}
+
+
+def _take_directory(master: Composed, overrides: list[str]) -> Path:
+    """Make the directory of a new sweep; one with a name of our own is nobody else's."""
+    chosen = any(override.startswith("hydra.sweep.dir=") for override in overrides)
+    while True:
+        path = Path(master.hydra.sweep.dir)
+        try:
+            path.mkdir(parents=True, exist_ok=chosen)
+            return path
+        except FileExistsError:
+            if chosen:
+                raise
+            OmegaConf.clear_cache(master)  # for another name
+
+
+def _in_directory(ledger: Ledger) -> str:
+    path = str(ledger.directory).replace("'", "\\'")
+    return f"hydra.sweep.dir='{path}'"
