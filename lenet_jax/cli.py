@@ -154,9 +154,10 @@ def _resume(directory: Path, options: list[str]) -> int:
 
 def _sweep(hydra: Any, name: str, overrides: list[str], ledger: Any) -> int:
     """Run a sweep and return its exit code."""
+    from lenet_jax.sweeps.launcher import run_alone
     from lenet_jax.sweeps.ledger import DONE
 
-    hydra.multirun(name, _job, overrides, with_log_configuration=False)
+    hydra.multirun(name, run_alone, overrides, with_log_configuration=False)
     _report_sweep(ledger)
     return 0 if all(entry.state == DONE for entry in ledger.entries()) else 1
 
@@ -200,7 +201,7 @@ def _job(composed: Any) -> int:
         if error.filename is None:  # a write to an open file does not name it
             error.filename = str(directory)
         raise
-    return 1 if finished.result["stopped_by"] == "diverged" else 0
+    return 1 if finished is None or finished.result["stopped_by"] == "diverged" else 0
 
 
 # ---- evaluate, report, summary ---------------------------------------------------------------------------------------

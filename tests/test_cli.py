@@ -8,12 +8,8 @@ import zipfile
 from importlib.metadata import version
 
 import pytest
-from jax.nn.initializers import zeros
 
-from lenet_jax import layers
 from lenet_jax.cli import main
-from lenet_jax.models import MODELS
-from lenet_jax.network import make_model, serial
 from tests.conftest import ROOT
 
 TINY = ["trainer.max_epochs=1", "data.train_size=200", "model.num_kernels=[2,3]", "model.hidden_units=10"]
@@ -357,19 +353,6 @@ def test_summary_does_the_arithmetic_of_the_tensorflow_notes(capsys):
     assert (windows[2], windows[4], windows[5:7]) == ("15,200", "225,000,000", ["11.4", "MiB"])
 
 
-def test_a_sweep_gives_ordinary_run_directories(tmp_path, monkeypatch):
-    def linear(config, input_shape, num_classes):  # compiles in a third of the time
-        network = serial({"flatten": layers.flatten(), "softmax": layers.dense(num_classes, zeros)})
-        return make_model(network, input_shape)
-
-    monkeypatch.setitem(MODELS, "lenet", linear)
-    assert main(["train", "-m", *TINY, "hydra.sweep.dir=sweep", "seed=3,4"]) == 0
-    for number, seed in enumerate([3, 4]):
-        job = tmp_path / "sweep" / str(number)
-        assert json.loads((job / "run.json").read_text())["seed"] == seed
-        assert json.loads((job / "result.json").read_text())["iterations"] == 4
-
-
 @pytest.mark.slow
 def test_a_wheel_brings_the_configuration(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", ".", str(ROOT)]
@@ -378,4 +361,9 @@ def test_a_wheel_brings_the_configuration(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     conf = {f"lenet_jax/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert "lenet_jax/conf/config.yaml" in conf
-    assert names >= conf | {"lenet_jax/data/mnist_5k.npz", "lenet_jax/data/checksums.tsv", "lenet_jax/__init__.pyi"}
+    assert names >= conf | {
+        "hydra_plugins/lenet_jax/__init__.py",
+        "lenet_jax/__init__.pyi",
+        "lenet_jax/data/checksums.tsv",
+        "lenet_jax/data/mnist_5k.npz",
+    }

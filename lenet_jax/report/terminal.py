@@ -15,8 +15,8 @@ from lenet_jax.errors import describe_error
 from lenet_jax.runs.driver import Evaluated, Event, Failed, Finished, Started
 
 
-def show(events: Iterable[Event], console: Console | None = None) -> Finished:
-    """Print the events of a run as they come and return the last, its result."""
+def show(events: Iterable[Event], console: Console | None = None) -> Finished | None:
+    """Print the events of a run as they come and return its result; None if it has failed."""
     console = Console(highlight=False) if console is None else console
     bar = Progress(
         TextColumn("evaluation"),
@@ -43,7 +43,7 @@ def show(events: Iterable[Event], console: Console | None = None) -> Finished:
                 _print(console, line)
             if isinstance(event, Finished):
                 return event
-    raise RuntimeError("the run ended without a result")
+    return None
 
 
 class SweepDisplay:

@@ -116,6 +116,7 @@ class Job(NamedTuple):
 
     config: Config
     path: Path
+    begin: Callable[[], None] = lambda: None  # called before the first file is written; may raise OSError
 
 
 def run_experiment(config: Config, path: Path) -> Iterator[Event]:
@@ -211,9 +212,9 @@ def _run_in_slots(
         for slot in fresh:
             number = waiting.popleft()
             configs[slot] = jobs[number].config
-            running[slot] = _Recorder(number, configs[slot], directories[number], plan, described, begin)
-            yield number, Started(configs[slot], num_train, num_parameters, plan.num_intervals, device)
-            yield from _unless_unwritable(running, slot, running[slot].start)
+            running[slot] = _Recorder(number, jobs[number], directories[number], plan, described, begin)
+            started = Started(configs[slot], num_train, num_parameters, plan.num_intervals, device)
+            yield from _unless_unwritable(running, slot, functools.partial(running[slot].start, started))
         if programs is None:
             programs = compile_programs(jobs[0].config, model, plan, data, strategy=strategy, num_slots=num_slots)
             states = programs.states
@@ -242,7 +243,7 @@ def _run_in_slots(
 
 
 def _unless_unwritable(
-    running: dict[int, "_Recorder"], slot: int, record: Callable[[], Event | None]
+    running: dict[int, "_Recorder"], slot: int, record: Callable[[], Event]
 ) -> Iterator[tuple[int, Event]]:
     """Yield what a recorder has written; if it cannot write, the job fails and its slot is free for the next."""
     number = running[slot].number
@@ -251,8 +252,7 @@ def _unless_unwritable(
     except OSError as error:
         del running[slot]
         event = Failed(error)
-    if event is not None:
-        yield number, event
+    yield number, event
 
 
 def _mask(slots: Sequence[int], num_slots: int) -> np.ndarray:
@@ -269,7 +269,7 @@ class _Recorder:
     def __init__(
         self,
         number: int,
-        config: Config,
+        job: Job,
         directory: RunDirectory,
         plan: Plan,
         described: dict[str, Any],
@@ -282,11 +282,14 @@ class _Recorder:
         self._timings: dict[str, float] = {}
         self._training_seconds = 0.0
         self._directory = directory
-        self._provenance = {**described, "config": dataclasses.asdict(config), "seed": config.seed}
+        self._prepare = job.begin
+        self._provenance = {**described, "config": dataclasses.asdict(job.config), "seed": job.config.seed}
 
-    def start(self) -> None:
+    def start(self, started: Started) -> Started:
         """Record what is known of the run before it begins."""
+        self._prepare()
         self._directory.write_run(self._provenance)
+        return started
 
     def evaluate(self, evaluation: Evaluation, seconds: float) -> Evaluated:
         """Record an evaluation, and the seconds since the one before."""

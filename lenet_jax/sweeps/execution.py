@@ -1,6 +1,7 @@
 """Running the jobs of a sweep: those of a kind together, each with its own directory and its line in the ledger."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
@@ -105,13 +106,12 @@ def _run_group(
     try:
         batch_size = jobs[0].config.trainer.batch_size
         strategy, num_slots = choose_slots(options.strategy, len(group), batch_size, options.max_lanes)
-        runs = [Job(job.config, job.path) for job in jobs]
+        runs = [Job(job.config, job.path, functools.partial(begin, job)) for job in jobs]
         for index, event in run_jobs(runs, strategy=strategy, num_slots=num_slots):
             job = jobs[index]
             match event:
                 case Started():
                     _update(ledger, job.number, state=RUNNING, owner=this_process())
-                    begin(job)
                 case Finished():
                     state = DIVERGED if event.result["stopped_by"] == "diverged" else DONE
                     _update(ledger, job.number, state=state, result=event.result)

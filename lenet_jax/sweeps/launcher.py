@@ -5,16 +5,17 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext
 from omegaconf import OmegaConf, read_write
 
-from lenet_jax.composition import Composed, JobComposer, to_sweep_config
-from lenet_jax.report.terminal import SweepDisplay, describe
+from lenet_jax.composition import Composed, JobComposer, to_config, to_sweep_config
+from lenet_jax.report.terminal import SweepDisplay, describe, show
 from lenet_jax.runs.driver import Failed, Finished
 from lenet_jax.sweeps.execution import execute
 from lenet_jax.sweeps.jobs import SweepJob, check_jobs, compose_jobs
-from lenet_jax.sweeps.ledger import DONE, Entry, Ledger
+from lenet_jax.sweeps.ledger import DONE, FAILED, Entry, Ledger
 
 
 def launch(context: HydraContext, master: Composed, batch: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
@@ -57,6 +58,22 @@ def launch(context: HydraContext, master: Composed, batch: Sequence[Sequence[str
                 logs.pop(job.number).close()
             display.show(job.number, [each for each in job.overrides if each not in common], event)
     return [_to_return(ledger, job) for job in jobs]
+
+
+def run_alone(composed: Composed) -> float:
+    """Run a job of a sweep that another launcher of Hydra has prepared; return what its sweeper is told.
+
+    Raises:
+        InputError: as `launch`.
+    """
+    hydra, options = HydraConfig.get(), to_sweep_config(composed)
+    ledger = Ledger(Path(hydra.sweep.dir))
+    path = Path(hydra.runtime.output_dir)
+    job = SweepJob(hydra.job.num, tuple(hydra.overrides.task), to_config(composed), path)
+    stopped = options.on_failure == "stop" and any(entry.state == FAILED for entry in ledger.entries())
+    if not stopped:
+        show(event for _, event in execute([job], ledger, options, lambda job: None))
+    return to_objective(ledger.entry(job.number))
 
 
 def to_objective(entry: Entry | None) -> float:

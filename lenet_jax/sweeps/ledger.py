@@ -61,11 +61,7 @@ class Ledger:
             InputError: if the directory holds a sweep already.
             OSError: if it cannot be written.
         """
-        if (directory / IDENTITY).exists():
-            raise InputError(
-                f"`hydra.sweep.dir` must not hold a sweep yet; {directory} does: go on with it by "
-                f"lenet-jax resume {directory}, or use another."
-            )
+        refuse_taken(directory)
         _write(directory / IDENTITY, identity)
         return cls(directory)
 
@@ -117,6 +113,15 @@ class Ledger:
 
     def _path(self, number: int) -> Path:
         return self.directory / JOBS / f"{number}.json"
+
+
+def refuse_taken(directory: Path) -> None:
+    """Raise `InputError` if a directory holds a sweep."""
+    if (directory / IDENTITY).exists():
+        raise InputError(
+            f"`hydra.sweep.dir` must not hold a sweep yet; {directory} does: go on with it by "
+            f"lenet-jax resume {directory}, or use another."
+        )
 
 
 def this_process() -> dict[str, Any]:

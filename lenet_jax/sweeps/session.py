@@ -11,9 +11,10 @@ from omegaconf import OmegaConf
 
 from lenet_jax.composition import Composed, JobComposer, compose, to_config, to_sweep_config
 from lenet_jax.errors import InputError
+from lenet_jax.runs.run_directory import RunDirectory, clear_run
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.jobs import SweepJob, check_jobs, compose_jobs, expand_grid
-from lenet_jax.sweeps.ledger import FAILED, PENDING, Ledger, differences
+from lenet_jax.sweeps.ledger import FAILED, PENDING, Ledger, differences, refuse_taken
 
 
 @contextlib.contextmanager
@@ -32,13 +33,16 @@ def begin_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> 
         InputError: if a value breaks its rule, jobs are the same, data and configuration do not fit, or a directory
             holds a sweep or a run; or Hydra's own errors. Nothing is written then.
     """
-    master, jobs = _compose(hydra, overrides, name)
-    from lenet_jax.runs.run_directory import RunDirectory
-
+    master = compose(hydra, overrides, name=name, multirun=True)
+    chosen = any(override.startswith("hydra.sweep.dir=") for override in overrides)
+    wanted = Path(master.hydra.sweep.dir)  # now, so that time and name are the same in every job
+    if chosen:
+        refuse_taken(wanted)
+    jobs = _compose_jobs(hydra, master)
     for job in jobs:
         RunDirectory(job.path)
     identity = {"arguments": overrides, "config_name": name, **_describe(master, jobs)}
-    ledger = Ledger.create(_take_directory(master, overrides), identity)
+    ledger = Ledger.create(_take_directory(master, chosen), identity)
     with ledger.locked():
         yield ledger, [*overrides, _in_directory(ledger)]
 
@@ -61,8 +65,9 @@ def resume_sweep(
     Raises:
         InputError: if the sweep has changed or another process works on it; or Hydra's own errors.
     """
-    overrides = ledger.identity["arguments"]
-    master, jobs = _compose(hydra, overrides, ledger.identity["config_name"])
+    overrides = [*ledger.identity["arguments"], _in_directory(ledger)]
+    master = compose(hydra, overrides, name=ledger.identity["config_name"], multirun=True)
+    jobs = _compose_jobs(hydra, master)
     described = json.loads(to_json(_describe(master, jobs)))
     for key, then, now in differences({key: ledger.identity[key] for key in described}, described):
         if not allow_changed and key not in ("code.revision", "code.dirty"):
@@ -74,17 +79,19 @@ def resume_sweep(
         for entry in ledger.entries():
             if retry_failed and entry.state == FAILED:
                 ledger.write(entry._replace(state=PENDING, error=None))
-        yield [*overrides, _in_directory(ledger)]
+        for job in jobs:
+            if ledger.entry(job.number) is None:  # removed because it was damaged
+                clear_run(job.path)
+        yield overrides
 
 
-def _compose(hydra: Hydra, overrides: list[str], name: str) -> tuple[Composed, list[SweepJob]]:
-    """Compose a sweep and those of its jobs that are known before it runs, and check them."""
-    master = compose(hydra, overrides, name=name, multirun=True)
+def _compose_jobs(hydra: Hydra, master: Composed) -> list[SweepJob]:
+    """Compose and check those jobs of a sweep that are known before it runs."""
     to_sweep_config(master)
     grid = expand_grid(master, hydra.config_loader)
     jobs = [] if grid is None else compose_jobs(JobComposer(hydra.config_loader, master), grid)
     check_jobs(jobs)
-    return master, jobs
+    return jobs
 
 
 def _describe(master: Composed, jobs: list[SweepJob]) -> dict[str, Any]:
@@ -99,9 +106,8 @@ def _describe(master: Composed, jobs: list[SweepJob]) -> dict[str, Any]:
     return {"base": base, **common, "data": [each["data"] for each in described]}
 
 
-def _take_directory(master: Composed, overrides: list[str]) -> Path:
-    """Make the directory of a new sweep; one with a name of our own is nobody else's."""
-    chosen = any(override.startswith("hydra.sweep.dir=") for override in overrides)
+def _take_directory(master: Composed, chosen: bool) -> Path:
+    """Make the directory of a new sweep; one that the user has not chosen gets a name that nobody else has."""
     while True:
         path = Path(master.hydra.sweep.dir)
         try:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from lenet_jax.config import Config
 from lenet_jax.report.terminal import describe_evaluation, describe_result, describe_start, show
-from lenet_jax.runs.driver import Evaluated, Finished, Started
+from lenet_jax.runs.driver import Evaluated, Failed, Finished, Started
 
 STARTED = Started(Config(), num_train=4000, num_parameters=431080, num_evaluations=2, device="cpu")
 RECORD = {
@@ -85,6 +85,8 @@ def test_the_lines_go_to_the_log_as_well(finished, caplog):
     assert caplog.messages == [START, EVALUATION, *TABLE.strip("\n").split("\n")]
 
 
-def test_events_without_a_result_are_an_error():
-    with pytest.raises(RuntimeError, match=r"^the run ended without a result$"):
-        show([STARTED, EVALUATED], Console(file=io.StringIO()))
+def test_a_run_that_fails_has_no_result():
+    file = io.StringIO()
+    failed = Failed(OSError(28, "No space left on device", "a/run.json"))
+    assert show([STARTED, EVALUATED, failed], Console(file=file)) is None
+    assert file.getvalue().splitlines()[-1] == "failed: a/run.json: No space left on device"

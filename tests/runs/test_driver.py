@@ -6,7 +6,6 @@ import jax
 import pytest
 
 import lenet_jax as lj
-from lenet_jax import layers
 from lenet_jax.config import (
     AdamConfig,
     Config,
@@ -21,12 +20,12 @@ from lenet_jax.config import (
 from lenet_jax.data import load
 from lenet_jax.errors import InputError
 from lenet_jax.models import MODELS
-from lenet_jax.network import make_model, serial
 from lenet_jax.optimizers import make_optimizer
 from lenet_jax.runs.driver import Evaluated, Finished, Started, check_inputs, run_experiment
 from lenet_jax.runs.provenance import digest_parameters
 from lenet_jax.training import plan_run
 from lenet_jax.types import Status
+from tests.linear import linear
 
 TINY = LeNetConfig(num_kernels=(2, 3), kernel_size=3, hidden_units=10)
 DATA = DataConfig(train_size=200)
@@ -53,12 +52,7 @@ def read_run(path):
 
 @pytest.fixture
 def linear_model(monkeypatch):
-    """A softmax layer in the place of LeNet: it compiles in a third of the time."""
-
-    def linear(config, input_shape, num_classes):
-        network = serial({"flatten": layers.flatten(), "softmax": layers.dense(num_classes, lj.fan_in_uniform())})
-        return make_model(network, input_shape)
-
+    """A softmax layer in the place of LeNet."""
     monkeypatch.setitem(MODELS, "lenet", linear)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lenet_jax.config import Config, from_dict
+from lenet_jax.runs import provenance
 from lenet_jax.runs.provenance import describe_run, digest_parameters
 from lenet_jax.types import Dataset, Split
 
@@ -25,7 +26,7 @@ def test_a_run_is_described_by_code_versions_machine_data_and_configuration():
     described = json.loads(json.dumps(describe_run(config, dataset())))
     assert described["seed"] == 3
     assert described["versions"]["numpy"] == np.__version__
-    assert described["code"].keys() == {"revision", "dirty"}
+    assert described["code"].keys() == {"revision", "dirty", "sha256"}
     assert described["platform"]["cpu_count"] == os.cpu_count()
     assert described["devices"][0]["platform"] == "cpu"
     assert described["precision"] == {"compute": "float32", "matmul": "highest", "x64": False}
@@ -71,7 +72,8 @@ def test_only_changes_of_code_and_configuration_are_dirt(tmp_path, monkeypatch):
 
 def test_without_git_the_revision_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert describe_run(Config(), dataset())["code"] == {"revision": None, "dirty": None}
+    code = describe_run(Config(), dataset())["code"]
+    assert (code["revision"], code["dirty"]) == (None, None)
 
 
 def test_the_digest_is_over_path_dtype_shape_and_bytes():
@@ -102,3 +104,13 @@ def test_the_digest_changes_with_whatever_changes(changed):
 
 def test_the_recorded_configuration_gives_the_configuration_again():
     assert from_dict(describe_run(Config(seed=3), dataset())["config"]) == Config(seed=3)
+
+
+def test_the_digest_of_the_code_changes_with_a_name_and_with_a_byte(tmp_path):
+    digests = set()
+    for name, content in (("a.py", "x = 1"), ("a.py", "x = 2"), ("b.py", "x = 2")):
+        folder = tmp_path / str(len(digests))
+        folder.mkdir()
+        (folder / name).write_text(content)
+        digests |= {provenance._digest_code(folder)}
+    assert len(digests) == 3

@@ -49,7 +49,7 @@ def test_a_directory_holds_one_sweep(ledger):
 
 
 def test_a_directory_without_a_sweep_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"`SWEEP_DIR` must be the directory of a sweep, with a sweep\.json in it; got "):
+    with pytest.raises(InputError, match=r"must be the directory of a sweep, with a sweep\.json in it; got "):
         Ledger(tmp_path)
 
 

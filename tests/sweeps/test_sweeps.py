@@ -1,0 +1,185 @@
+"""Sweeps from their command line to their directory."""
+
+import json
+import re
+from datetime import datetime
+
+import jax
+import pytest
+
+from lenet_jax.cli import main
+from lenet_jax.models import MODELS
+from lenet_jax.runs import driver
+from lenet_jax.sweeps import session
+from tests.linear import linear
+
+TINY = ["trainer.max_epochs=2", "data.train_size=200"]
+
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
+
+
+@pytest.fixture(autouse=True)
+def linear_model(monkeypatch):
+    monkeypatch.setitem(MODELS, "lenet", linear)
+
+
+def sweep(*arguments, directory="sweep"):
+    return main(["train", "-m", *TINY, f"hydra.sweep.dir={directory}", *arguments])
+
+
+def refused(capsys, *arguments):
+    capsys.readouterr()
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err.removeprefix("lenet-jax: ").rstrip("\n")
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def states(directory):
+    paths = sorted((directory / "jobs").iterdir(), key=lambda path: int(path.stem))
+    return [read(path)["state"] for path in paths]
+
+
+def without_times(result):
+    return {key: value for key, value in result.items() if "second" not in key}
+
+
+def test_a_job_has_the_files_and_the_result_of_the_run_alone(tmp_path, capsys):
+    assert sweep("seed=3,4", "optimizer.learning_rate=0.1,0.2") == 0
+    assert "4 jobs: 4 done" in capsys.readouterr().out
+    alone = ["seed=4", "optimizer.learning_rate=0.1"]
+    assert main(["train", *TINY, *alone, "hydra.run.dir=alone"]) == 0
+    job, run = tmp_path / "sweep" / "2", tmp_path / "alone"
+    assert {path.relative_to(job) for path in job.rglob("*")} == {path.relative_to(run) for path in run.rglob("*")}
+    assert without_times(read(job / "result.json")) == without_times(read(run / "result.json"))
+    assert read(job / "run.json")["config"] == read(run / "run.json")["config"]
+    assert (job / ".hydra" / "config.yaml").read_text() == (run / ".hydra" / "config.yaml").read_text()
+    assert (job / ".hydra" / "overrides.yaml").read_text().split() == " - ".join(["", *TINY, *alone]).split()
+    log = (job / "train.log").read_text()
+    assert "validation loss" in log
+    assert "test accuracy" in log
+
+
+def test_all_jobs_of_a_kind_have_one_program(monkeypatch):
+    compiled = []
+
+    def count(config, *args, **options):
+        compiled.append(options)
+        return compile_programs(config, *args, **options)
+
+    compile_programs = driver.compile_programs
+    monkeypatch.setattr(driver, "compile_programs", count)
+    assert sweep("seed=0,1", "optimizer.learning_rate=0.1,0.2", "trainer.batch_size=20,50") == 0
+    assert len(compiled) == 2
+
+
+def test_other_launchers_come_to_the_same_summary(tmp_path):
+    grid = ["seed=0,1", "optimizer.learning_rate=0.1,1e38"]
+    assert sweep(*grid) == 1
+    assert sweep(*grid, "hydra/launcher=basic", "hydra/sweeper=basic", directory="basic") == 1
+    assert states(tmp_path / "basic") == ["done", "diverged", "done", "diverged"]
+    for name in ("summary.json", "summary.csv"):
+        assert (tmp_path / "sweep" / name).read_bytes() == (tmp_path / "basic" / name).read_bytes()
+
+
+def test_a_failed_job_does_not_lose_the_others_and_is_run_again_when_asked(tmp_path, capsys):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "1").touch()  # where a directory should be
+    assert sweep("seed=0,1,2") == 1
+    assert states(tmp_path / "sweep") == ["done", "failed", "done"]
+    out = capsys.readouterr().out
+    assert "3 jobs: 2 done, 1 failed" in out
+    assert f"lenet-jax train {' '.join(TINY)} seed=1" in out
+
+    (tmp_path / "sweep" / "1").unlink()
+    assert main(["resume", "sweep"]) == 1
+    assert states(tmp_path / "sweep") == ["done", "failed", "done"]
+    assert main(["resume", "sweep", "--retry-failed"]) == 0
+    assert states(tmp_path / "sweep") == ["done", "done", "done"]
+
+
+@pytest.mark.parametrize("launcher", ["lanes", "basic"])
+def test_a_failed_job_stops_the_others_when_asked(launcher, tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise jax.errors.JaxRuntimeError("INTERNAL: no such luck")
+
+    monkeypatch.setattr(driver, "compile_programs", fail)
+    arguments = ["seed=0", "trainer.batch_size=20,50,100", "sweep.on_failure=stop", f"hydra/launcher={launcher}"]
+    assert sweep(*arguments) == 1
+    monkeypatch.undo()
+    assert states(tmp_path / "sweep")[0] == "failed"
+    assert "done" not in states(tmp_path / "sweep")
+    assert "no such luck" in read(tmp_path / "sweep" / "jobs" / "0.json")["error"]
+
+
+def test_a_changed_sweep_is_refused_and_the_key_named(tmp_path, capsys, monkeypatch):
+    assert sweep("seed=0,1") == 0
+    describe = session._describe
+
+    def changed(master, jobs):
+        described = describe(master, jobs)
+        return {**described, "versions": {**described["versions"], "jax": "0.1"}}
+
+    monkeypatch.setattr(session, "_describe", changed)
+    message = refused(capsys, "resume", "sweep")
+    assert message.startswith("`versions.jax` must be what it was when the sweep began; it was ")
+    assert message.endswith("and is '0.1'; --allow-changed goes on all the same.")
+    assert main(["resume", "sweep", "--allow-changed"]) == 0
+
+
+def test_a_job_whose_configuration_has_changed_is_refused(tmp_path, capsys):
+    assert sweep("seed=0,1") == 0
+    path = tmp_path / "sweep" / "jobs" / "1.json"
+    entry = read(path)
+    entry["config"]["optimizer"]["learning_rate"] = 7
+    path.write_text(json.dumps(entry))
+    assert refused(capsys, "resume", "sweep") == (
+        "`optimizer.learning_rate` must be what it was when the sweep began; in job 1 it was 7 and is 0.1."
+    )
+
+
+def test_a_damaged_or_foreign_ledger_is_one_line(tmp_path, capsys):
+    assert sweep("seed=0,1") == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*") if path.is_file()}
+    message = refused(capsys, "train", "-m", *TINY, "seed=5", "hydra.sweep.dir=sweep")
+    assert message.startswith("`hydra.sweep.dir` must not hold a sweep yet; sweep does: go on with it by ")
+    (tmp_path / "sweep" / "jobs" / "1.json").write_text('{"schema": 1')
+    assert re.match(r"sweep/jobs/1\.json: is damaged, .*; restore it, or remove it to run the job again\.$",
+                    refused(capsys, "resume", "sweep"))  # fmt: skip
+    after = {path: path.read_bytes() for path in before}
+    assert [path.name for path in before if after[path] != before[path]] == ["1.json"]
+    (tmp_path / "sweep" / "jobs" / "1.json").unlink()
+    assert main(["resume", "sweep"]) == 0
+    assert (tmp_path / "sweep" / "summary.json").read_bytes() == before[tmp_path / "sweep" / "summary.json"]
+
+
+def test_sweeps_that_begin_in_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch):
+    names = iter(["aaaa", "aaaa", "bbbb"])
+    monkeypatch.setattr("lenet_jax.composition.secrets.token_hex", lambda size: next(names))
+    monkeypatch.setattr("hydra.core.utils.datetime", type("Frozen", (datetime,), {"now": lambda: datetime(2026, 1, 2)}))
+    from lenet_jax.composition import open_hydra, register_schemas
+
+    register_schemas()
+    taken = []
+    for seed in range(2):
+        with open_hydra() as hydra, session.begin_sweep(hydra, [f"seed={seed}"]) as (ledger, _):
+            taken.append(ledger.directory.name)
+    assert taken == ["2026-01-02T00-00-00-aaaa", "2026-01-02T00-00-00-bbbb"]
+
+
+def test_the_report_of_a_sweep_is_a_page_that_needs_no_network(tmp_path, capsys):
+    assert sweep("seed=0,1", "optimizer.learning_rate=0.1,0.2") == 0
+    directory = tmp_path / "sweep"
+    (directory / "index.html").unlink()
+    assert main(["report", "sweep"]) == 0
+    assert "report: sweep/index.html" in capsys.readouterr().out
+    page = (directory / "index.html").read_text()
+    assert "://" not in page
+    sources = re.findall(r'<img src="([^"]+)"', page)
+    assert sorted(sources) == sorted(f"figures/{path.name}" for path in (directory / "figures").iterdir())
+    assert sources == ["figures/learning_curves.png", "figures/effect_of_optimizer.learning_rate.png"]
