@@ -118,17 +118,38 @@ def _train(arguments: list[str]) -> int:
         return _answer(arguments)
 
     name, overrides = options.config_name or "config", options.overrides
-    with open_hydra(config_path=options.config_path, config_dir=options.config_dir) as hydra:
+    folders = {
+        key: value and os.path.abspath(value)  # noqa: PTH100  of the user's own configuration
+        for key, value in (("config_path", options.config_path), ("config_dir", options.config_dir))
+    }
+    with open_hydra(**folders) as hydra:
         if options.multirun or "hydra.mode=MULTIRUN" in overrides:
             from lenet_jax.sweeps.session import begin_sweep
 
-            with begin_sweep(hydra, overrides, name=name) as (ledger, overrides):
+            with begin_sweep(hydra, overrides, name=name, folders=folders) as (ledger, overrides):
                 return _sweep(hydra, name, overrides, ledger)
 
         from lenet_jax.sweeps.jobs import check_run
 
         check_run(hydra, overrides, name=name)
-        return hydra.run(name, _job, overrides).return_value
+        return _run(hydra, name, overrides)
+
+
+def _run(hydra: Any, name: str, overrides: list[str]) -> int:
+    """Run one configuration and return its exit code."""
+    errors = []
+
+    def run(composed: Any) -> int:
+        try:
+            return _job(composed)
+        except Exception as error:  # Hydra would print a line of its own
+            errors.append(error)
+            return 1
+
+    code = hydra.run(name, run, overrides).return_value
+    if errors:
+        raise errors[0]
+    return code
 
 
 def _resume(directory: Path, options: list[str]) -> int:
@@ -144,7 +165,7 @@ def _resume(directory: Path, options: list[str]) -> int:
     ledger = Ledger(directory)
     register_schemas()
     with (
-        open_hydra() as hydra,
+        open_hydra(**ledger.identity["folders"]) as hydra,
         resume_sweep(
             hydra, ledger, retry_failed=switches["--retry-failed"], allow_changed=switches["--allow-changed"]
         ) as overrides,
@@ -157,7 +178,11 @@ def _sweep(hydra: Any, name: str, overrides: list[str], ledger: Any) -> int:
     from lenet_jax.sweeps.launcher import run_alone
     from lenet_jax.sweeps.ledger import DONE
 
-    hydra.multirun(name, run_alone, overrides, with_log_configuration=False)
+    try:
+        hydra.multirun(name, run_alone, overrides, with_log_configuration=False)
+    except KeyboardInterrupt:
+        print(f"lenet-jax: go on with lenet-jax resume {ledger.directory}", file=sys.stderr)
+        raise
     _report_sweep(ledger)
     return 0 if all(entry.state == DONE for entry in ledger.entries()) else 1
 

@@ -57,8 +57,11 @@ def to_sweep_config(composed: Any) -> SweepConfig:
 
 
 def _resolve(composed: Any) -> dict[str, Any]:
-    own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-    return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
+    parts = {str(key): composed[key] for key in composed if key != "hydra"}
+    return {
+        key: OmegaConf.to_container(part, resolve=True, throw_on_missing=True) if OmegaConf.is_config(part) else part
+        for key, part in parts.items()
+    }
 
 
 def register_schemas() -> None:
@@ -170,7 +173,7 @@ class JobComposer:
             )
             composed.hydra.job.id = composed.hydra.job.num = number
         OmegaConf.copy_cache(from_config=self._master, to_config=composed)
-        HydraConfig.instance().set_config(composed)
+        HydraConfig.instance().cfg = composed  # `set_config` would copy it
         return composed
 
     def _is_value(self, override: Override) -> bool:

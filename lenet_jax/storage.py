@@ -13,8 +13,14 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lenet_jax"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name in its folder, flush it to the disk and rename it; make the folder if needed.
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a file under a temporary name in its folder and rename it; make the folder if needed.
+
+    Args:
+        path: of the file.
+        content: of the file.
+        durable: whether it is on the disk before this returns; else a loss of power, not the end of the process,
+            may undo it.
 
     Raises:
         OSError: if the folder or the file cannot be written; nothing is left behind.
@@ -24,8 +30,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lenet_jax.composition import Composed, JobComposer, compose, to_config
 from lenet_jax.config import Config
 from lenet_jax.errors import InputError
+from lenet_jax.sweeps.hydra_files import HydraFiles
 
 
 class SweepJob(NamedTuple):
@@ -21,6 +22,7 @@ class SweepJob(NamedTuple):
     overrides: tuple[str, ...]  # that make the run from `conf/`
     config: Config
     path: Path  # of its directory
+    files: HydraFiles | None = None  # that are written beside those of the run; None: Hydra has written them
 
 
 def expand_grid(master: Composed, loader: ConfigLoader) -> list[list[str]] | None:
@@ -50,13 +52,16 @@ def expand_grid(master: Composed, loader: ConfigLoader) -> list[list[str]] | Non
     return jobs
 
 
-def compose_jobs(composer: JobComposer, batch: Sequence[Sequence[str]], first: int = 0) -> list[SweepJob]:
+def compose_jobs(
+    composer: JobComposer, batch: Sequence[Sequence[str]], first: int = 0, *, with_files: bool = False
+) -> list[SweepJob]:
     """Compose jobs and check the values of their configurations.
 
     Args:
         composer: of the sweep.
         batch: the overrides of each job.
         first: the number of the first one.
+        with_files: whether the jobs are to have their `files`.
 
     Raises:
         InputError: if a value breaks its rule; or Hydra's own errors.
@@ -64,8 +69,9 @@ def compose_jobs(composer: JobComposer, batch: Sequence[Sequence[str]], first: i
     jobs = []
     for number, overrides in enumerate(batch, start=first):
         composed = composer.compose(overrides, number)
-        sweep = composed.hydra.sweep
-        jobs.append(SweepJob(number, tuple(overrides), to_config(composed), Path(sweep.dir, sweep.subdir)))
+        path = Path(composed.hydra.sweep.dir, composed.hydra.sweep.subdir)
+        files = HydraFiles.render(composed, path) if with_files else None
+        jobs.append(SweepJob(number, tuple(overrides), to_config(composed), path, files))
     return jobs
 
 

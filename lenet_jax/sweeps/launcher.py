@@ -8,7 +8,6 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext
-from omegaconf import OmegaConf, read_write
 
 from lenet_jax.composition import Composed, JobComposer, to_config, to_sweep_config
 from lenet_jax.report.terminal import SweepDisplay, describe, show
@@ -35,18 +34,14 @@ def launch(context: HydraContext, master: Composed, batch: Sequence[Sequence[str
     """
     setup_globals()
     composer = JobComposer(context.config_loader, master)
-    jobs = compose_jobs(composer, batch, first)
+    jobs = compose_jobs(composer, batch, first, with_files=True)
     check_jobs(jobs)
     ledger = Ledger(Path(master.hydra.sweep.dir))
     logs: dict[int, logging.Handler] = {}
 
     def begin(job: SweepJob) -> None:
-        composed = composer.compose(job.overrides, job.number)
-        with read_write(composed.hydra.runtime):
-            composed.hydra.runtime.output_dir = str(job.path.absolute())
-        job.path.mkdir(parents=True, exist_ok=True)
-        _write_hydra_files(composed, job.path)
-        logs[job.number] = _open_log(composed)
+        if job.files is not None:
+            logs[job.number] = job.files.write(job.path)
 
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     with SweepDisplay(len(jobs)) as display:
@@ -87,30 +82,3 @@ def _to_return(ledger: Ledger, job: SweepJob) -> JobReturn:
     returned = JobReturn(overrides=job.overrides, working_dir=str(job.path), status=JobStatus.COMPLETED)
     returned.return_value = to_objective(ledger.entry(job.number))
     return returned
-
-
-def _write_hydra_files(composed: Composed, directory: Path) -> None:
-    """Write what Hydra writes of each job."""
-    if composed.hydra.output_subdir is None:
-        return
-    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    parts = {
-        "config": own,
-        "hydra": OmegaConf.masked_copy(composed, "hydra"),
-        "overrides": composed.hydra.overrides.task,
-    }
-    folder = directory / composed.hydra.output_subdir
-    folder.mkdir(exist_ok=True)
-    for name, part in parts.items():
-        (folder / f"{name}.yaml").write_text(OmegaConf.to_yaml(part))
-
-
-def _open_log(composed: Composed) -> logging.Handler:
-    """Open the log that `hydra.job_logging` asks for; the jobs share a process, so each has a handler of its own."""
-    handler = OmegaConf.select(composed, "hydra.job_logging.handlers.file")
-    if handler is None:
-        return logging.NullHandler()
-    log = logging.FileHandler(handler.filename)
-    form = OmegaConf.select(composed, f"hydra.job_logging.formatters.{handler.get('formatter')}.format")
-    log.setFormatter(logging.Formatter(form))
-    return log

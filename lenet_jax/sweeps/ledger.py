@@ -104,8 +104,8 @@ class Ledger:
         return Entry(**{name: content[name] for name in Entry._fields})
 
     def write(self, entry: Entry) -> None:
-        """Enter a job, or its new state."""
-        _write(self._path(entry.number), entry._asdict())
+        """Enter a job, or its new state; one that has not ended need not survive a loss of power."""
+        _write(self._path(entry.number), entry._asdict(), durable=entry.state in ENDED)
 
     def run_directory(self, entry: Entry) -> Path:
         """Return the directory of a job's run."""
@@ -138,8 +138,8 @@ def differences(then: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any,
         yield path, then, now
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(path, (to_json({"schema": SCHEMA, **content}, indent=2) + "\n").encode())
+def _write(path: Path, content: Mapping[str, Any], *, durable: bool = True) -> None:
+    write_atomically(path, (to_json({"schema": SCHEMA, **content}, indent=2) + "\n").encode(), durable=durable)
 
 
 def _read(path: Path, names: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,20 @@ from lenet_jax.storage import to_json
 from lenet_jax.sweeps.jobs import SweepJob, check_jobs, compose_jobs, expand_grid
 from lenet_jax.sweeps.ledger import FAILED, PENDING, Ledger, differences, refuse_taken
 
+_DIRECTORY = "hydra.sweep.dir="
+
 
 @contextlib.contextmanager
-def begin_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> Iterator[tuple[Ledger, list[str]]]:
+def begin_sweep(
+    hydra: Hydra, overrides: list[str], *, name: str = "config", folders: Mapping[str, str | None] | None = None
+) -> Iterator[tuple[Ledger, list[str]]]:
     """Check all jobs of a new sweep, then take its directory.
 
     Args:
         hydra: open on the configuration.
         overrides: of the command line.
         name: of the primary file of the configuration.
+        folders: what `hydra` was opened with.
 
     Yields:
         The ledger, and the overrides with which Hydra runs the sweep there.
@@ -34,17 +39,17 @@ def begin_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> 
             holds a sweep or a run; or Hydra's own errors. Nothing is written then.
     """
     master = compose(hydra, overrides, name=name, multirun=True)
-    chosen = any(override.startswith("hydra.sweep.dir=") for override in overrides)
+    chosen = any(override.startswith(_DIRECTORY) for override in overrides)
     wanted = Path(master.hydra.sweep.dir)  # now, so that time and name are the same in every job
     if chosen:
         refuse_taken(wanted)
     jobs = _compose_jobs(hydra, master)
     for job in jobs:
         RunDirectory(job.path)
-    identity = {"arguments": overrides, "config_name": name, **_describe(master, jobs)}
+    identity = {"arguments": overrides, "config_name": name, "folders": folders or {}, **_describe(master, jobs)}
     ledger = Ledger.create(_take_directory(master, chosen), identity)
     with ledger.locked():
-        yield ledger, [*overrides, _in_directory(ledger)]
+        yield ledger, _in_directory(overrides, ledger)
 
 
 @contextlib.contextmanager
@@ -65,7 +70,7 @@ def resume_sweep(
     Raises:
         InputError: if the sweep has changed or another process works on it; or Hydra's own errors.
     """
-    overrides = [*ledger.identity["arguments"], _in_directory(ledger)]
+    overrides = _in_directory(ledger.identity["arguments"], ledger)
     master = compose(hydra, overrides, name=ledger.identity["config_name"], multirun=True)
     jobs = _compose_jobs(hydra, master)
     described = json.loads(to_json(_describe(master, jobs)))
@@ -119,6 +124,6 @@ def _take_directory(master: Composed, chosen: bool) -> Path:
             OmegaConf.clear_cache(master)  # for another name
 
 
-def _in_directory(ledger: Ledger) -> str:
+def _in_directory(overrides: list[str], ledger: Ledger) -> list[str]:
     path = str(ledger.directory).replace("'", "\\'")
-    return f"hydra.sweep.dir='{path}'"
+    return [*(o for o in overrides if not o.startswith(_DIRECTORY)), f"{_DIRECTORY}'{path}'"]

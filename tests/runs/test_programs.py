@@ -7,10 +7,12 @@ import pytest
 
 from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
 from lenet_jax.errors import InputError
+from lenet_jax.models import MODELS
 from lenet_jax.runs import driver
 from lenet_jax.runs.driver import Failed, Finished, Job, run_jobs
 from lenet_jax.runs.programs import choose_slots, compile_programs, kind
-from tests.runs.test_driver import linear_model, make_config, run  # noqa: F401  a fixture
+from tests.linear import linear
+from tests.runs.test_driver import make_config, run
 
 STOPPING = EarlyStoppingConfig(patience=6, patience_increase=1)
 
@@ -37,11 +39,15 @@ def results(path):
     return found
 
 
-@pytest.fixture
-def alone(tmp_path, linear_model):  # noqa: F811
-    for job in make_jobs(tmp_path / "alone"):
-        run(*job)
-    return results(tmp_path / "alone")
+@pytest.fixture(scope="module", autouse=True)
+def alone(tmp_path_factory):
+    """What each job comes to alone; the model is a small one in all tests here."""
+    path = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "lenet", linear)
+        for job in make_jobs(path):
+            run(job.config, job.path)
+        yield results(path)
 
 
 @pytest.mark.parametrize(("strategy", "num_slots"), [("map", 1), ("devices", 1), ("devices", 4)])
@@ -90,7 +96,7 @@ def test_where_the_memory_is_too_small_half_as_many_are_tried(alone, tmp_path, m
     assert 4 not in tried[2:]
 
 
-def test_another_error_of_a_program_ends_the_jobs(tmp_path, monkeypatch, linear_model):  # noqa: F811
+def test_another_error_of_a_program_ends_the_jobs(tmp_path, monkeypatch):
     def compile_broken(*args, **options):
         raise jax.errors.JaxRuntimeError("INTERNAL: no such luck")
 
@@ -99,7 +105,7 @@ def test_another_error_of_a_program_ends_the_jobs(tmp_path, monkeypatch, linear_
         list(run_jobs(make_jobs(tmp_path), strategy="devices", num_slots=4))
 
 
-def test_a_job_that_cannot_be_written_does_not_lose_the_others(tmp_path, linear_model):  # noqa: F811
+def test_a_job_that_cannot_be_written_does_not_lose_the_others(tmp_path):
     (tmp_path / "3").touch()  # where a directory should be
     events = list(run_jobs(make_jobs(tmp_path), strategy="devices", num_slots=2))
     ((number, failed),) = [(number, event) for number, event in events if isinstance(event, Failed)]
