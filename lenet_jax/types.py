@@ -112,6 +112,7 @@ class Status(enum.IntEnum):
     MAX_EPOCHS = 1
     PATIENCE = 2
     DIVERGED = 3
+    PRUNED = 4  # a sweep has ended it for the sake of better ones
 
 
 class Evaluation(NamedTuple):

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,7 +134,9 @@ def run_experiment(config: Config, path: Path) -> Iterator[Event]:
         yield event
 
 
-def run_jobs(jobs: Sequence[Job], *, strategy: str = "map", num_slots: int = 1) -> Iterator[tuple[int, Event]]:
+def run_jobs(
+    jobs: Sequence[Job], *, strategy: str = "map", num_slots: int = 1, pruned: Container[int] = ()
+) -> Iterator[tuple[int, Event]]:
     """Run jobs of one kind, `num_slots` at a time, each recorded as if it ran alone.
 
     The programs are compiled once. A job starts as soon as the one before it in its slot has ended. If the memory of
@@ -144,6 +146,7 @@ def run_jobs(jobs: Sequence[Job], *, strategy: str = "map", num_slots: int = 1) 
         jobs: with configurations of one `lenet_jax.runs.programs.kind`.
         strategy: as in `compile_programs`.
         num_slots: as in `compile_programs`.
+        pruned: the numbers of jobs that are to end where they are; the caller may add to it from one event to the next.
 
     Yields:
         The number of a job, and what happened to it.
@@ -156,7 +159,7 @@ def run_jobs(jobs: Sequence[Job], *, strategy: str = "map", num_slots: int = 1) 
     shared = _share(jobs[0].config)
     while queue.waiting:
         try:
-            yield from _run_in_slots(queue, shared, strategy, num_slots, begin)
+            yield from _run_in_slots(queue, shared, strategy, num_slots, pruned, begin)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or num_slots == 1:
                 raise
@@ -199,7 +202,7 @@ def _share(config: Config) -> _Shared:
 
 
 def _run_in_slots(
-    queue: _Queue, shared: _Shared, strategy: str, num_slots: int, begin: float
+    queue: _Queue, shared: _Shared, strategy: str, num_slots: int, pruned: Container[int], begin: float
 ) -> Iterator[tuple[int, Event]]:
     """Run the jobs that wait; `begin` is when the first of them did."""
     jobs, directories, waiting, running = queue
@@ -231,7 +234,10 @@ def _run_in_slots(
             evaluate = functools.partial(recorder.evaluate, _at(evaluations, slot), seconds)
             yield from _unless_unwritable(running, slot, evaluate)
 
-        ended = [slot for slot in running if status[slot] != Status.RUNNING]
+        halted = [slot for slot in running if running[slot].number in pruned and status[slot] == Status.RUNNING]
+        if halted:
+            states = programs.halt((states, _mask(halted, num_slots)), None)
+        ended = [slot for slot in running if slot in halted or status[slot] != Status.RUNNING]
         if ended:
             measured = programs.measure((states.best, _mask(ended, num_slots)), programs.data)
             measured, rest = jax.device_get((measured, states._replace(variables=None, opt_state=None, key=None)))

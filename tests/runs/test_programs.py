@@ -9,7 +9,7 @@ from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
 from lenet_jax.errors import InputError
 from lenet_jax.models import MODELS
 from lenet_jax.runs import driver
-from lenet_jax.runs.driver import Failed, Finished, Job, run_jobs
+from lenet_jax.runs.driver import Evaluated, Failed, Finished, Job, run_jobs
 from lenet_jax.runs.programs import choose_slots, compile_programs, kind
 from tests.linear import linear
 from tests.runs.test_driver import make_config, run
@@ -125,3 +125,20 @@ def test_slots_are_as_many_as_help():
     assert choose_slots("map", 24, batch_size=8, most=5) == ("map", 1)
     with pytest.raises(InputError, match=r"sweep\.strategy. has no 'pmap'"):
         choose_slots("pmap", 2, batch_size=8)
+
+
+@pytest.mark.parametrize(("strategy", "num_slots"), [("map", 1), ("devices", 10), ("vmap", 3)])
+def test_a_pruned_job_ends_where_it_is_and_leaves_the_others_as_they_are(strategy, num_slots, alone, tmp_path):
+    pruned = set()
+    for number, event in run_jobs(make_jobs(tmp_path), strategy=strategy, num_slots=num_slots, pruned=pruned):
+        if number in (0, 8) and isinstance(event, Evaluated) and event.record["iteration"] == 3:
+            pruned.add(number)
+    for number, ((ours, *lines), (theirs, *expected)) in enumerate(zip(results(tmp_path), alone, strict=True)):
+        if number in pruned:
+            assert (ours["stopped_by"], ours["iterations"]) == ("pruned", 3)
+            assert len(lines) == 2
+        elif strategy != "vmap":
+            assert [ours, *lines] == [theirs, *expected]
+        else:
+            assert ours["stopped_by"] == theirs["stopped_by"]
+    assert pruned == {0, 8}
