@@ -236,8 +236,9 @@ def _run_in_slots(
 
         halted = [slot for slot in running if running[slot].number in pruned and status[slot] == Status.RUNNING]
         if halted:
-            states = programs.halt((states, _mask(halted, num_slots)), None)
-        ended = [slot for slot in running if slot in halted or status[slot] != Status.RUNNING]
+            status = np.where(_mask(halted, num_slots), np.int32(Status.PRUNED), status)
+            states = states._replace(status=jax.device_put(status, states.status.sharding))
+        ended = [slot for slot in running if status[slot] != Status.RUNNING]
         if ended:
             measured = programs.measure((states.best, _mask(ended, num_slots)), programs.data)
             measured, rest = jax.device_get((measured, states._replace(variables=None, opt_state=None, key=None)))

@@ -40,7 +40,6 @@ class Programs(NamedTuple):
     data: Dataset  # on the devices
     start: Callable[..., TrainState]  # ((states, fresh, *slot_values), None)
     advance: Callable[..., tuple[TrainState, Evaluation]]  # (states, data); the states' memory is taken over
-    halt: Callable[..., TrainState]  # ((states, chosen), None): those runs end as pruned; the memory is taken over
     measure: Callable[..., tuple[Metrics, Metrics]]  # ((variables, ended), data) -> of the training and the test set
     compile_seconds: float
 
@@ -109,10 +108,6 @@ def compile_programs(
             return train_interval(model, optimizer, trainer, state, data, axis_name=axis_name)
         return advance(model, optimizer, trainer, state, data)
 
-    def halt(lane: Any, _: None, *, axis_name: str | None = None) -> TrainState:
-        state, chosen = lane
-        return state._replace(status=jnp.where(chosen, Status.PRUNED, state.status))
-
     def measure(lane: Any, data: Dataset, *, axis_name: str | None = None) -> tuple[Metrics, Metrics]:
         variables, ended = lane
         splits = (data.train, data.test)
@@ -138,7 +133,6 @@ def compile_programs(
             data=put_on(devices, data),
             start=compiled(start, (states, nothing, *slot_values([config] * num_slots)), None),
             advance=compiled(train, states, data, donate_argnums=0),
-            halt=spread(halt, donate_argnums=0),  # few sweeps need it
             measure=compiled(measure, (states.best, nothing), data),
             compile_seconds=time.perf_counter() - begin,
         )
