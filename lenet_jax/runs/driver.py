@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,7 +135,11 @@ def run_experiment(config: Config, path: Path) -> Iterator[Event]:
 
 
 def run_jobs(
-    jobs: Sequence[Job], *, strategy: str = "map", num_slots: int = 1, pruned: Container[int] = ()
+    jobs: Sequence[Job],
+    *,
+    strategy: str = "map",
+    num_slots: int = 1,
+    pruned: Callable[[int], bool] = lambda number: False,
 ) -> Iterator[tuple[int, Event]]:
     """Run jobs of one kind, `num_slots` at a time, each recorded as if it ran alone.
 
@@ -146,7 +150,7 @@ def run_jobs(
         jobs: with configurations of one `lenet_jax.runs.programs.kind`.
         strategy: as in `compile_programs`.
         num_slots: as in `compile_programs`.
-        pruned: the numbers of jobs that are to end where they are; the caller may add to it from one event to the next.
+        pruned: asked after each evaluation whether a job is to end there.
 
     Yields:
         The number of a job, and what happened to it.
@@ -202,7 +206,7 @@ def _share(config: Config) -> _Shared:
 
 
 def _run_in_slots(
-    queue: _Queue, shared: _Shared, strategy: str, num_slots: int, pruned: Container[int], begin: float
+    queue: _Queue, shared: _Shared, strategy: str, num_slots: int, pruned: Callable[[int], bool], begin: float
 ) -> Iterator[tuple[int, Event]]:
     """Run the jobs that wait; `begin` is when the first of them did."""
     jobs, directories, waiting, running = queue
@@ -234,7 +238,7 @@ def _run_in_slots(
             evaluate = functools.partial(recorder.evaluate, _at(evaluations, slot), seconds)
             yield from _unless_unwritable(running, slot, evaluate)
 
-        halted = [slot for slot in running if running[slot].number in pruned and status[slot] == Status.RUNNING]
+        halted = [slot for slot in running if pruned(running[slot].number) and status[slot] == Status.RUNNING]
         if halted:
             status = np.where(_mask(halted, num_slots), np.int32(Status.PRUNED), status)
             states = states._replace(status=jax.device_put(status, states.status.sharding))

@@ -74,7 +74,10 @@ def choose_slots(strategy: str, num_jobs: int, batch_size: int | None, most: int
         idle = batch_size is not None and len(devices) > len(choose_devices(batch_size)) == 1
         strategy = "devices" if idle and num_jobs > 1 else "map"
     limit = {"map": 1, "devices": len(devices), "vmap": _MOST_VMAPPED}[strategy] if most is None else most
-    return strategy, 1 if strategy == "map" else min(num_jobs, limit)
+    num_slots = 1 if strategy == "map" else min(num_jobs, limit)
+    if strategy == "devices" and num_slots > len(devices):
+        num_slots += -num_slots % len(devices)  # as many on each
+    return strategy, num_slots
 
 
 def compile_programs(
@@ -118,7 +121,7 @@ def compile_programs(
 
         return lax.cond(ended, look, lambda _: (no_examples(), no_examples()), variables)
 
-    devices = choose_devices(plan.batch_size) if strategy == "map" else jax.local_devices()
+    devices = choose_devices(plan.batch_size) if strategy == "map" else jax.local_devices()[:num_slots]
     place, spread = _alone(devices) if strategy == "map" else _side_by_side(devices, strategy)
 
     states = _ended(jax.eval_shape(init, KEY_SHAPE, hyperparameters(config.optimizer)), num_slots)

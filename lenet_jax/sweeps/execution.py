@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
+import jax
+
 from lenet_jax.config import SweepConfig
 from lenet_jax.errors import InputError, describe_error
 from lenet_jax.runs.driver import Event, Failed, Finished, Job, Started, run_jobs
@@ -60,7 +62,11 @@ def _relative(job: SweepJob, ledger: Ledger) -> str:
 
 
 def execute(
-    jobs: Sequence[SweepJob], ledger: Ledger, options: SweepConfig, begin: Callable[[SweepJob], None]
+    jobs: Sequence[SweepJob],
+    ledger: Ledger,
+    options: SweepConfig,
+    begin: Callable[[SweepJob], None] = lambda job: None,
+    pruned: Callable[[int], bool] = lambda number: False,
 ) -> Iterator[tuple[SweepJob, Event]]:
     """Run the jobs that have not ended, those of a kind together, and keep the ledger.
 
@@ -71,17 +77,26 @@ def execute(
         ledger: of the sweep.
         options: of the sweep.
         begin: called before a job writes its first file.
+        pruned: asked after each evaluation whether the job of this number is to end there.
 
     Yields:
         A job, and what happened to it.
     """
     waiting = enter(jobs, ledger)
     for group in _by_kind(jobs):
-        for job, event in _run_group(group, waiting, ledger, options, begin):
+        for job, event in _run_group(group, waiting, ledger, options, begin, pruned):
             yield job, event
             if isinstance(event, Failed) and options.on_failure == "stop":
                 _let_wait(waiting, ledger)
                 return
+
+
+def side_by_side(options: SweepConfig, num_jobs: int) -> SweepConfig:
+    """Return the options with which all jobs of a kind run at the same time."""
+    strategy = options.strategy
+    if strategy == "auto":
+        strategy = "devices" if jax.default_backend() == "cpu" else "vmap"
+    return dataclasses.replace(options, strategy=strategy, max_lanes=num_jobs)
 
 
 def _by_kind(jobs: Sequence[SweepJob]) -> list[list[SweepJob]]:
@@ -97,6 +112,7 @@ def _run_group(
     ledger: Ledger,
     options: SweepConfig,
     begin: Callable[[SweepJob], None],
+    pruned: Callable[[int], bool],
 ) -> Iterator[tuple[SweepJob, Event]]:
     """Run those jobs of a kind that wait, in as many slots as for all: a resumed sweep has the same program."""
     jobs = [job for job in group if job.number in waiting]
@@ -107,7 +123,8 @@ def _run_group(
         batch_size = jobs[0].config.trainer.batch_size
         strategy, num_slots = choose_slots(options.strategy, len(group), batch_size, options.max_lanes)
         runs = [Job(job.config, job.path, functools.partial(begin, job)) for job in jobs]
-        for index, event in run_jobs(runs, strategy=strategy, num_slots=num_slots):
+        halt = lambda index: pruned(jobs[index].number)  # noqa: E731
+        for index, event in run_jobs(runs, strategy=strategy, num_slots=num_slots, pruned=halt):
             job = jobs[index]
             match event:
                 case Started():

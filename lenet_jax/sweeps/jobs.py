@@ -36,7 +36,7 @@ def expand_grid(master: Composed, loader: ConfigLoader) -> list[list[str]] | Non
         InputError: if a value is swept over an interval, or the grid is empty; or Hydra's own errors.
     """
     sweeper = master.hydra.sweeper
-    if not sweeper._target_.endswith((".BasicSweeper", ".GridSweeper")):
+    if not sweeper._target_.endswith((".BasicSweeper", ".GridSweeper", ".HalvingSweeper")):
         return None
     arguments = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *master.hydra.overrides.task]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)

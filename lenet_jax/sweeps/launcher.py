@@ -2,19 +2,40 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext
 
 from lenet_jax.composition import Composed, JobComposer, to_config, to_sweep_config
+from lenet_jax.config import SweepConfig
+from lenet_jax.errors import InputError
 from lenet_jax.report.terminal import SweepDisplay, describe, show
-from lenet_jax.runs.driver import Failed, Finished
-from lenet_jax.sweeps.execution import execute
+from lenet_jax.runs.driver import Evaluated, Event, Failed, Finished
+from lenet_jax.runs.records import read_record
+from lenet_jax.sweeps.execution import execute, side_by_side
+from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.jobs import SweepJob, check_jobs, compose_jobs
-from lenet_jax.sweeps.ledger import DONE, FAILED, Entry, Ledger
+from lenet_jax.sweeps.ledger import DONE, ENDED, FAILED, Entry, Ledger
+
+
+@runtime_checkable
+class Pruner(Protocol):
+    """Learns of the jobs as they run, and says which of them are to end."""
+
+    @property
+    def pruned(self) -> Container[int]:
+        """Return the numbers of the jobs that are to end."""
+        ...
+
+    def observe(self, number: int, epoch: float, accuracy: float) -> None:
+        """Learn of an evaluation."""
+
+    def end(self, number: int, *, diverged: bool) -> None:
+        """Learn that a job has ended."""
 
 
 def launch(context: HydraContext, master: Composed, batch: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
@@ -32,27 +53,100 @@ def launch(context: HydraContext, master: Composed, batch: Sequence[Sequence[str
     Raises:
         InputError: if the jobs are not fit to run, or the directory does not hold this sweep.
     """
+    jobs = _prepare(context, master, batch, first)
+    return _launch(jobs, master, to_sweep_config(master))
+
+
+def launch_halving(
+    context: HydraContext, master: Composed, batch: Sequence[Sequence[str]], *, min_epochs: int, reduction: int
+) -> Sequence[JobReturn]:
+    """Run jobs side by side by successive halving.
+
+    Args:
+        context: Hydra's.
+        master: the composition of the sweep.
+        batch: the overrides of each job.
+        min_epochs: as in `Halving`.
+        reduction: as in `Halving`.
+
+    Returns:
+        As `launch`.
+
+    Raises:
+        InputError: as `launch`; or if the jobs cannot run side by side.
+    """
+    from lenet_jax.runs.programs import kind
+
+    jobs, options = _prepare(context, master, batch, 0), to_sweep_config(master)
+    if len({kind(job.config) for job in jobs}) > 1:
+        raise InputError(
+            "`hydra/sweeper=halving` must have jobs that differ only in seed and hyperparameters of the optimizer; "
+            "sweep what differs besides in sweeps of their own."
+        )
+    if options.strategy == "map" or (options.max_lanes or len(jobs)) < len(jobs):
+        raise InputError(
+            f"`hydra/sweeper=halving` must run its {len(jobs)} jobs side by side; "
+            f"got sweep.strategy={options.strategy}, sweep.max_lanes={options.max_lanes}."
+        )
+    numbers, max_epochs = [job.number for job in jobs], jobs[0].config.trainer.max_epochs
+    halving = Halving(numbers, max_epochs=max_epochs, min_epochs=min_epochs, reduction=reduction)
+    return _launch(jobs, master, side_by_side(options, len(jobs)), halving)
+
+
+def _prepare(context: HydraContext, master: Composed, batch: Sequence[Sequence[str]], first: int) -> list[SweepJob]:
     setup_globals()
-    composer = JobComposer(context.config_loader, master)
-    jobs = compose_jobs(composer, batch, first, with_files=True)
+    jobs = compose_jobs(JobComposer(context.config_loader, master), batch, first, with_files=True)
     check_jobs(jobs)
+    return jobs
+
+
+def _launch(
+    jobs: Sequence[SweepJob], master: Composed, options: SweepConfig, pruner: Pruner | None = None
+) -> Sequence[JobReturn]:
     ledger = Ledger(Path(master.hydra.sweep.dir))
+    if pruner is not None:
+        _recall(pruner, jobs, ledger)
     logs: dict[int, logging.Handler] = {}
 
     def begin(job: SweepJob) -> None:
         if job.files is not None:
             logs[job.number] = job.files.write(job.path)
 
+    def pruned(number: int) -> bool:
+        return pruner is not None and number in pruner.pruned
+
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     with SweepDisplay(len(jobs)) as display:
-        for job, event in execute(jobs, ledger, to_sweep_config(master), begin):
+        for job, event in execute(jobs, ledger, options, begin, pruned):
             log = logs.setdefault(job.number, logging.NullHandler())  # a job may fail before it begins
             for line in filter(None, describe(event)):
                 log.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, None, None))
             if isinstance(event, Finished | Failed):
                 logs.pop(job.number).close()
+            if pruner is not None:
+                _tell(pruner, job.number, event)
             display.show(job.number, [each for each in job.overrides if each not in common], event)
     return [_to_return(ledger, job) for job in jobs]
+
+
+def _tell(pruner: Pruner, number: int, event: Event) -> None:
+    match event:
+        case Evaluated():
+            pruner.observe(number, event.record["epoch"], event.record["validation_accuracy"])
+        case Finished():
+            pruner.end(number, diverged=event.result["stopped_by"] == "diverged")
+        case Failed():
+            pruner.end(number, diverged=True)
+
+
+def _recall(pruner: Pruner, jobs: Sequence[SweepJob], ledger: Ledger) -> None:
+    """Tell what is recorded of the jobs that have ended."""
+    for job in jobs:
+        entry = ledger.entry(job.number)
+        if entry is not None and entry.state in ENDED:
+            for line in read_record(job.path).metrics if entry.state == DONE else ():
+                pruner.observe(job.number, line["epoch"], line["validation_accuracy"])
+            pruner.end(job.number, diverged=entry.state != DONE)
 
 
 def run_alone(composed: Composed) -> float:
@@ -67,7 +161,7 @@ def run_alone(composed: Composed) -> float:
     job = SweepJob(hydra.job.num, tuple(hydra.overrides.task), to_config(composed), path)
     stopped = options.on_failure == "stop" and any(entry.state == FAILED for entry in ledger.entries())
     if not stopped:
-        show(event for _, event in execute([job], ledger, options, lambda job: None))
+        show(event for _, event in execute([job], ledger, options))
     return to_objective(ledger.entry(job.number))
 
 

@@ -10,8 +10,8 @@ from lenet_jax.report.html import facts_table, page, picture, table
 from lenet_jax.report.sweep_figures import group_curves, hyperparameter_effect
 from lenet_jax.runs.records import read_record
 from lenet_jax.storage import write_atomically
-from lenet_jax.sweeps.ledger import DONE, FAILED, Ledger
-from lenet_jax.sweeps.summary import Summary, rerun_command, summary_table
+from lenet_jax.sweeps.ledger import FAILED, Ledger
+from lenet_jax.sweeps.summary import Summary, is_complete, rerun_command, summary_table
 
 _MOST_CURVES = 8
 
@@ -31,7 +31,7 @@ def write_page(ledger: Ledger, summary: Summary) -> Path:
 
 def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]:
     """Yield name, caption and figure of what there is to see of the jobs that are done."""
-    entries = {entry.number: entry for entry in summary.entries if entry.state == DONE}
+    entries = {entry.number: entry for entry in summary.entries if is_complete(entry)}
     groups = [group for group in summary.groups if group.measures]
     if not groups:
         return
@@ -55,7 +55,7 @@ def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]
         pairs = [
             (_number(values.get(key)), 100 * (1 - (entry.result or {})["validation_accuracy"]))
             for entry, values in jobs
-            if entry.state == DONE
+            if is_complete(entry)
         ]
         if len({value for value, _ in pairs}) > 1 and not any(np.isnan(value) for value, _ in pairs):
             name = f"effect_of_{key.replace('/', '_')}"

@@ -57,7 +57,7 @@ def summarize_sweep(entries: Sequence[Entry]) -> Summary:
     groups: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for entry, values in zip(entries, varied, strict=True):
         groups.setdefault(tuple((key, value) for key, value in values.items() if key != "seed"), []).append(entry)
-    done = [entry for entry in entries if entry.state == DONE]
+    done = [entry for entry in entries if is_complete(entry)]
     best = max(done, key=lambda entry: _measure(entry, "validation_accuracy"), default=None)
     return Summary(
         list(entries),
@@ -65,6 +65,11 @@ def summarize_sweep(entries: Sequence[Entry]) -> Summary:
         [Group(dict(key), [entry.number for entry in jobs], _measures(jobs)) for key, jobs in groups.items()],
         None if best is None else best.number,
     )
+
+
+def is_complete(entry: Entry) -> bool:
+    """Tell whether a job has run to its end: a pruned one says nothing about what it would have come to."""
+    return entry.state == DONE and entry.result is not None and entry.result["stopped_by"] != "pruned"
 
 
 def _split(override: str) -> tuple[str, str]:
@@ -82,7 +87,7 @@ def _measure(entry: Entry, name: str) -> float:
 
 
 def _measures(jobs: Sequence[Entry]) -> dict[str, Statistics]:
-    results = [entry.result for entry in jobs if entry.state == DONE and entry.result]
+    results = [entry.result for entry in jobs if is_complete(entry) and entry.result]
     columns = {name: [result[name] for result in results if result.get(name) is not None] for name in MEASURES}
     return {name: describe_sample(values) for name, values in columns.items() if values}
 
@@ -121,6 +126,8 @@ def summary_lines(summary: Summary) -> list[str]:
     """Return the summary as text: a row a group, the best job, what failed."""
     states = [entry.state for entry in summary.entries]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
+    pruned = sum(entry.state == DONE and not is_complete(entry) for entry in summary.entries)
+    counts += f", {pruned} of them pruned" if pruned else ""
     rows = summary_table(summary)
     lines = ["", f"{len(states)} jobs: {counts}", "", *align(rows, left=len(rows[0]) - 4)]
     if summary.best is not None:

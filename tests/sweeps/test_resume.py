@@ -93,6 +93,21 @@ def test_killed_at_a_random_instant_and_resumed(number, folder):
     resume(folder, name)
 
 
+@pytest.mark.parametrize(
+    "count", [17, pytest.param(20, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
+def test_successive_halving_is_killed_and_resumed(count, folder):
+    halving = ["train", "-m", *TINY, *GRID, "hydra/sweeper=halving", "trainer.max_epochs=4"]
+    code, output = finish(start(folder, *halving, f"hydra.sweep.dir=halving-{count}"))
+    assert code == 0, output
+    assert "12 jobs: 12 done, 10 of them pruned" in output
+    code, output = finish(start(folder, *halving, f"hydra.sweep.dir=again-{count}", when="metrics", count=count))
+    assert code == -signal.SIGKILL, output
+    code, output = finish(start(folder, "resume", f"again-{count}"))
+    assert code == 0, output
+    assert summaries(folder / f"again-{count}") == summaries(folder / f"halving-{count}")
+
+
 def test_a_sweep_that_is_done_runs_nothing_again(folder):
     before = {path: path.stat().st_mtime_ns for path in (folder / "whole").rglob("result.json")}
     assert len(before) == 12

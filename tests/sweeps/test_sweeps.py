@@ -183,3 +183,17 @@ def test_the_report_of_a_sweep_is_a_page_that_needs_no_network(tmp_path, capsys)
     sources = re.findall(r'<img src="([^"]+)"', page)
     assert sorted(sources) == sorted(f"figures/{path.name}" for path in (directory / "figures").iterdir())
     assert sources == ["figures/learning_curves.png", "figures/effect_of_optimizer.learning_rate.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["hydra/launcher=basic"], "`hydra/launcher` must be lanes for hydra/sweeper=halving, "),
+        (["trainer.batch_size=20,50"], "`hydra/sweeper=halving` must have jobs that differ only in seed and "),
+        (["sweep.strategy=map"], "`hydra/sweeper=halving` must run its 4 jobs side by side; got sweep.strategy=map, "),
+        (["sweep.max_lanes=3"], "`hydra/sweeper=halving` must run its 4 jobs side by side; got sweep.strategy=auto, "),
+    ],
+)
+def test_halving_needs_jobs_side_by_side(arguments, message, tmp_path, capsys):
+    command = ["train", "-m", *TINY, "hydra/sweeper=halving", "seed=0,1,2,3", *arguments, "hydra.sweep.dir=sweep"]
+    assert refused(capsys, *command).startswith(message)
