@@ -1,15 +1,19 @@
-"""Hydra's launcher `lanes`, and its sweepers `grid` and `halving`.
+"""Hydra's launcher `lanes`, and its sweepers `grid`, `halving` and `optuna_batch`.
 
 Hydra imports this file in every program of an environment in which lenet_jax is installed, so whatever is heavy is
 imported where it is used.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -21,11 +25,13 @@ class LanesLauncher(Launcher):
         """Keep what `launch` needs."""
         self._context, self._config = hydra_context, config
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run a batch of jobs."""
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int, pruner: Any = None
+    ) -> Sequence[JobReturn]:
+        """Run a batch of jobs; `pruner` is as in `lenet_jax.sweeps.launcher`."""
         from lenet_jax.sweeps.launcher import launch
 
-        return launch(self._context, self._config, job_overrides, initial_job_idx)
+        return launch(self._context, self._config, job_overrides, initial_job_idx, pruner)
 
 
 class _HalvingLauncher(LanesLauncher):
@@ -66,6 +72,38 @@ class HalvingSweeper(GridSweeper):
         self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
 
+class OptunaBatchSweeper(Sweeper):
+    """Has Optuna choose the jobs, a batch at a time."""
+
+    def __init__(self, num_trials: int, batch_size: int, sampler: str, pruner: str, seed: int) -> None:
+        """Take the number of jobs, how many are chosen at a time, and how."""
+        self._batch_size = batch_size
+        self._choices = {"num_trials": num_trials, "sampler": sampler, "pruner": pruner, "seed": seed}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what `sweep` needs."""
+        self._context, self._config = hydra_context, config
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run batch after batch."""
+        from lenet_jax.sweeps.ledger import Ledger
+        from lenet_jax.sweeps.optuna_batch import Batches, search_space
+
+        directory = Path(self._config.hydra.sweep.dir)
+        batches = Batches(directory, search_space(arguments, self._context.config_loader), **self._choices)
+        ledger, first = Ledger(directory), 0
+        while batch := batches.ask(first, self._batch_size):
+            if isinstance(self._launcher, LanesLauncher):
+                self._launcher.launch(batch, first, pruner=batches)
+            else:
+                self._launcher.launch(batch, first)
+            batches.tell([entry for number in range(first, first + len(batch)) if (entry := ledger.entry(number))])
+            first += len(batch)
+
+
 for group, name, options in (
     ("hydra/launcher", "lanes", {"_target_": f"{__name__}.LanesLauncher"}),
     ("hydra/sweeper", "grid", {"_target_": f"{__name__}.GridSweeper", "max_batch_size": None, "params": None}),
@@ -73,6 +111,18 @@ for group, name, options in (
         "hydra/sweeper",
         "halving",
         {"_target_": f"{__name__}.HalvingSweeper", "min_epochs": 1, "reduction": 3, "params": None},
+    ),
+    (
+        "hydra/sweeper",
+        "optuna_batch",
+        {
+            "_target_": f"{__name__}.OptunaBatchSweeper",
+            "num_trials": 32,
+            "batch_size": 8,
+            "sampler": "tpe",
+            "pruner": "none",
+            "seed": 0,
+        },
     ),
 ):
     ConfigStore.instance().store(group=group, name=name, node=options, provider="lenet_jax")

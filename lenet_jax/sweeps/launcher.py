@@ -38,7 +38,13 @@ class Pruner(Protocol):
         """Learn that a job has ended."""
 
 
-def launch(context: HydraContext, master: Composed, batch: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
+def launch(
+    context: HydraContext,
+    master: Composed,
+    batch: Sequence[Sequence[str]],
+    first: int,
+    pruner: Pruner | None = None,
+) -> Sequence[JobReturn]:
     """Run a batch of jobs; a job that its ledger has as ended is not run again.
 
     Args:
@@ -46,6 +52,7 @@ def launch(context: HydraContext, master: Composed, batch: Sequence[Sequence[str
         master: the composition of the sweep.
         batch: the overrides of each job.
         first: the number of the first one.
+        pruner: says which jobs end early; None: none.
 
     Returns:
         For each job the error of its best validation, a fraction, as its return value; infinity if it has none.
@@ -54,7 +61,7 @@ def launch(context: HydraContext, master: Composed, batch: Sequence[Sequence[str
         InputError: if the jobs are not fit to run, or the directory does not hold this sweep.
     """
     jobs = _prepare(context, master, batch, first)
-    return _launch(jobs, master, to_sweep_config(master))
+    return _launch(jobs, master, to_sweep_config(master), pruner)
 
 
 def launch_halving(

@@ -94,9 +94,22 @@ def _compose_jobs(hydra: Hydra, master: Composed) -> list[SweepJob]:
     """Compose and check those jobs of a sweep that are known before it runs."""
     to_sweep_config(master)
     grid = expand_grid(master, hydra.config_loader)
+    if master.hydra.sweeper._target_.endswith(".OptunaBatchSweeper"):
+        _check_search(hydra, master)
     jobs = [] if grid is None else compose_jobs(JobComposer(hydra.config_loader, master), grid)
     check_jobs(jobs)
     return jobs
+
+
+def _check_search(hydra: Hydra, master: Composed) -> None:
+    try:
+        from lenet_jax.sweeps.optuna_batch import check_options, search_space
+    except ImportError as error:
+        raise InputError("hydra/sweeper=optuna_batch needs Optuna: pip install 'lenet-jax[optuna]'.") from error
+    sweeper = master.hydra.sweeper
+    names = ("num_trials", "batch_size", "sampler", "pruner")
+    check_options(**{name: sweeper[name] for name in names})
+    search_space(master.hydra.overrides.task, hydra.config_loader)
 
 
 def _describe(master: Composed, jobs: list[SweepJob]) -> dict[str, Any]:

@@ -197,3 +197,32 @@ def test_the_report_of_a_sweep_is_a_page_that_needs_no_network(tmp_path, capsys)
 def test_halving_needs_jobs_side_by_side(arguments, message, tmp_path, capsys):
     command = ["train", "-m", *TINY, "hydra/sweeper=halving", "seed=0,1,2,3", *arguments, "hydra.sweep.dir=sweep"]
     assert refused(capsys, *command).startswith(message)
+
+
+def test_optuna_chooses_the_jobs_and_an_interrupted_search_goes_on(tmp_path, capsys):
+    search = ["hydra/sweeper=optuna_batch", "optimizer.learning_rate=tag(log,interval(0.01,1))", "seed=1"]
+    size = ["hydra.sweeper.num_trials=5", "hydra.sweeper.batch_size=2"]
+    assert sweep(*search, *size) == 0
+    assert states(tmp_path / "sweep") == 5 * ["done"]
+    assert "best: job " in capsys.readouterr().out
+    summary = (tmp_path / "sweep" / "summary.json").read_bytes()
+    path = tmp_path / "sweep" / "jobs" / "4.json"
+    path.write_text(json.dumps({**read(path), "state": "running", "result": None}))
+    assert main(["resume", "sweep"]) == 0
+    assert (tmp_path / "sweep" / "summary.json").read_bytes() == summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "hydra/sweeper=optuna_batch must have a key to vary, as KEY=interval(a,b); got none."),
+        (
+            ["seed=1,2", "hydra.sweeper.sampler=tep"],
+            "`hydra.sweeper.sampler` has no 'tep'; choose one of: tpe, random.",
+        ),
+    ],
+)
+def test_a_search_that_cannot_be_leaves_nothing_behind(arguments, message, tmp_path, capsys):
+    command = ["train", "-m", "hydra/sweeper=optuna_batch", *arguments, "hydra.sweep.dir=sweep"]
+    assert refused(capsys, *command) == message
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,141 @@
+import optuna
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from lenet_jax.composition import open_hydra, register_schemas
+from lenet_jax.errors import InputError
+from lenet_jax.sweeps.ledger import DIVERGED, DONE, FAILED, Entry
+from lenet_jax.sweeps.optuna_batch import Batches, SearchSpace, check_options, search_space
+
+SPACE = SearchSpace(
+    ["trainer.max_epochs=3"], {"x": FloatDistribution(-10.0, 10.0), "kind": CategoricalDistribution(["a", "b"])}
+)
+
+
+@pytest.fixture
+def loader(without_type_checks):
+    register_schemas()
+    with open_hydra() as hydra:
+        assert GlobalHydra.instance().is_initialized()
+        yield hydra.config_loader
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("optimizer.learning_rate=interval(0.1,0.3)", FloatDistribution(0.1, 0.3)),
+        ("optimizer.learning_rate=tag(log,interval(0.001,1))", FloatDistribution(0.001, 1.0, log=True)),
+        ("model.hidden_units=int(interval(10,100))", IntDistribution(10, 100)),
+        ("model.hidden_units=tag(log,int(interval(10,100)))", IntDistribution(10, 100, log=True)),
+        ("optimizer=sgd,adam", CategoricalDistribution(["sgd", "adam"])),
+        ("model.hidden_units=range(10,40,10)", CategoricalDistribution(["10", "20", "30"])),
+    ],
+)
+def test_a_search_space_is_written_in_hydras_words(override, expected, loader):
+    space = search_space(["seed=3", override], loader)
+    assert space.fixed == ["seed=3"]
+    assert list(space.varied.values()) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seed=3"], "hydra/sweeper=optuna_batch must have a key to vary"),
+        (
+            ["optimizer.learning_rate=interval(1,1)"],
+            r"must be an interval that begins below its end",
+        ),
+        (
+            ["optimizer.learning_rate=tag(log,interval(0,1))"],
+            r"begins above 0 and ends higher; got \(0\.0, 1\.0\)",
+        ),
+    ],
+)
+def test_a_search_space_without_room_is_refused(overrides, message, loader):
+    with pytest.raises(InputError, match=message):
+        search_space(overrides, loader)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sampler": "tpee"}, r"`hydra\.sweeper\.sampler` has no 'tpee'; choose one of: tpe, random"),
+        ({"pruner": "mean"}, r"`hydra\.sweeper\.pruner` has no 'mean'; choose one of: median, none"),
+        ({"num_trials": 0}, r"`hydra\.sweeper\.num_trials` must be an integer, 1 or above; got 0"),
+        ({"batch_size": 0}, r"`hydra\.sweeper\.batch_size` must be an integer, 1 or above; got 0"),
+    ],
+)
+def test_bad_options_are_refused(changed, message):
+    with pytest.raises(InputError, match=message):
+        check_options(**{"num_trials": 3, "batch_size": 2, "sampler": "tpe", "pruner": "none", **changed})
+
+
+def open_study(directory, sampler="tpe", pruner="none", num_trials=40):
+    return Batches(directory, SPACE, num_trials=num_trials, sampler=sampler, pruner=pruner, seed=1)
+
+
+def judge(number, overrides):
+    """Return the entry of a job whose error is lowest at x = 2 with kind b."""
+    values = dict(override.split("=") for override in overrides)
+    error = min(1.0, (float(values["x"]) - 2) ** 2 / 150 + (values["kind"] == "a") / 10)
+    return Entry(number, overrides, "", {}, DONE, result={"validation_accuracy": 1 - error, "stopped_by": "max_epochs"})
+
+
+def play(directory, *, interrupt_at=None, **options):
+    """Run a study in batches of 8; after an interruption it is opened anew, and the batch asked for again."""
+    batches, first, asked = open_study(directory, **options), 0, []
+    while batch := batches.ask(first, 8):
+        entries = [judge(first + index, overrides) for index, overrides in enumerate(batch)]
+        if first == interrupt_at:
+            batches.tell(entries[:3])
+            interrupt_at, batches = None, open_study(directory, **options)
+            continue
+        batches.tell(entries)
+        asked += batch
+        first += len(batch)
+    return asked, min(entry.result["validation_accuracy"] * -1 for entry in (judge(0, each) for each in asked))
+
+
+def test_batches_come_to_the_number_of_trials_and_find_the_best(tmp_path):
+    asked, best = play(tmp_path)
+    assert len(asked) == 40
+    assert all(overrides[0] == "trainer.max_epochs=3" for overrides in asked)
+    assert best < -0.99
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_an_interrupted_study_asks_for_the_same_trials(sampler, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole, _ = play(tmp_path / "a", sampler=sampler, num_trials=20)
+    resumed, _ = play(tmp_path / "b", sampler=sampler, num_trials=20, interrupt_at=8)
+    assert resumed == whole
+
+
+def test_what_has_diverged_is_the_worst_and_what_has_failed_is_not_counted(tmp_path):
+    batches = open_study(tmp_path)
+    batch = batches.ask(0, 3)
+    result = {"validation_accuracy": 0.9, "stopped_by": "diverged"}
+    pruned = {"validation_accuracy": 0.4, "stopped_by": "pruned"}
+    batches.tell(
+        [
+            Entry(0, batch[0], "", {}, DIVERGED, result=result),
+            Entry(1, batch[1], "", {}, FAILED, error="none"),
+            Entry(2, batch[2], "", {}, DONE, result=pruned),
+        ]
+    )
+    trials = batches._study.trials
+    assert trials[0].value == 1.0
+    assert trials[1].state == optuna.trial.TrialState.FAIL
+    assert trials[2].state == optuna.trial.TrialState.PRUNED
+
+
+def test_a_job_worse_than_the_median_of_those_before_is_pruned(tmp_path):
+    batches = open_study(tmp_path, pruner="median")
+    for first in (0, 8):
+        batch = batches.ask(first, 8)
+        for number in range(first, first + 8):
+            batches.observe(number, 1, 0.5 if number < 15 else 0.1)
+        assert batches.pruned == ({15} if first else set())
+        batches.tell([judge(first + index, overrides) for index, overrides in enumerate(batch)])
