@@ -62,12 +62,8 @@ class HalvingSweeper(GridSweeper):
         self._min_epochs, self._reduction = min_epochs, reduction
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take the launcher, which must be ours."""
-        from lenet_jax.errors import InputError
-
+        """Take a launcher of its own."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        if not isinstance(self.launcher, LanesLauncher):
-            raise InputError("`hydra/launcher` must be lanes for hydra/sweeper=halving, whose jobs run side by side.")
         self.launcher = _HalvingLauncher(self._min_epochs, self._reduction)
         self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 

@@ -12,7 +12,6 @@ from hydra.types import HydraContext
 
 from lenet_jax.composition import Composed, JobComposer, to_config, to_sweep_config
 from lenet_jax.config import SweepConfig
-from lenet_jax.errors import InputError
 from lenet_jax.report.terminal import SweepDisplay, describe, show
 from lenet_jax.runs.driver import Evaluated, Event, Failed, Finished
 from lenet_jax.runs.records import read_record
@@ -67,7 +66,7 @@ def launch(
 def launch_halving(
     context: HydraContext, master: Composed, batch: Sequence[Sequence[str]], *, min_epochs: int, reduction: int
 ) -> Sequence[JobReturn]:
-    """Run jobs side by side by successive halving.
+    """Run jobs of one kind side by side by successive halving.
 
     Args:
         context: Hydra's.
@@ -80,21 +79,9 @@ def launch_halving(
         As `launch`.
 
     Raises:
-        InputError: as `launch`; or if the jobs cannot run side by side.
+        InputError: as `launch`.
     """
-    from lenet_jax.runs.programs import kind
-
     jobs, options = _prepare(context, master, batch, 0), to_sweep_config(master)
-    if len({kind(job.config) for job in jobs}) > 1:
-        raise InputError(
-            "`hydra/sweeper=halving` must have jobs that differ only in seed and hyperparameters of the optimizer; "
-            "sweep what differs besides in sweeps of their own."
-        )
-    if options.strategy == "map" or (options.max_lanes or len(jobs)) < len(jobs):
-        raise InputError(
-            f"`hydra/sweeper=halving` must run its {len(jobs)} jobs side by side; "
-            f"got sweep.strategy={options.strategy}, sweep.max_lanes={options.max_lanes}."
-        )
     numbers, max_epochs = [job.number for job in jobs], jobs[0].config.trainer.max_epochs
     halving = Halving(numbers, max_epochs=max_epochs, min_epochs=min_epochs, reduction=reduction)
     return _launch(jobs, master, side_by_side(options, len(jobs)), halving)

@@ -13,6 +13,7 @@ from lenet_jax.composition import Composed, JobComposer, compose, to_config, to_
 from lenet_jax.errors import InputError
 from lenet_jax.runs.run_directory import RunDirectory, clear_run
 from lenet_jax.storage import to_json
+from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.jobs import SweepJob, check_jobs, compose_jobs, expand_grid
 from lenet_jax.sweeps.ledger import FAILED, PENDING, Ledger, differences, refuse_taken
 
@@ -94,11 +95,34 @@ def _compose_jobs(hydra: Hydra, master: Composed) -> list[SweepJob]:
     """Compose and check those jobs of a sweep that are known before it runs."""
     to_sweep_config(master)
     grid = expand_grid(master, hydra.config_loader)
-    if master.hydra.sweeper._target_.endswith(".OptunaBatchSweeper"):
-        _check_search(hydra, master)
     jobs = [] if grid is None else compose_jobs(JobComposer(hydra.config_loader, master), grid)
     check_jobs(jobs)
+    match master.hydra.sweeper._target_.rpartition(".")[2]:
+        case "HalvingSweeper":
+            _check_halving(master, jobs)
+        case "OptunaBatchSweeper":
+            _check_search(hydra, master)
     return jobs
+
+
+def _check_halving(master: Composed, jobs: list[SweepJob]) -> None:
+    """Check that jobs can run side by side."""
+    from lenet_jax.runs.programs import kind
+
+    sweeper, options = master.hydra.sweeper, to_sweep_config(master)
+    Halving((), max_epochs=1, min_epochs=sweeper.min_epochs, reduction=sweeper.reduction)
+    if not master.hydra.launcher._target_.endswith(".LanesLauncher"):
+        raise InputError("`hydra/launcher` must be lanes for hydra/sweeper=halving, whose jobs run side by side.")
+    if len({kind(job.config) for job in jobs}) > 1:
+        raise InputError(
+            "`hydra/sweeper=halving` must have jobs that differ only in seed and hyperparameters of the optimizer; "
+            "sweep what differs besides in sweeps of their own."
+        )
+    if options.strategy == "map" or (options.max_lanes or len(jobs)) < len(jobs):
+        raise InputError(
+            f"`hydra/sweeper=halving` must run its {len(jobs)} jobs side by side; "
+            f"got sweep.strategy={options.strategy}, sweep.max_lanes={options.max_lanes}."
+        )
 
 
 def _check_search(hydra: Hydra, master: Composed) -> None:

@@ -188,6 +188,7 @@ def test_the_report_of_a_sweep_is_a_page_that_needs_no_network(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["hydra.sweeper.reduction=1"], "`hydra.sweeper.reduction` must be an integer, 2 or above; got 1."),
         (["hydra/launcher=basic"], "`hydra/launcher` must be lanes for hydra/sweeper=halving, "),
         (["trainer.batch_size=20,50"], "`hydra/sweeper=halving` must have jobs that differ only in seed and "),
         (["sweep.strategy=map"], "`hydra/sweeper=halving` must run its 4 jobs side by side; got sweep.strategy=map, "),
@@ -197,6 +198,7 @@ def test_the_report_of_a_sweep_is_a_page_that_needs_no_network(tmp_path, capsys)
 def test_halving_needs_jobs_side_by_side(arguments, message, tmp_path, capsys):
     command = ["train", "-m", *TINY, "hydra/sweeper=halving", "seed=0,1,2,3", *arguments, "hydra.sweep.dir=sweep"]
     assert refused(capsys, *command).startswith(message)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_optuna_chooses_the_jobs_and_an_interrupted_search_goes_on(tmp_path, capsys):
