@@ -58,6 +58,7 @@ def test_each_of_ten_lanes_is_bit_for_bit_the_run_alone(strategy):
         assert bits(lane(together(strategy), number)) == bits(result)
 
 
+@pytest.mark.usefixtures("optimized")
 def test_vmapped_lanes_are_the_runs_alone_within_rounding():
     for number, result in enumerate(alone()):
         mapped = lane(together("vmap"), number)

@@ -157,6 +157,7 @@ def test_divergence_ends_the_run_and_keeps_the_best():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.variables))
 
 
+@pytest.mark.usefixtures("optimized")
 def test_lanes_give_the_same_results_as_runs_alone_whenever_each_stops():
     config = trainer(max_epochs=8, early_stopping=EarlyStoppingConfig(patience=6, patience_increase=1))
     train = lj.make_train(MODEL, lj.make_optimizer(SgdConfig()), config)
