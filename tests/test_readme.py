@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("without_type_checks")
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
+@pytest.mark.usefixtures("optimized")
 def test_the_library_example_runs_as_printed(capsys):
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     with jax.numpy_rank_promotion("allow"):
