@@ -1,7 +1,10 @@
 """Pages that need no network: one style, everything escaped, pictures beside them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
+
+from matplotlib.figure import Figure
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -36,7 +39,18 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-def picture(name: str, source: str, caption: str) -> str:
+def save_pictures(directory: Path, drawn: Iterable[tuple[str, str, Figure]]) -> str:
+    """Save figures, each with its name and caption, into `figures/` of a directory, and return the HTML with them."""
+    parts = []
+    for name, caption, figure in drawn:
+        path = directory / "figures" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path)
+        parts.append(_picture(name, f"figures/{name}.png", caption))
+    return "\n".join(parts)
+
+
+def _picture(name: str, source: str, caption: str) -> str:
     """Return a heading, what there is to see, and a picture."""
     return (
         f"<h2>{escape(name.replace('_', ' ').capitalize())}</h2>\n<p>{escape(caption)}</p>\n"

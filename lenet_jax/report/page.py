@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lenet_jax.evaluation import scale_pixels
 from lenet_jax.network import activations
 from lenet_jax.report import figures
-from lenet_jax.report.html import facts_table, page, picture
+from lenet_jax.report.html import facts_table, page, save_pictures
 from lenet_jax.report.text import assessment_table
 from lenet_jax.runs.assessment import Assessment
 from lenet_jax.runs.records import Record
@@ -20,14 +20,9 @@ from lenet_jax.storage import write_atomically
 
 def write_report(record: Record, assessment: Assessment) -> Path:
     """Write `figures/` and `index.html` into the directory of a run; return the path of the page."""
-    names = []
-    for name, caption, figure in draw(record, assessment):
-        path = record.directory / "figures" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        figure.savefig(path)
-        names.append((f"figures/{name}.png", caption))
+    pictures = save_pictures(record.directory, draw(record, assessment))
     path = record.directory / "index.html"
-    write_atomically(path, _page(record, assessment, names).encode())
+    write_atomically(path, _page(record, assessment, pictures).encode())
     return path
 
 
@@ -80,7 +75,7 @@ def _draw_first_layer(assessment: Assessment) -> Iterator[tuple[str, str, Figure
     )
 
 
-def _page(record: Record, assessment: Assessment, pictures: list[tuple[str, str]]) -> str:
+def _page(record: Record, assessment: Assessment, pictures: str) -> str:
     run, result = record.run, record.result or {}
     facts = {
         "model": record.config.model.name,
@@ -98,6 +93,5 @@ def _page(record: Record, assessment: Assessment, pictures: list[tuple[str, str]
         "parameters, SHA-256": result.get("parameters_sha256", ""),
     }
     title = f"{record.config.model.name} on {run['data']['name']}"
-    images = "\n".join(picture(Path(source).stem, source, caption) for source, caption in pictures)
     table = escape("\n".join(assessment_table(assessment)))
-    return page(title, f"{facts_table(facts)}\n{images}\n<h2>Test images</h2>\n<pre>{table}</pre>")
+    return page(title, f"{facts_table(facts)}\n{pictures}\n<h2>Test images</h2>\n<pre>{table}</pre>")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from lenet_jax.report.html import facts_table, page, picture, table
+from lenet_jax.report.html import facts_table, page, save_pictures, table
 from lenet_jax.report.sweep_figures import group_curves, hyperparameter_effect
 from lenet_jax.runs.records import read_record
 from lenet_jax.storage import write_atomically
@@ -18,12 +18,7 @@ _MOST_CURVES = 8
 
 def write_page(ledger: Ledger, summary: Summary) -> Path:
     """Write `figures/` and `index.html` into the directory of a sweep; return the path of the page."""
-    pictures = []
-    for name, caption, figure in _draw(ledger, summary):
-        path = ledger.directory / "figures" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        figure.savefig(path)
-        pictures.append(picture(name, f"figures/{name}.png", caption))
+    pictures = save_pictures(ledger.directory, _draw(ledger, summary))
     path = ledger.directory / "index.html"
     write_atomically(path, _page(ledger, summary, pictures).encode())
     return path
@@ -69,7 +64,7 @@ def _number(text: str | None) -> float:
         return np.nan
 
 
-def _page(ledger: Ledger, summary: Summary, pictures: list[str]) -> str:
+def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
     states = [entry.state for entry in summary.entries]
     facts = {
         "jobs": ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)),
@@ -90,7 +85,7 @@ def _page(ledger: Ledger, summary: Summary, pictures: list[str]) -> str:
         for entry, values in zip(summary.entries, summary.varied, strict=True)
     ]
     failures = [[entry.number, entry.error, rerun_command(entry)] for entry in summary.entries if entry.state == FAILED]
-    parts = [facts_table(facts), "<h2>Groups</h2>", table(head, rows), *pictures]
+    parts = [facts_table(facts), "<h2>Groups</h2>", table(head, rows), pictures]
     parts += ["<h2>Jobs</h2>", table(["job", "overrides", "state", "validation", "test", "epochs", "stopped by"], jobs)]
     if failures:
         parts += ["<h2>Failures</h2>", table(["job", "error", "command"], failures)]
