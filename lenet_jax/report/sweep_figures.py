@@ -23,7 +23,7 @@ def group_curves(
     """
     figure = Figure(figsize=(8.4, 4.2), dpi=DPI, layout="constrained")
     axis = figure.subplots()
-    medians = []
+    medians, highest = [], 0.0
     for index, (name, runs) in enumerate(groups.items()):
         epochs, errors = _align(runs)
         colour, line = COLOURS[index % len(COLOURS)], _STYLES[index // len(COLOURS) % len(_STYLES)]
@@ -31,9 +31,10 @@ def group_curves(
         axis.plot(epochs, np.nanmean(errors, 0), linestyle=line, color=colour, marker=marker, label=name)
         axis.fill_between(epochs, np.nanmin(errors, 0), np.nanmax(errors, 0), color=colour, alpha=0.15, lw=0)
         medians.append(float(np.nanmedian(errors)))
+        highest = max(highest, float(np.nanmax(errors)))
     decorate(axis, "epoch", "validation error (%)")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_ylim(bottom=0, top=min(100, 4 * max(medians) + 0.1))
+    axis.set_ylim(bottom=0, top=min(1.05 * highest, 4 * max(medians)) + 0.1)
     axis.legend(frameon=False, fontsize=8)
     axis.set_title(title, fontsize=10, color=INK)
     return figure
