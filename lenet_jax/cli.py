@@ -4,10 +4,13 @@ A user's mistake is one line on standard error and exit code 2; a failed run is 
 answer without importing jax, so whatever needs it is imported inside the function that runs it.
 """
 
+import contextlib
 import errno
+import functools
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,9 +32,11 @@ usage: lenet-jax COMMAND [...]
   data prepare NAME        prepare mnist, fashion_mnist or kmnist; then train with data=NAME
   --version                the version of lenet-jax
 
-Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 a run failed, 2 bad input, 75 a sweep was interrupted, to be resumed, 130 a run was interrupted.
 """
 
+
+_EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
 
 # What the file system answers when a folder is full, read-only, missing or not ours.
 _REFUSALS = (
@@ -175,16 +180,33 @@ def _resume(directory: Path, options: list[str]) -> int:
 
 def _sweep(hydra: Any, name: str, overrides: list[str], ledger: Any) -> int:
     """Run a sweep and return its exit code."""
-    from lenet_jax.sweeps.launcher import run_alone
+    from lenet_jax.sweeps import worker
     from lenet_jax.sweeps.ledger import DONE
 
+    task = functools.partial(worker.run, parent=os.getpid())
     try:
-        hydra.multirun(name, run_alone, overrides, with_log_configuration=False)
+        with _signals_interrupt():
+            hydra.multirun(name, task, overrides, with_log_configuration=False)
     except KeyboardInterrupt:
-        print(f"lenet-jax: go on with lenet-jax resume {ledger.directory}", file=sys.stderr)
-        raise
+        print(f"lenet-jax: interrupted; go on with lenet-jax resume {ledger.directory}", file=sys.stderr)
+        return 75
     _report_sweep(ledger)
     return 0 if all(entry.state == DONE for entry in ledger.entries()) else 1
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Let the signals of a scheduler that wants its machine back do what Ctrl-C does."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _answer(arguments: list[str]) -> int:
@@ -331,6 +353,8 @@ def _explain(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and option in _EXTRAS:
+            return f"hydra/launcher={option} needs a package: pip install 'lenet-jax[{_EXTRAS[option]}]'."
         return str(unknown_name(group, option, error.options))
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__

@@ -56,6 +56,11 @@ def to_sweep_config(composed: Any) -> SweepConfig:
     return build(SweepConfig, "sweep", _resolve(composed)["sweep"])
 
 
+def plugin_name(node: Any) -> str:
+    """Return the class that a node of the configuration, as `hydra.launcher`, has Hydra make."""
+    return node._target_.rpartition(".")[2]
+
+
 def _resolve(composed: Any) -> dict[str, Any]:
     parts = {str(key): composed[key] for key in composed if key != "hydra"}
     return {

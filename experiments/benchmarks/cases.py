@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.benchmarks.problem import LENET, MNIST_CNN, Inference, Layer, Task, Training, multiply_adds
+from experiments.benchmarks.problem import LENET, MNIST_CNN, Inference, Layer, Sweep, Task, Training, multiply_adds
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class System:
     packages: tuple[str, ...]  # distributions whose versions are recorded
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keyword arguments of the module's functions
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    compared: bool = True  # whether ours is compared with it, where it is not ours
 
 
 _JAX = ("jax", "jaxlib", "optax")
@@ -28,7 +29,8 @@ _KERAS_TENSORFLOW: dict[str, Any] = {
 
 SYSTEMS: dict[str, System] = {
     "ours": System("lenet_jax", "ours", _JAX),
-    "ours_call": System("lenet_jax, one call a step", "ours", _JAX, {"scan": False}),
+    "ours_call": System("lenet_jax, one call a step", "ours", _JAX, {"scan": False}, compared=False),
+    "ours_basic": System("lenet_jax, Hydra's basic launcher", "ours", _JAX, {"launcher": "basic"}),
     "torch_channels_last": System("PyTorch, channels_last", "pytorch", ("torch",), {"channels_last": True}),
     "torch": System("PyTorch", "pytorch", ("torch",)),
     "torch_compile": System("PyTorch, torch.compile", "pytorch", ("torch",), {"channels_last": True, "compiled": True}),
@@ -41,6 +43,9 @@ SYSTEMS: dict[str, System] = {
     "keras_jax": System("Keras on JAX", "keras_model", ("keras", "jax"), environment={"KERAS_BACKEND": "jax"}),
     "plain_jax": System("plain JAX", "plain_jax", _JAX),
     "plain_jax_scan": System("plain JAX inside lax.scan", "plain_jax", _JAX, {"scan": True}),
+    "plain_jax_sampled": System(
+        "plain JAX inside lax.scan, one seed of all", "plain_jax", _JAX, {"scan": True, "seeds": 1}
+    ),
     "flax_nnx": System("flax.nnx", "flax_nnx", (*_JAX, "flax")),
 }
 
@@ -76,13 +81,14 @@ class Case:
     goals: tuple[Goal, ...] = ()
     limit: float | None = None  # what ours should need at most, in the case's unit
     tolerance: float = 1e-4  # relative, of the number that shows that the systems compute the same
+    loose: bool = False  # that number means nothing after a tiny task
     max_rounds: int = 100
     warm_start: bool = False  # every system runs once before, unreported; those on JAX keep compiled programs on disk
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """The systems that ours is compared with."""
-        return tuple(name for name in self.systems if SYSTEMS[name].module != "ours")
+        """The systems that ours, the first one, is compared with."""
+        return tuple(name for name in self.systems[1:] if SYSTEMS[name].compared)
 
 
 def _one(task: Task) -> tuple[Point, ...]:
@@ -129,6 +135,32 @@ def _maps_point(factor: int, images: int) -> Point:
     network = dataclasses.replace(LENET, maps=(20 * factor, 50 * factor))
     name = f"{network.maps[0]:,} and {network.maps[1]:,} maps"
     return Point(name, Training(network, 50, images, epochs=1), work=multiply_adds(network))
+
+
+def _sweep(name: str, what: str, task: Sweep) -> Case:
+    return Case(
+        name,
+        f"{task.num_jobs} jobs of LeNet ({len(task.rates)} learning rates, {task.seeds} seeds) on {what}, batch "
+        f"{task.batch}, from the first command to the last file",
+        measure="sweep",
+        unit="s",
+        systems=("ours", "ours_basic", "plain_jax", "plain_jax_sampled", "torch"),
+        points=_one(task),
+        goals=(
+            Goal(1 / 5, ("plain_jax",)),
+            Goal(1 / 10, ("plain_jax_sampled",)),
+            Goal(1 / 2, ("torch",)),
+            Goal(1.0, ("ours_basic",)),
+        ),
+        tolerance=3e-2,  # other numbers are drawn
+        loose=True,
+        max_rounds=2,
+    )
+
+
+def _jobs_point(num_jobs: int) -> Point:
+    rates = (0.1,) if num_jobs == 1 else (0.03, 0.1)
+    return Point(f"{num_jobs} jobs", Sweep("embedded", 4_000, epochs=1, seeds=num_jobs // len(rates), rates=rates))
 
 
 _LAYERS = (
@@ -250,6 +282,30 @@ _ALL = (
         points=_LAYERS,
         goals=(Goal(1.3),),
         tolerance=1e-3,
+    ),
+    _sweep("sweep_digits", "the 5,000 embedded digits, 3 epochs", Sweep("embedded", images=4_000, epochs=3, seeds=8)),
+    _sweep("sweep_mnist", "20,000 images of MNIST, 1 epoch", Sweep("mnist", images=20_000, epochs=1, seeds=8)),
+    Case(
+        "sweep_size",
+        "A sweep of LeNet on the embedded digits, 1 epoch, batch 50, by the number of its jobs",
+        measure="sweep",
+        unit="s",
+        systems=("ours", "ours_basic"),
+        points=tuple(map(_jobs_point, (1, 4, 24, 96))),
+        goals=(Goal(1.0),),
+        tolerance=1e-2,
+        max_rounds=2,
+    ),
+    Case(
+        "sweep_overhead",
+        "1,000 jobs of one step, of a LeNet with 2 and 4 maps, from command to summary; 500 images to validate, 500 to "
+        "test",
+        measure="sweep",
+        unit="ms a job",
+        systems=("ours",),
+        points=_one(Sweep("embedded", images=50, epochs=1, seeds=1_000, rates=(0.1,), maps=(2, 4), hidden=8)),
+        limit=50.0,
+        max_rounds=2,
     ),
 )
 

@@ -89,7 +89,37 @@ class Layer:
         return dataclasses.replace(self, size=min(self.size, 15), batch=2, steps=2, calls=1)
 
 
-Task = Training | Inference | Layer
+@dataclass(frozen=True)
+class Sweep:
+    """Train LeNet with each learning rate and each seed, from the start of the command to the last file."""
+
+    data: str  # "embedded", or "mnist" as TFDS has prepared it
+    images: int  # to train on
+    epochs: int
+    seeds: int
+    rates: tuple[float, ...] = (0.03, 0.1, 0.3)
+    batch: int = 50
+    maps: tuple[int, int] = (20, 50)
+    hidden: int = 500
+
+    @property
+    def num_jobs(self) -> int:
+        """One for each learning rate and seed."""
+        return self.seeds * len(self.rates)
+
+    def tiny(self) -> "Sweep":
+        """Return a task of the same kind that takes little time."""
+        return dataclasses.replace(
+            self, data="embedded", images=400, epochs=1, seeds=1, rates=self.rates[:2], maps=(2, 4), hidden=8
+        )
+
+
+Task = Training | Inference | Layer | Sweep
+
+
+def lenet(maps: tuple[int, int], hidden: int) -> Network:
+    """Return a LeNet of another width."""
+    return dataclasses.replace(LENET, maps=maps, hidden=hidden)
 
 
 def weight_shapes(network: Network) -> dict[str, tuple[int, ...]]:
@@ -133,6 +163,22 @@ def make_weights(network: Network) -> Weights:
         }
         for name, shape in weight_shapes(network).items()
     }
+
+
+def initialize(network: Network, seed: int) -> Weights:
+    """Return the weights with which lenet_jax begins a LeNet, but for the numbers drawn: uniform within Glorot's bound.
+
+    After each convolution only one position in four goes on, which counts in its fan-out; the softmax layer is zero.
+    """
+    rng = np.random.default_rng(seed)
+    weights: Weights = {}
+    for name, shape in weight_shapes(network).items():
+        *window, inputs, outputs = shape
+        fan_in, fan_out = math.prod(window) * inputs, math.prod(window) * outputs / (POOL_SIZE**2 if window else 1)
+        bound = 0.0 if name == "softmax" else math.sqrt(6 / (fan_in + fan_out))
+        kernel = rng.uniform(-bound, bound, shape).astype(np.float32)
+        weights[name] = {"kernel": kernel, "bias": np.zeros(outputs, np.float32)}
+    return weights
 
 
 def make_images(num_images: int) -> tuple[np.ndarray, np.ndarray]:

@@ -80,6 +80,13 @@ def _startup(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measur
     return Measured(loss, time.monotonic() - job.started)
 
 
+def _sweep(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    swept = module.sweep(job.task, **options)
+    each = 1000 * swept.seconds / job.task.num_jobs
+    value = each if job.case.unit == "ms a job" else swept.seconds
+    return Measured(swept.accuracy, value, {"s a job": each / 1000, "peak MB": swept.megabytes})
+
+
 def _compile(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
     seconds = module.compile_times(job.task)
     return Measured(None, sum(seconds.values()), {f"s to {part}": value for part, value in seconds.items()})
@@ -93,6 +100,7 @@ MEASURES: dict[str, Callable[[Job, ModuleType, Mapping[str, Any]], Measured]] = 
     "memory": _memory,
     "startup": _startup,
     "compile": _compile,
+    "sweep": _sweep,
 }
 
 

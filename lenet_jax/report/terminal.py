@@ -86,8 +86,7 @@ class SweepDisplay:
             case _:
                 self._alive.pop(number, None)
                 self._ended += 1
-                line = f"job {number:>3}  {describe_job(event)}  {' '.join(overrides)}"
-                self._console.print(line, markup=False, soft_wrap=True)
+                self._console.print(describe_job(number, overrides, event), markup=False, soft_wrap=True)
         if isinstance(event, Finished) and event.result["stopped_by"] != "diverged":
             candidate = event.result["validation_accuracy"], -number
             self._best = candidate if self._best is None else max(self._best, candidate)
@@ -103,8 +102,21 @@ class SweepDisplay:
         )
 
 
-def describe_job(event: Event) -> str:
-    """Return a few words about the end of a job."""
+def show_end(number: int, overrides: Sequence[str], events: Iterable[Event]) -> None:
+    """Print one line when a job ends, for a process whose terminal is that of others; its log has all lines."""
+    for event in events:
+        for line in filter(None, describe(event)):
+            logging.getLogger(__name__).info(line)
+        if isinstance(event, Finished | Failed):
+            print(describe_job(number, overrides, event), flush=True)
+
+
+def describe_job(number: int, overrides: Sequence[str], event: Event) -> str:
+    """Return one line about the end of a job."""
+    return f"job {number:>3}  {_describe_end(event)}  {' '.join(overrides)}"
+
+
+def _describe_end(event: Event) -> str:
     if isinstance(event, Failed):
         return f"failed: {describe_error(event.error)}"
     if not isinstance(event, Finished):

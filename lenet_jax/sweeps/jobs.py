@@ -9,7 +9,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from lenet_jax.composition import Composed, JobComposer, compose, to_config
+from lenet_jax.composition import Composed, JobComposer, compose, plugin_name, to_config
 from lenet_jax.config import Config
 from lenet_jax.errors import InputError
 from lenet_jax.sweeps.hydra_files import HydraFiles
@@ -36,7 +36,7 @@ def expand_grid(master: Composed, loader: ConfigLoader) -> list[list[str]] | Non
         InputError: if a value is swept over an interval, or the grid is empty; or Hydra's own errors.
     """
     sweeper = master.hydra.sweeper
-    if not sweeper._target_.endswith((".BasicSweeper", ".GridSweeper", ".HalvingSweeper")):
+    if plugin_name(sweeper) not in ("BasicSweeper", "GridSweeper", "HalvingSweeper"):
         return None
     arguments = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *master.hydra.overrides.task]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)

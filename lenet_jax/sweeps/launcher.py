@@ -12,7 +12,7 @@ from hydra.types import HydraContext
 
 from lenet_jax.composition import Composed, JobComposer, to_config, to_sweep_config
 from lenet_jax.config import SweepConfig
-from lenet_jax.report.terminal import SweepDisplay, describe, show
+from lenet_jax.report.terminal import SweepDisplay, describe, show, show_end
 from lenet_jax.runs.driver import Evaluated, Event, Failed, Finished
 from lenet_jax.runs.records import read_record
 from lenet_jax.sweeps.execution import execute, side_by_side
@@ -143,8 +143,12 @@ def _recall(pruner: Pruner, jobs: Sequence[SweepJob], ledger: Ledger) -> None:
             pruner.end(job.number, diverged=entry.state != DONE)
 
 
-def run_alone(composed: Composed) -> float:
+def run_alone(composed: Composed, *, apart: bool) -> float:
     """Run a job of a sweep that another launcher of Hydra has prepared; return what its sweeper is told.
+
+    Args:
+        composed: its composition.
+        apart: whether other jobs run at the same time in other processes.
 
     Raises:
         InputError: as `launch`.
@@ -155,7 +159,8 @@ def run_alone(composed: Composed) -> float:
     job = SweepJob(hydra.job.num, tuple(hydra.overrides.task), to_config(composed), path)
     stopped = options.on_failure == "stop" and any(entry.state == FAILED for entry in ledger.entries())
     if not stopped:
-        show(event for _, event in execute([job], ledger, options))
+        events = (event for _, event in execute([job], ledger, options))
+        show_end(job.number, job.overrides, events) if apart else show(events)
     return to_objective(ledger.entry(job.number))
 
 

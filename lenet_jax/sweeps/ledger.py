@@ -22,6 +22,8 @@ IDENTITY = "sweep.json"
 JOBS = "jobs"
 LOCK = ".lock"
 
+_IDENTITY_FIELDS = ("arguments", "config_name", "folders", "base", "code", "versions", "data")
+
 PENDING, RUNNING, DONE, FAILED, DIVERGED = STATES = ("pending", "running", "done", "failed", "diverged")
 ENDED = (DONE, FAILED, DIVERGED)
 
@@ -51,7 +53,7 @@ class Ledger:
         if not (directory / IDENTITY).is_file():
             raise InputError(f"`SWEEP_DIR` must be the directory of a sweep, with a {IDENTITY} in it; got {directory}.")
         self.directory = directory
-        self.identity = _read(directory / IDENTITY, ("arguments", "base"))
+        self.identity = _read(directory / IDENTITY, _IDENTITY_FIELDS)
 
     @classmethod
     def create(cls, directory: Path, identity: Mapping[str, Any]) -> "Ledger":

@@ -9,13 +9,14 @@ from typing import Any
 from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
-from lenet_jax.composition import Composed, JobComposer, compose, to_config, to_sweep_config
+from lenet_jax.composition import Composed, JobComposer, compose, plugin_name, to_config, to_sweep_config
 from lenet_jax.errors import InputError
 from lenet_jax.runs.run_directory import RunDirectory, clear_run
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.jobs import SweepJob, check_jobs, compose_jobs, expand_grid
 from lenet_jax.sweeps.ledger import FAILED, PENDING, Ledger, differences, refuse_taken
+from lenet_jax.sweeps.worker import share_gpus
 
 _DIRECTORY = "hydra.sweep.dir="
 
@@ -39,7 +40,7 @@ def begin_sweep(
         InputError: if a value breaks its rule, jobs are the same, data and configuration do not fit, or a directory
             holds a sweep or a run; or Hydra's own errors. Nothing is written then.
     """
-    master = compose(hydra, overrides, name=name, multirun=True)
+    master = _compose_master(hydra, overrides, name)
     chosen = any(override.startswith(_DIRECTORY) for override in overrides)
     wanted = Path(master.hydra.sweep.dir)  # now, so that time and name are the same in every job
     if chosen:
@@ -72,7 +73,7 @@ def resume_sweep(
         InputError: if the sweep has changed or another process works on it; or Hydra's own errors.
     """
     overrides = _in_directory(ledger.identity["arguments"], ledger)
-    master = compose(hydra, overrides, name=ledger.identity["config_name"], multirun=True)
+    master = _compose_master(hydra, overrides, ledger.identity["config_name"])
     jobs = _compose_jobs(hydra, master)
     described = json.loads(to_json(_describe(master, jobs)))
     for key, then, now in differences({key: ledger.identity[key] for key in described}, described):
@@ -91,13 +92,21 @@ def resume_sweep(
         yield overrides
 
 
+def _compose_master(hydra: Hydra, overrides: list[str], name: str) -> Composed:
+    """Compose what the jobs of a sweep begin with, before anything asks JAX for a device."""
+    master = compose(hydra, overrides, name=name, multirun=True)
+    if plugin_name(master.hydra.launcher) not in ("LanesLauncher", "BasicLauncher"):  # there are other processes
+        share_gpus()
+    return master
+
+
 def _compose_jobs(hydra: Hydra, master: Composed) -> list[SweepJob]:
     """Compose and check those jobs of a sweep that are known before it runs."""
     to_sweep_config(master)
     grid = expand_grid(master, hydra.config_loader)
     jobs = [] if grid is None else compose_jobs(JobComposer(hydra.config_loader, master), grid)
     check_jobs(jobs)
-    match master.hydra.sweeper._target_.rpartition(".")[2]:
+    match plugin_name(master.hydra.sweeper):
         case "HalvingSweeper":
             _check_halving(master, jobs)
         case "OptunaBatchSweeper":
@@ -111,7 +120,7 @@ def _check_halving(master: Composed, jobs: list[SweepJob]) -> None:
 
     sweeper, options = master.hydra.sweeper, to_sweep_config(master)
     Halving((), max_epochs=1, min_epochs=sweeper.min_epochs, reduction=sweeper.reduction)
-    if not master.hydra.launcher._target_.endswith(".LanesLauncher"):
+    if plugin_name(master.hydra.launcher) != "LanesLauncher":
         raise InputError("`hydra/launcher` must be lanes for hydra/sweeper=halving, whose jobs run side by side.")
     if len({kind(job.config) for job in jobs}) > 1:
         raise InputError(

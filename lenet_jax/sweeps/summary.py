@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from scipy import stats
+from scipy import special
 
 from lenet_jax.report.text import align
 from lenet_jax.storage import to_json, write_atomically
@@ -102,7 +102,7 @@ def describe_sample(values: Sequence[float]) -> Statistics:
     if n == 1:
         return Statistics(n, mean, None, None)
     sd = statistics.stdev(values)
-    margin = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    margin = float(special.stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
     return Statistics(n, mean, sd, (mean - margin, mean + margin))
 
 

@@ -1,6 +1,6 @@
-"""`lenet-jax` with a small model, that kills itself: python -m tests.sweeps.program WHEN COUNT ARGUMENT...
+"""`lenet-jax` with a small model, sending itself a signal: python -m tests.sweeps.program SIGNAL WHEN COUNT ARGUMENT...
 
-WHEN is `ledger` or `metrics`, COUNT how many times that is written before SIGKILL; `never` kills not at all.
+WHEN is `ledger` or `metrics`, COUNT how many times that is written before; `never` sends none.
 """
 
 import itertools
@@ -15,21 +15,22 @@ from lenet_jax.sweeps.ledger import Ledger
 from tests.linear import linear
 
 
-def kill_after(owner, name, count):
-    """Replace a method by one that ends the process after its call number `count`."""
+def send_after(number, owner, name, count):
+    """Replace a method by one that sends this process a signal after its call number `count`."""
     write, calls = getattr(owner, name), itertools.count(1)
 
-    def write_and_die(self, content):
+    def write_and_send(self, content):
         write(self, content)
         if next(calls) == count:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
-    setattr(owner, name, write_and_die)
+    setattr(owner, name, write_and_send)
 
 
 if __name__ == "__main__":
-    when, count, *arguments = sys.argv[1:]
+    name, when, count, *arguments = sys.argv[1:]
     if when != "never":
-        kill_after(*{"ledger": (Ledger, "write"), "metrics": (RunDirectory, "append_metrics")}[when], int(count))
+        method = {"ledger": (Ledger, "write"), "metrics": (RunDirectory, "append_metrics")}[when]
+        send_after(signal.Signals[name], *method, int(count))
     MODELS["lenet"] = linear
     sys.exit(main(arguments))

@@ -6,7 +6,10 @@ import pytest
 from lenet_jax.errors import InputError
 from lenet_jax.sweeps.ledger import DONE, PENDING, RUNNING, Entry, Ledger, differences, this_process
 
-IDENTITY = {"arguments": ["seed=1,2"], "base": {"seed": 0}}
+IDENTITY = {
+    **{"arguments": ["seed=1,2"], "config_name": "config", "folders": {}},
+    **{"base": {"seed": 0}, "code": {}, "versions": {}, "data": []},
+}
 ENTRY = Entry(3, ["seed=1"], "3", {"seed": 1})
 
 

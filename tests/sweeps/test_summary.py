@@ -7,6 +7,7 @@ import pytest
 
 from lenet_jax.sweeps.ledger import DIVERGED, DONE, FAILED, Entry, Ledger
 from lenet_jax.sweeps.summary import describe_sample, rerun_command, summarize_sweep, summary_lines, write_summary
+from tests.sweeps.test_ledger import IDENTITY
 
 
 def make_result(accuracy):
@@ -92,7 +93,7 @@ def test_the_command_that_runs_a_job_again_can_be_pasted():
 
 
 def test_the_files_have_all_jobs_and_no_times(tmp_path):
-    ledger = Ledger.create(tmp_path, {"arguments": [], "base": {}})
+    ledger = Ledger.create(tmp_path, IDENTITY)
     for entry in ENTRIES:
         ledger.write(entry)
     write_summary(ledger)

@@ -10,11 +10,12 @@ from jax import Array, lax
 
 import lenet_jax as lj
 from experiments.benchmarks import problem
+from experiments.benchmarks.systems.commands import Swept, sweep_with_lenet_jax
 from experiments.benchmarks.systems.jax_tools import device_name, sum_of_magnitudes
 from lenet_jax import devices, training
 from lenet_jax.config import AdamConfig, SgdConfig, TrainerConfig
 
-__all__ = ["compile_times", "device_name", "infer", "layer", "train"]
+__all__ = ["compile_times", "device_name", "infer", "layer", "sweep", "train"]
 
 _OPTIMIZERS = {"sgd": SgdConfig, "adam": AdamConfig}
 
@@ -73,6 +74,11 @@ def infer(task: problem.Inference) -> tuple[float, list[float]]:
     call = jax.jit(lambda variables, images: model.apply(variables, images)[0])
     check = sum_of_magnitudes(call(variables, images))
     return check, problem.time_calls(lambda: jax.block_until_ready(call(variables, images)), task.calls)
+
+
+def sweep(task: problem.Sweep, *, launcher: str = "lanes") -> Swept:
+    """Run `lenet-jax train -m`."""
+    return sweep_with_lenet_jax(task, launcher)
 
 
 def layer(task: problem.Layer, *, scan: bool = True) -> tuple[float, list[float]]:

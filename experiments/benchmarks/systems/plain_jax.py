@@ -10,15 +10,17 @@ import optax
 from jax import Array, lax
 
 from experiments.benchmarks import problem
+from experiments.benchmarks.systems.commands import Swept, sweep_with_plain_jax
 from experiments.benchmarks.systems.jax_tools import device_name, make_batches, make_optimizer
 
-__all__ = ["device_name", "train"]
+__all__ = ["device_name", "logits", "sweep", "train"]
 
 Params = dict[str, dict[str, Array]]
 State = tuple[Params, optax.OptState]
 
 
-def _logits(network: problem.Network, params: Params, x: Array) -> Array:
+def logits(network: problem.Network, params: Params, x: Array) -> Array:
+    """Return the logits of images (N, H, W, C)."""
     activation = getattr(jax.nn, network.activation)
     pool = (1, problem.POOL_SIZE, problem.POOL_SIZE, 1)
     for name in ("conv1", "conv2"):
@@ -41,8 +43,8 @@ def train(task: problem.Training, *, scan: bool = False) -> tuple[float, list[fl
         params, opt_state = state
 
         def loss_fn(params: Params) -> Array:
-            logits = _logits(task.network, params, batch[0])
-            return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+            scores = logits(task.network, params, batch[0])
+            return optax.softmax_cross_entropy_with_integer_labels(scores, batch[1]).mean()
 
         loss, grads = jax.value_and_grad(loss_fn)(params)
         updates, opt_state = optimizer.update(grads, opt_state, params)
@@ -68,3 +70,8 @@ def train(task: problem.Training, *, scan: bool = False) -> tuple[float, list[fl
         return float(np.mean(jax.device_get(losses)))
 
     return run_epoch(), problem.time_calls(run_epoch, task.epochs)
+
+
+def sweep(task: problem.Sweep, *, scan: bool = False, seeds: int | None = None) -> Swept:
+    """Run the script `plain_jax_job` by Hydra's basic launcher."""
+    return sweep_with_plain_jax(task, scan=scan, seeds=seeds)

@@ -8,21 +8,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.benchmarks import problem
+from experiments.benchmarks.systems.commands import Swept, sweep_with_pytorch
 
 torch.set_num_threads(problem.num_threads())
 torch.backends.cuda.matmul.allow_tf32 = False
 torch.backends.cudnn.allow_tf32 = False
 
-_DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def device_name() -> str:
     """Return "cpu" or the name of the GPU."""
-    return torch.cuda.get_device_name() if _DEVICE.type == "cuda" else "cpu"
+    return torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu"
 
 
 def _synchronize() -> None:
-    if _DEVICE.type == "cuda":
+    if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
 
@@ -34,8 +35,11 @@ def _sum_of_magnitudes(*tensors: Tensor) -> float:
     return float(sum(tensor.detach().double().abs().sum() for tensor in tensors))
 
 
-class _Network(nn.Module):
-    def __init__(self, network: problem.Network, channels_last: bool):
+class Network(nn.Module):
+    """A network with given weights, or with those of all systems."""
+
+    def __init__(self, network: problem.Network, channels_last: bool, weights: problem.Weights | None = None) -> None:
+        """Make the layers on the device."""
         super().__init__()
         self.activation = getattr(torch, network.activation)
         self.channels_last = channels_last
@@ -43,10 +47,10 @@ class _Network(nn.Module):
         shapes = problem.weight_shapes(network)
         self.conv1, self.conv2 = (nn.Conv2d(*shapes[n][2:], shapes[n][:2], padding=padding) for n in ("conv1", "conv2"))
         self.dense = nn.ModuleDict({name: nn.Linear(*shape) for name, shape in shapes.items() if len(shape) == 2})
-        for name, weights in problem.make_weights(network).items():
+        for name, arrays in (weights or problem.make_weights(network)).items():
             layer = self.dense[name] if name in self.dense else getattr(self, name)
-            self._set_weights(layer, weights["kernel"], weights["bias"])
-        self.to(device=_DEVICE, memory_format=_memory_format(channels_last))
+            self._set_weights(layer, arrays["kernel"], arrays["bias"])
+        self.to(device=DEVICE, memory_format=_memory_format(channels_last))
 
     def _set_weights(self, layer: nn.Module, kernel: np.ndarray, bias: np.ndarray) -> None:
         if kernel.ndim == 4:
@@ -62,6 +66,7 @@ class _Network(nn.Module):
             layer.bias.copy_(torch.tensor(bias))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of images (N, C, H, W)."""
         for convolve in (self.conv1, self.conv2):
             x = self.activation(functional.max_pool2d(convolve(x), problem.POOL_SIZE))
         x = (x.permute(0, 2, 3, 1) if self.channels_last else x).flatten(1)  # as it lies in memory
@@ -73,11 +78,12 @@ class _Network(nn.Module):
 def _make_tensors(num_images: int, channels_last: bool) -> tuple[Tensor, Tensor]:
     """Return uint8 images (NCHW) and labels on the device."""
     images, labels = problem.make_images(num_images)
-    tensor = torch.from_numpy(images).permute(0, 3, 1, 2).to(_DEVICE)
-    return tensor.contiguous(memory_format=_memory_format(channels_last)), torch.from_numpy(labels).long().to(_DEVICE)
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2).to(DEVICE)
+    return tensor.contiguous(memory_format=_memory_format(channels_last)), torch.from_numpy(labels).long().to(DEVICE)
 
 
-def _scale(images: Tensor) -> Tensor:
+def scale(images: Tensor) -> Tensor:
+    """Return float32 images of pixels."""
     return images.float().div_(problem.PIXEL_DIVISOR)
 
 
@@ -92,8 +98,8 @@ def train(
     """Train on float32 images that are on the device, or with `uint8` on stored pixels, scaled in each step."""
     images, labels = _make_tensors(task.images, channels_last)
     if not uint8:
-        images = _scale(images)
-    model = _Network(task.network, channels_last)
+        images = scale(images)
+    model = Network(task.network, channels_last)
     optimizer = _make_optimizer(task, model)
 
     def loss_fn(images: Tensor, labels: Tensor) -> Tensor:
@@ -105,7 +111,7 @@ def train(
     def run_epoch() -> float:
         losses = []
         for batch, batch_labels in zip(images.split(task.batch), labels.split(task.batch), strict=True):
-            loss = loss_fn(_scale(batch) if uint8 else batch, batch_labels)
+            loss = loss_fn(scale(batch) if uint8 else batch, batch_labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -118,8 +124,8 @@ def train(
 
 def infer(task: problem.Inference, *, channels_last: bool = False, compiled: bool = False) -> tuple[float, list[float]]:
     """Call the model in inference mode; `compiled` also freezes its weights, as PyTorch advises for a CPU."""
-    images = _scale(_make_tensors(task.batch, channels_last)[0])
-    model = _Network(task.network, channels_last).eval()
+    images = scale(_make_tensors(task.batch, channels_last)[0])
+    model = Network(task.network, channels_last).eval()
     if compiled:
         model = torch.compile(model, dynamic=False, options={"freezing": True})
 
@@ -139,7 +145,7 @@ def layer(task: problem.Layer, *, channels_last: bool = False) -> tuple[float, l
     memory_format = _memory_format(channels_last)
 
     def to_tensor(array: np.ndarray, axes: tuple[int, ...]) -> Tensor:
-        tensor = torch.tensor(array.transpose(axes), device=_DEVICE)
+        tensor = torch.tensor(array.transpose(axes), device=DEVICE)
         return tensor.contiguous(memory_format=memory_format).requires_grad_()
 
     images, kernel = map(to_tensor, problem.make_layer_arrays(task), ((0, 3, 1, 2), (3, 2, 0, 1)))
@@ -153,3 +159,8 @@ def layer(task: problem.Layer, *, channels_last: bool = False) -> tuple[float, l
 
     check = _sum_of_magnitudes(*call())
     return check, problem.time_calls(call, task.calls * task.steps)
+
+
+def sweep(task: problem.Sweep) -> Swept:
+    """Run the script `pytorch_job`, a process a job."""
+    return sweep_with_pytorch(task)
