@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.types import RunMode
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from lenet_jax.config import SCHEMAS, Config, SweepConfig, from_dict
@@ -145,7 +145,8 @@ def compose(hydra: Hydra, overrides: list[str], *, name: str = "config", multiru
 class JobComposer:
     """Composes the jobs of a sweep as Hydra's own launchers do, reading `conf/` once for each choice of its files.
 
-    Reading takes Hydra a tenth of a second, replacing values a few milliseconds.
+    Reading takes Hydra a tenth of a second, a copy of what was read 20 ms, replacing the values that the job before
+    has replaced too, 2 ms.
     """
 
     def __init__(self, loader: ConfigLoader, master: Composed) -> None:
@@ -153,10 +154,11 @@ class JobComposer:
         self._loader = loader
         self._master = master
         self._bases: dict[tuple[str, ...], Composed] = {}
+        self._last: tuple[Any, Composed] = None, None  # which files and keys the job before had, and its composition
         self._is_file = functools.cache(lambda key: bool(loader.get_group_options(key)) or key.startswith("hydra"))
 
     def compose(self, overrides: Sequence[str], number: int) -> Composed:
-        """Compose job `number`, and make it what ${hydra:...} refers to.
+        """Compose job `number`, and make it what ${hydra:...} refers to; the next call may change it.
 
         Raises:
             Hydra's own errors.
@@ -166,17 +168,22 @@ class JobComposer:
         files = tuple(str(override.input_line) for override in parsed if not self._is_value(override))
         if files not in self._bases:
             self._bases[files] = self._loader.load_sweep_config(self._master, list(files))
-        composed = copy.deepcopy(self._bases[files])
+        replaced = files, tuple(override.key_or_group for override in values)
+        before, composed = self._last
+        if replaced != before or any(isinstance(override.value(), dict) for override in values):  # a dict is merged
+            composed = copy.deepcopy(self._bases[files])
+        self._last = replaced, composed
         ConfigLoaderImpl._apply_overrides_to_config(values, composed)
 
         own = [override for override in parsed if not override.is_hydra_override()]
-        with open_dict(composed):
+        with open_dict(composed), read_write(composed.hydra):
             composed.hydra.overrides.task = [override.input_line for override in own]
             names = composed.hydra.job.config.override_dirname
             composed.hydra.job.override_dirname = get_overrides_dirname(
                 own, exclude_keys=names.exclude_keys, item_sep=names.item_sep, kv_sep=names.kv_sep
             )
             composed.hydra.job.id = composed.hydra.job.num = number
+            composed.hydra.runtime.output_dir = "???"
         OmegaConf.copy_cache(from_config=self._master, to_config=composed)
         HydraConfig.instance().cfg = composed  # `set_config` would copy it
         return composed

@@ -30,6 +30,7 @@ _KERAS_TENSORFLOW: dict[str, Any] = {
 SYSTEMS: dict[str, System] = {
     "ours": System("lenet_jax", "ours", _JAX),
     "ours_call": System("lenet_jax, one call a step", "ours", _JAX, {"scan": False}, compared=False),
+    "ours_devices": System("lenet_jax, sweep.strategy=devices", "ours", _JAX, {"strategy": "devices"}, compared=False),
     "ours_basic": System("lenet_jax, Hydra's basic launcher", "ours", _JAX, {"launcher": "basic"}),
     "torch_channels_last": System("PyTorch, channels_last", "pytorch", ("torch",), {"channels_last": True}),
     "torch": System("PyTorch", "pytorch", ("torch",)),
@@ -139,12 +140,12 @@ def _maps_point(factor: int, images: int) -> Point:
 
 def _sweep(name: str, what: str, task: Sweep) -> Case:
     return Case(
-        name,
+        f"sweep_{name}_b{task.batch}",
         f"{task.num_jobs} jobs of LeNet ({len(task.rates)} learning rates, {task.seeds} seeds) on {what}, batch "
         f"{task.batch}, from the first command to the last file",
         measure="sweep",
         unit="s",
-        systems=("ours", "ours_basic", "plain_jax", "plain_jax_sampled", "torch"),
+        systems=("ours", "ours_devices", "ours_basic", "plain_jax", "plain_jax_sampled", "torch"),
         points=_one(task),
         goals=(
             Goal(1 / 5, ("plain_jax",)),
@@ -283,8 +284,14 @@ _ALL = (
         goals=(Goal(1.3),),
         tolerance=1e-3,
     ),
-    _sweep("sweep_digits", "the 5,000 embedded digits, 3 epochs", Sweep("embedded", images=4_000, epochs=3, seeds=8)),
-    _sweep("sweep_mnist", "20,000 images of MNIST, 1 epoch", Sweep("mnist", images=20_000, epochs=1, seeds=8)),
+    *(
+        _sweep(name, what, dataclasses.replace(task, batch=batch))
+        for name, what, task in (
+            ("digits", "the 5,000 embedded digits, 3 epochs", Sweep("embedded", images=4_000, epochs=3, seeds=8)),
+            ("mnist", "20,000 images of MNIST, 1 epoch", Sweep("mnist", images=20_000, epochs=1, seeds=8)),
+        )
+        for batch in (50, 500)
+    ),
     Case(
         "sweep_size",
         "A sweep of LeNet on the embedded digits, 1 epoch, batch 50, by the number of its jobs",
@@ -298,9 +305,9 @@ _ALL = (
     ),
     Case(
         "sweep_overhead",
-        "1,000 jobs of one step, of a LeNet with 2 and 4 maps, from command to summary; 500 images to validate, 500 to "
-        "test",
-        measure="sweep",
+        "1,000 jobs of one step, from command to summary: what a job takes besides its compiled programs (one step of a "
+        "LeNet with 2 and 4 maps, measured on 1,050 images)",
+        measure="overhead",
         unit="ms a job",
         systems=("ours",),
         points=_one(Sweep("embedded", images=50, epochs=1, seeds=1_000, rates=(0.1,), maps=(2, 4), hidden=8)),

@@ -82,9 +82,14 @@ def _startup(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measur
 
 def _sweep(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
     swept = module.sweep(job.task, **options)
-    each = 1000 * swept.seconds / job.task.num_jobs
-    value = each if job.case.unit == "ms a job" else swept.seconds
-    return Measured(swept.accuracy, value, {"s a job": each / 1000, "peak MB": swept.megabytes})
+    seconds = swept.seconds / job.task.num_jobs
+    return Measured(swept.accuracy, swept.seconds, {"s a job": seconds, "peak MB": swept.megabytes})
+
+
+def _overhead(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    measured = _sweep(job, module, options)
+    whole, programs = 1000 * measured.also["s a job"], 1000 * module.program_seconds(job.task)
+    return measured._replace(value=whole - programs, also={"ms of its programs": programs, "ms in all": whole})
 
 
 def _compile(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
@@ -101,6 +106,7 @@ MEASURES: dict[str, Callable[[Job, ModuleType, Mapping[str, Any]], Measured]] = 
     "startup": _startup,
     "compile": _compile,
     "sweep": _sweep,
+    "overhead": _overhead,
 }
 
 

@@ -1,13 +1,28 @@
 """What Hydra itself writes of a job: `.hydra/*.yaml`, and the log that `hydra.job_logging` asks for."""
 
+import functools
 import logging
-import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf, read_write
 
 from lenet_jax.composition import Composed
+
+_rendered: dict[tuple[str, ...], tuple[str, str]] = {}  # of each key: what was last rendered, and its text
+
+
+def _render(content: dict[str, Any], *path: str) -> str:
+    """Return the YAML of a mapping that is found at a path; Hydra's dumper is slow, and most of it is as it was."""
+    head, texts = "".join(f"{name}:\n" for name in path), []
+    for key, value in content.items():
+        place, found = (*path, key), repr(value)
+        if place not in _rendered or _rendered[place][0] != found:
+            nested = functools.reduce(lambda inner, name: {name: inner}, reversed(place), value)
+            text = OmegaConf.to_yaml(OmegaConf.create(nested))
+            _rendered[place] = found, text.removeprefix(head)
+        texts.append(_rendered[place][1])
+    return "".join([head, *texts])
 
 
 class HydraFiles(NamedTuple):
@@ -24,10 +39,13 @@ class HydraFiles(NamedTuple):
             composed.hydra.runtime.output_dir = str(path.absolute())
         texts = {}
         if composed.hydra.output_subdir is not None:
-            whole = OmegaConf.to_yaml(composed)
-            before, hydra, after = re.split(r"^(hydra:\n(?:(?: .*)?\n)*)", whole, maxsplit=1, flags=re.MULTILINE)
-            overrides = OmegaConf.to_yaml(composed.hydra.overrides.task)
-            parts = {"config": before + after, "hydra": hydra, "overrides": overrides}
+            content: Any = OmegaConf.to_container(composed, resolve=False)
+            hydra = content.pop("hydra")
+            parts = {
+                "config": _render(content),
+                "hydra": _render(hydra, "hydra"),
+                "overrides": OmegaConf.to_yaml(composed.hydra.overrides.task),
+            }
             texts = {f"{composed.hydra.output_subdir}/{name}.yaml": text for name, text in parts.items()}
         handler = OmegaConf.select(composed, "hydra.job_logging.handlers.file")
         if handler is None:

@@ -7,13 +7,15 @@ import json
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 
 from experiments.benchmarks import harness, results, tables
 from experiments.benchmarks.__main__ import main
 from experiments.benchmarks.cases import CASES, SYSTEMS, Case, Goal, Point, select_cases
 from experiments.benchmarks.harness import BenchmarkError, Failure, Measurement
-from experiments.benchmarks.problem import LENET, MNIST_CNN, Training, multiply_adds
+from experiments.benchmarks.problem import LENET, MNIST_CNN, Training, initialize, multiply_adds
 
 TASK = Training(LENET, 10, images=20)
 CASE = Case(
@@ -256,6 +258,17 @@ def test_multiply_adds_of_the_networks():
     assert multiply_adds(LENET) == 576 * 500 + 64 * 25_000 + 400_000 + 5_000
     # 28x28 positions, 3x3x1x32; 14x14, 3x3x32x16; 7x7x16 to 10
     assert multiply_adds(MNIST_CNN) == 784 * 288 + 196 * 4_608 + 7_840
+
+
+def test_the_scripts_of_sweeps_begin_as_ours_does():
+    from lenet_jax import create_model
+
+    ours = create_model("lenet").init(jax.random.key(0)).params
+    theirs = initialize(LENET, 0)
+    for name, layer in ours.items():
+        kernel = np.asarray(layer["kernel"])
+        assert theirs[name]["kernel"].shape == kernel.shape
+        np.testing.assert_allclose(np.abs(theirs[name]["kernel"]).max(), np.abs(kernel).max(), rtol=0.03)
 
 
 # ---- processes ------------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 """The fast composition of a sweep's jobs is Hydra's own, key by key."""
 
+from pathlib import Path
+
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
 from lenet_jax.composition import JobComposer, compose, open_hydra, register_schemas, to_config
+from lenet_jax.sweeps.hydra_files import HydraFiles
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 
@@ -22,6 +25,12 @@ JOBS = [
     ["hydra.job.name=other", "seed=1"],
     ["hydra.sweep.subdir=${hydra.job.override_dirname}", "seed=1", "data.train_size=100"],
     ["sweep.strategy=map", "data.directory='a folder, with ${seed}'"],
+    ["sweep.strategy=devices", "data.directory='Ordner für später'"],
+    ["augment={name: none}", "seed=1"],
+    ["augment={}", "seed=2"],
+    ["seed=3"],
+    ["seed=${hydra:job.num}"],
+    ["seed=4"],
 ]
 
 
@@ -46,7 +55,21 @@ def test_jobs_are_composed_as_hydra_composes_them(fixed, hydra):
         expected = hydra.config_loader.load_sweep_config(master, task)
         with open_dict(expected):
             expected.hydra.job.id = expected.hydra.job.num = number
-        assert to_yaml(composer.compose(task, number)) == to_yaml(expected)
+        composed = composer.compose(task, number)
+        assert to_yaml(composed) == to_yaml(expected)
+        HydraFiles.render(composed, Path("of this job alone"))
+
+
+def test_the_files_of_a_job_are_those_that_hydra_writes(hydra):
+    long = "data.directory='" + 30 * "a folder, " + 'an end: "1" # ä\''
+    for task in [[], [long], ["data.directory='1'"], ["data.directory='yes'", "trainer.batch_size=null"]]:
+        composed = JobComposer(hydra.config_loader, compose(hydra, [], multirun=True)).compose(task, 0)
+        texts = HydraFiles.render(composed, Path("here")).texts
+        assert texts[".hydra/config.yaml"] + texts[".hydra/hydra.yaml"] == "".join(
+            OmegaConf.to_yaml(OmegaConf.masked_copy(composed, keys))
+            for keys in ([key for key in composed if key != "hydra"], ["hydra"])
+        )
+        assert texts[".hydra/overrides.yaml"] == OmegaConf.to_yaml(composed.hydra.overrides.task)
 
 
 def test_one_job_leaves_the_next_as_it_is(hydra):

@@ -28,7 +28,7 @@ class Swept(NamedTuple):
     megabytes: float  # the peak of one of its processes
 
 
-def sweep_with_lenet_jax(task: Sweep, launcher: str) -> Swept:
+def sweep_with_lenet_jax(task: Sweep, launcher: str, strategy: str) -> Swept:
     """Run `lenet-jax train -m`, with nothing compiled before."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = [
@@ -36,7 +36,8 @@ def sweep_with_lenet_jax(task: Sweep, launcher: str) -> Swept:
             *(f"data={task.data}", *(f"data.{name}={value}" for name, value in _data_options(task).items())),
             *(f"trainer.batch_size={task.batch}", f"trainer.max_epochs={task.epochs}"),
             *(f"model.num_kernels={list(task.maps)}".replace(" ", ""), f"model.hidden_units={task.hidden}"),
-            *("trainer.early_stopping.enabled=false", f"hydra/launcher={launcher}", f"hydra.sweep.dir={folder}/sweep"),
+            *("trainer.early_stopping.enabled=false", f"sweep.strategy={strategy}"),
+            *(f"hydra/launcher={launcher}", f"hydra.sweep.dir={folder}/sweep"),
         ]
         command = [sys.executable, "-m", "lenet_jax", "train", "-m", *arguments]
         seconds = _run([command], {"XDG_CACHE_HOME": f"{folder}/cache", "MPLCONFIGDIR": mpl.get_cachedir()})

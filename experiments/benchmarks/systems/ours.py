@@ -1,11 +1,13 @@
 """lenet_jax: the epoch program of the trainer, and jitted calls of the model and of conv2d."""
 
 import functools
+import statistics
 import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 import lenet_jax as lj
@@ -13,9 +15,13 @@ from experiments.benchmarks import problem
 from experiments.benchmarks.systems.commands import Swept, sweep_with_lenet_jax
 from experiments.benchmarks.systems.jax_tools import device_name, sum_of_magnitudes
 from lenet_jax import devices, training
-from lenet_jax.config import AdamConfig, SgdConfig, TrainerConfig
+from lenet_jax.config import AdamConfig, Config, DataConfig, LeNetConfig, SgdConfig, TrainerConfig
+from lenet_jax.data import load_dataset
+from lenet_jax.models import build_model
+from lenet_jax.runs import programs
+from lenet_jax.training import plan_run
 
-__all__ = ["compile_times", "device_name", "infer", "layer", "sweep", "train"]
+__all__ = ["compile_times", "device_name", "infer", "layer", "program_seconds", "sweep", "train"]
 
 _OPTIMIZERS = {"sgd": SgdConfig, "adam": AdamConfig}
 
@@ -76,9 +82,35 @@ def infer(task: problem.Inference) -> tuple[float, list[float]]:
     return check, problem.time_calls(lambda: jax.block_until_ready(call(variables, images)), task.calls)
 
 
-def sweep(task: problem.Sweep, *, launcher: str = "lanes") -> Swept:
+def sweep(task: problem.Sweep, *, launcher: str = "lanes", strategy: str = "auto") -> Swept:
     """Run `lenet-jax train -m`."""
-    return sweep_with_lenet_jax(task, launcher)
+    return sweep_with_lenet_jax(task, launcher, strategy)
+
+
+def program_seconds(task: problem.Sweep) -> float:
+    """Return the seconds that the compiled programs of one job of a sweep take."""
+    config = Config(
+        model=LeNetConfig(num_kernels=task.maps, hidden_units=task.hidden),
+        data=DataConfig(train_size=task.images),
+        trainer=TrainerConfig(batch_size=task.batch, max_epochs=task.epochs),
+    )
+    data = load_dataset(train_size=task.images)
+    model, plan = (
+        build_model(config.model, data.train.images.shape[1:], data.num_classes),
+        plan_run(config.trainer, task.images),
+    )
+    compiled = programs.compile_programs(config, model, plan, data)
+    states, everyone = compiled.states, np.ones(1, bool)
+
+    def run_job() -> None:
+        nonlocal states
+        states = compiled.start((states, everyone, *programs.slot_values([config])), None)
+        for _ in range(task.epochs):
+            states, _ = compiled.advance(states, compiled.data)
+        jax.block_until_ready(compiled.measure((states.best, everyone), compiled.data))
+
+    run_job()
+    return statistics.median(problem.time_calls(run_job, 20))
 
 
 def layer(task: problem.Layer, *, scan: bool = True) -> tuple[float, list[float]]:
