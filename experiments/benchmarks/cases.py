@@ -305,8 +305,8 @@ _ALL = (
     ),
     Case(
         "sweep_overhead",
-        "1,000 jobs of one step, from command to summary: what a job takes besides its compiled programs (one step of a "
-        "LeNet with 2 and 4 maps, measured on 1,050 images)",
+        "1,000 jobs of one step, from command to summary: what a job takes besides its compiled programs, those of a "
+        "LeNet with 2 and 4 maps, measured on 1,050 images",
         measure="overhead",
         unit="ms a job",
         systems=("ours",),
