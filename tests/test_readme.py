@@ -13,7 +13,8 @@ from lenet_jax.sweeps.session import begin_sweep
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.usefixtures("optimized")
@@ -33,7 +34,14 @@ def train_commands():
     return [line for line in lines if "--" not in line and "data=mnist" not in line and "experiment" not in line]
 
 
-@pytest.mark.parametrize("command", train_commands())
+def experiment_commands():
+    """Return the commands of experiments/, for data that are always there."""
+    texts = [path.read_text().replace("\\\n", "") for path in sorted((ROOT / "experiments").glob("*/README.md"))]
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    return [f"{line} data=embedded" for line in lines if line.startswith("lenet-jax train")]
+
+
+@pytest.mark.parametrize("command", train_commands() + experiment_commands())
 def test_commands_compose_and_pass_all_checks(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(command)[2:]
