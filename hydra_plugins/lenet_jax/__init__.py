@@ -6,7 +6,7 @@ imported where it is used.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
@@ -21,6 +21,8 @@ from omegaconf import DictConfig
 class LanesLauncher(Launcher):
     """Runs jobs that differ only in seeds and hyperparameters as one compiled program."""
 
+    halving: dict[str, int] | None = None  # options of successive halving, where a sweeper asks for it
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what `launch` needs."""
         self._context, self._config = hydra_context, config
@@ -31,19 +33,7 @@ class LanesLauncher(Launcher):
         """Run a batch of jobs; `pruner` is as in `lenet_jax.sweeps.launcher`."""
         from lenet_jax.sweeps.launcher import launch
 
-        return launch(self._context, self._config, job_overrides, initial_job_idx, pruner)
-
-
-class _HalvingLauncher(LanesLauncher):
-    def __init__(self, min_epochs: int, reduction: int) -> None:
-        self._min_epochs, self._reduction = min_epochs, reduction
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from lenet_jax.sweeps.launcher import launch_halving
-
-        return launch_halving(
-            self._context, self._config, job_overrides, min_epochs=self._min_epochs, reduction=self._reduction
-        )
+        return launch(self._context, self._config, job_overrides, initial_job_idx, pruner, self.halving)
 
 
 class GridSweeper(BasicSweeper):
@@ -59,13 +49,12 @@ class HalvingSweeper(GridSweeper):
     def __init__(self, min_epochs: int, reduction: int, params: dict[str, str] | None = None) -> None:
         """Take the first rung, in epochs, and the factor by which jobs become fewer and rungs higher."""
         super().__init__(max_batch_size=None, params=params)
-        self._min_epochs, self._reduction = min_epochs, reduction
+        self._options = {"min_epochs": min_epochs, "reduction": reduction}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take a launcher of its own."""
+        """Tell the launcher, which has been checked to be `LanesLauncher`."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self.launcher = _HalvingLauncher(self._min_epochs, self._reduction)
-        self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        cast(LanesLauncher, self.launcher).halving = self._options
 
 
 class OptunaBatchSweeper(Sweeper):

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lenet_jax.errors import describe_error
-from lenet_jax.runs.driver import Evaluated, Event, Failed, Finished, Started
+from lenet_jax.runs.events import Evaluated, Event, Failed, Finished, Started
 
 
 def show(events: Iterable[Event], console: Console | None = None) -> Finished | None:

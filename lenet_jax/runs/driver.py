@@ -5,7 +5,6 @@ yields events, so that whoever runs it can show progress as they like.
 """
 
 import collections
-import dataclasses
 import functools
 import logging
 import time
@@ -21,46 +20,15 @@ from lenet_jax.data import load
 from lenet_jax.data.augment import augmented
 from lenet_jax.errors import InputError
 from lenet_jax.models import build_model
+from lenet_jax.runs.events import Event, Failed, Started
 from lenet_jax.runs.programs import KEY_SHAPE, compile_programs, slot_values
-from lenet_jax.runs.provenance import describe_run, digest_parameters
-from lenet_jax.runs.run_directory import BEST, RunDirectory, clear_run
-from lenet_jax.runs.weights import save_variables
+from lenet_jax.runs.provenance import describe_run
+from lenet_jax.runs.recorder import Recorder
+from lenet_jax.runs.run_directory import RunDirectory, clear_run
 from lenet_jax.training import Plan, plan_run
-from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState
+from lenet_jax.types import Dataset, Model, Status
 
 _log = logging.getLogger(__name__)
-
-
-class Started(NamedTuple):
-    """The data are loaded and fit; compilation begins."""
-
-    config: Config
-    num_train: int
-    num_parameters: int
-    num_evaluations: int  # at most
-    device: str
-
-
-class Evaluated(NamedTuple):
-    """A line of `metrics.jsonl`."""
-
-    record: dict[str, Any]
-
-
-class Finished(NamedTuple):
-    """The content of `result.json`, and where it is."""
-
-    result: dict[str, Any]
-    directory: Path
-
-
-class Failed(NamedTuple):
-    """The run cannot be recorded; the others go on."""
-
-    error: Exception
-
-
-Event = Started | Evaluated | Finished | Failed
 
 
 @functools.lru_cache(maxsize=1)
@@ -178,7 +146,7 @@ class _Queue(NamedTuple):
     jobs: Sequence[Job]
     directories: Sequence[RunDirectory]
     waiting: collections.deque[int]
-    running: "dict[int, _Recorder]"
+    running: dict[int, Recorder]
 
     def put_back(self) -> None:
         """Let the jobs that run wait again, as if they had never begun."""
@@ -219,9 +187,10 @@ def _run_in_slots(
         for slot in fresh:
             number = waiting.popleft()
             configs[slot] = jobs[number].config
-            running[slot] = _Recorder(number, jobs[number], directories[number], plan, described, begin)
+            running[slot] = Recorder(number, configs[slot], directories[number], plan, described, begin)
             started = Started(configs[slot], num_train, num_parameters, plan.num_intervals, device)
-            yield from _unless_unwritable(running, slot, functools.partial(running[slot].start, started))
+            start = functools.partial(running[slot].start, started, jobs[number].begin)
+            yield from _unless_unwritable(running, slot, start)
         if programs is None:
             programs = compile_programs(jobs[0].config, model, plan, data, strategy=strategy, num_slots=num_slots)
             states = programs.states
@@ -254,7 +223,7 @@ def _run_in_slots(
 
 
 def _unless_unwritable(
-    running: dict[int, "_Recorder"], slot: int, record: Callable[[], Event]
+    running: dict[int, Recorder], slot: int, record: Callable[[], Event]
 ) -> Iterator[tuple[int, Event]]:
     """Yield what a recorder has written; if it cannot write, the job fails and its slot is free for the next."""
     number = running[slot].number
@@ -272,97 +241,3 @@ def _mask(slots: Sequence[int], num_slots: int) -> np.ndarray:
 
 def _at(tree: Any, slot: int) -> Any:
     return jax.tree.map(lambda x: x[slot], tree)
-
-
-class _Recorder:
-    """Records one run: its files, its times."""
-
-    def __init__(
-        self,
-        number: int,
-        job: Job,
-        directory: RunDirectory,
-        plan: Plan,
-        described: dict[str, Any],
-        begin: float,
-    ) -> None:
-        self.number = number
-        self.compile_seconds = 0.0  # that the run has waited for
-        self._plan = plan
-        self._begin = begin
-        self._timings: dict[str, float] = {}
-        self._training_seconds = 0.0
-        self._directory = directory
-        self._prepare = job.begin
-        self._provenance = {**described, "config": dataclasses.asdict(job.config), "seed": job.config.seed}
-
-    def start(self, started: Started) -> Started:
-        """Record what is known of the run before it begins."""
-        self._prepare()
-        self._directory.write_run(self._provenance)
-        return started
-
-    def evaluate(self, evaluation: Evaluation, seconds: float) -> Evaluated:
-        """Record an evaluation, and the seconds since the one before."""
-        self._training_seconds += seconds
-        self._timings.setdefault("first_step", round(self._elapsed() - seconds, 3))
-        record = {**_to_record(evaluation, self._plan), "seconds": self._elapsed()}
-        self._directory.append_metrics(record)
-        return Evaluated(record)
-
-    def finish(self, state: TrainState, train: Metrics, test: Metrics) -> Finished:
-        """Record the end of the run; of the state, what is needed for that."""
-        result = _to_result(state, train, test, self._plan)
-        examples = result["iterations"] * self._plan.batch_size
-        result["seconds"] = self._elapsed()
-        result["compile_seconds"] = round(self.compile_seconds, 3)
-        result["images_per_second"] = round(examples / self._training_seconds, 1)
-        timings = {**self._timings, "compile": result["compile_seconds"], "total": result["seconds"]}
-        save_variables(self._directory.path / BEST, state.best)
-        self._directory.write_run({**self._provenance, "timings": timings})
-        self._directory.write_result(result)
-        return Finished(result, self._directory.path)
-
-    def _elapsed(self) -> float:
-        return round(time.perf_counter() - self._begin, 3)
-
-
-def _to_record(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
-    iteration = int(evaluation.iteration)
-    return {
-        "epoch": _to_epochs(iteration, plan),
-        "iteration": iteration,
-        "train_loss": float(evaluation.train_loss),
-        "validation_loss": _mean_loss(evaluation.validation),
-        "validation_accuracy": _fraction(evaluation.validation),
-    }
-
-
-def _to_result(state: TrainState, train: Metrics, test: Metrics, plan: Plan) -> dict[str, Any]:
-    iterations = int(state.iteration)
-    return {
-        "test_accuracy": _fraction(test),
-        "test_loss": _mean_loss(test),
-        "test_examples": int(test.num_examples),
-        "train_accuracy": _fraction(train),
-        "validation_accuracy": _fraction(state.best_validation),
-        "best_iteration": int(state.early_stopping.best_iteration) + 1,
-        "epochs": _to_epochs(iterations, plan),
-        "iterations": iterations,
-        "stopped_by": Status(int(state.status)).name.lower(),
-        "parameters_sha256": digest_parameters(state.best.params),
-    }
-
-
-def _mean_loss(metrics: Metrics) -> float:
-    return float(metrics.loss_sum) / max(int(metrics.num_examples), 1)
-
-
-def _fraction(metrics: Metrics) -> float:
-    """Return the accuracy in full precision; 0 where nothing was measured: the run diverged at once."""
-    return int(metrics.num_correct) / max(int(metrics.num_examples), 1)
-
-
-def _to_epochs(iterations: int, plan: Plan) -> int | float:
-    whole, rest = divmod(iterations, plan.epoch)
-    return whole if rest == 0 else round(iterations / plan.epoch, 3)

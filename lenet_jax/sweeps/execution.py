@@ -10,7 +10,8 @@ import jax
 
 from lenet_jax.config import SweepConfig
 from lenet_jax.errors import InputError, describe_error
-from lenet_jax.runs.driver import Event, Failed, Finished, Job, Started, run_jobs
+from lenet_jax.runs.driver import Job, run_jobs
+from lenet_jax.runs.events import Event, Failed, Finished, Started
 from lenet_jax.runs.programs import choose_slots, kind
 from lenet_jax.runs.run_directory import clear_run
 from lenet_jax.storage import to_json

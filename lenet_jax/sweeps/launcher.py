@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ from hydra.types import HydraContext
 from lenet_jax.composition import Composed, JobComposer, to_config, to_sweep_config
 from lenet_jax.config import SweepConfig
 from lenet_jax.report.terminal import SweepDisplay, describe, show, show_end
-from lenet_jax.runs.driver import Evaluated, Event, Failed, Finished
+from lenet_jax.runs.events import Evaluated, Event, Failed, Finished
 from lenet_jax.runs.records import read_record
 from lenet_jax.sweeps.execution import execute, side_by_side
 from lenet_jax.sweeps.halving import Halving
@@ -43,6 +43,7 @@ def launch(
     batch: Sequence[Sequence[str]],
     first: int,
     pruner: Pruner | None = None,
+    halving: Mapping[str, int] | None = None,
 ) -> Sequence[JobReturn]:
     """Run a batch of jobs; a job that its ledger has as ended is not run again.
 
@@ -52,6 +53,7 @@ def launch(
         batch: the overrides of each job.
         first: the number of the first one.
         pruner: says which jobs end early; None: none.
+        halving: options of `Halving`, which then says it, of jobs of one kind that all run side by side.
 
     Returns:
         For each job the error of its best validation, a fraction, as its return value; infinity if it has none.
@@ -59,39 +61,15 @@ def launch(
     Raises:
         InputError: if the jobs are not fit to run, or the directory does not hold this sweep.
     """
-    jobs = _prepare(context, master, batch, first)
-    return _launch(jobs, master, to_sweep_config(master), pruner)
-
-
-def launch_halving(
-    context: HydraContext, master: Composed, batch: Sequence[Sequence[str]], *, min_epochs: int, reduction: int
-) -> Sequence[JobReturn]:
-    """Run jobs of one kind side by side by successive halving.
-
-    Args:
-        context: Hydra's.
-        master: the composition of the sweep.
-        batch: the overrides of each job.
-        min_epochs: as in `Halving`.
-        reduction: as in `Halving`.
-
-    Returns:
-        As `launch`.
-
-    Raises:
-        InputError: as `launch`.
-    """
-    jobs, options = _prepare(context, master, batch, 0), to_sweep_config(master)
-    numbers, max_epochs = [job.number for job in jobs], jobs[0].config.trainer.max_epochs
-    halving = Halving(numbers, max_epochs=max_epochs, min_epochs=min_epochs, reduction=reduction)
-    return _launch(jobs, master, side_by_side(options, len(jobs)), halving)
-
-
-def _prepare(context: HydraContext, master: Composed, batch: Sequence[Sequence[str]], first: int) -> list[SweepJob]:
     setup_globals()
     jobs = compose_jobs(JobComposer(context.config_loader, master), batch, first, with_files=True)
     check_jobs(jobs)
-    return jobs
+    options = to_sweep_config(master)
+    if halving is not None:
+        numbers, max_epochs = [job.number for job in jobs], jobs[0].config.trainer.max_epochs
+        pruner = Halving(numbers, max_epochs=max_epochs, **halving)
+        options = side_by_side(options, len(jobs))
+    return _launch(jobs, master, options, pruner)
 
 
 def _launch(

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from lenet_jax.config import Config
 from lenet_jax.report.terminal import describe_evaluation, describe_result, describe_start, show
-from lenet_jax.runs.driver import Evaluated, Failed, Finished, Started
+from lenet_jax.runs.events import Evaluated, Failed, Finished, Started
 
 STARTED = Started(Config(), num_train=4000, num_parameters=431080, num_evaluations=2, device="cpu")
 RECORD = {

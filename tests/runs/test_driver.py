@@ -21,7 +21,8 @@ from lenet_jax.data import load
 from lenet_jax.errors import InputError
 from lenet_jax.models import MODELS
 from lenet_jax.optimizers import make_optimizer
-from lenet_jax.runs.driver import Evaluated, Finished, Started, check_inputs, run_experiment
+from lenet_jax.runs.driver import check_inputs, run_experiment
+from lenet_jax.runs.events import Evaluated, Finished, Started
 from lenet_jax.runs.provenance import digest_parameters
 from lenet_jax.training import plan_run
 from lenet_jax.types import Status

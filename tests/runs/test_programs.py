@@ -9,7 +9,8 @@ from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
 from lenet_jax.errors import InputError
 from lenet_jax.models import MODELS
 from lenet_jax.runs import driver
-from lenet_jax.runs.driver import Evaluated, Failed, Finished, Job, run_jobs
+from lenet_jax.runs.driver import Job, run_jobs
+from lenet_jax.runs.events import Evaluated, Failed, Finished
 from lenet_jax.runs.programs import choose_slots, compile_programs, kind
 from tests.linear import linear
 from tests.runs.test_driver import make_config, run
