@@ -5,7 +5,9 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from omegaconf import OmegaConf, read_write
+from omegaconf._utils import get_omega_conf_dumper
 
 from lenet_jax.composition import Composed
 
@@ -19,10 +21,15 @@ def _render(content: dict[str, Any], *path: str) -> str:
         place, found = (*path, key), repr(value)
         if place not in _rendered or _rendered[place][0] != found:
             nested = functools.reduce(lambda inner, name: {name: inner}, reversed(place), value)
-            text = OmegaConf.to_yaml(OmegaConf.create(nested))
-            _rendered[place] = found, text.removeprefix(head)
+            _rendered[place] = found, _to_yaml(nested).removeprefix(head)
         texts.append(_rendered[place][1])
     return "".join([head, *texts])
+
+
+def _to_yaml(content: Any) -> str:
+    """Return what `OmegaConf.to_yaml` returns, of plain dictionaries and lists."""
+    dumper = get_omega_conf_dumper()
+    return yaml.dump(content, default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=dumper)
 
 
 class HydraFiles(NamedTuple):
@@ -39,12 +46,12 @@ class HydraFiles(NamedTuple):
             composed.hydra.runtime.output_dir = str(path.absolute())
         texts = {}
         if composed.hydra.output_subdir is not None:
-            content: Any = OmegaConf.to_container(composed, resolve=False)
+            content: Any = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
             hydra = content.pop("hydra")
             parts = {
                 "config": _render(content),
                 "hydra": _render(hydra, "hydra"),
-                "overrides": OmegaConf.to_yaml(composed.hydra.overrides.task),
+                "overrides": _to_yaml(hydra["overrides"]["task"]),
             }
             texts = {f"{composed.hydra.output_subdir}/{name}.yaml": text for name, text in parts.items()}
         handler = OmegaConf.select(composed, "hydra.job_logging.handlers.file")
