@@ -5,7 +5,6 @@ answer without importing jax, so whatever needs it is imported inside the functi
 """
 
 import contextlib
-import errno
 import functools
 import os
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lenet_jax.errors import InputError, unknown_name
+from lenet_jax.mistakes import explain
 from lenet_jax.processor import tune_environment
 
 HELP = """\
@@ -36,23 +36,6 @@ Exit codes: 0 done, 1 a run failed, 2 bad input, 75 a sweep was interrupted, to 
 """
 
 
-_EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
-
-# What the file system answers when a folder is full, read-only, missing or not ours.
-_REFUSALS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; HYDRA_FULL_ERROR=1 in the environment keeps the traceback of errors."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -66,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("lenet-jax: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        line = _explain(error)
+        line = explain(error)
         if line is None or wants_traceback:
             raise
         print(f"lenet-jax: {line}", file=sys.stderr)
@@ -339,52 +322,3 @@ def _prepare(name: str, options: list[str]) -> int:
     config = DataConfig(name=name, source="tfds", **values)
     print(f"{name} is prepared in {prepare(config.name, config.directory, config.manual_dir)}")
     return 0
-
-
-# ---- errors ---------------------------------------------------------------------------------------------------------
-
-
-def _explain(error: BaseException) -> str | None:
-    """Return the one line for a user's mistake; None for anything else."""
-    from hydra.errors import HydraException, MissingConfigException
-    from omegaconf.errors import OmegaConfBaseException
-
-    if isinstance(error, InputError):
-        return str(error)
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
-        if group == "hydra/launcher" and option in _EXTRAS:
-            return f"hydra/launcher={option} needs a package: pip install 'lenet-jax[{_EXTRAS[option]}]'."
-        return str(unknown_name(group, option, error.options))
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
-        if isinstance(cause, OmegaConfBaseException):
-            return _explain_value(cause)
-        return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    if isinstance(error, OSError) and error.errno in _REFUSALS:
-        return (
-            f"{error.filename}: cannot be written ({error.strerror}); "
-            "choose another with hydra.run.dir=DIR, or hydra.sweep.dir=DIR with -m."
-        )
-    return None
-
-
-def _explain_value(error: Any) -> str:
-    """Return the one line for a key that is unknown, or a value of the wrong type, in the words of the rest."""
-    from omegaconf.errors import (
-        ConfigAttributeError,
-        ConfigKeyError,
-        InterpolationResolutionError,
-        MissingMandatoryValue,
-    )
-
-    reason = str(error).splitlines()[0].rstrip(".")
-    if isinstance(error, MissingMandatoryValue):
-        return f"`{error.full_key}` must be given: {reason}."
-    if isinstance(error, ConfigKeyError | ConfigAttributeError) and error.parent_node is not None and error.full_key:
-        path = str(error.full_key).rpartition(".")[0]
-        return str(unknown_name(path or "configuration", error.key, map(str, error.parent_node.keys())))
-    if not error.full_key:
-        return f"{reason}."
-    rule = "refer to a value" if isinstance(error, InterpolationResolutionError) else "have the type of its default"
-    return f"`{error.full_key}` must {rule}: {reason}."

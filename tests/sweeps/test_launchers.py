@@ -12,6 +12,7 @@ import pytest
 from lenet_jax.sweeps.ledger import RUNNING, Ledger
 from lenet_jax.sweeps.worker import claim_gpu
 from tests.conftest import ROOT
+from tests.sweeps.test_resume import finish
 
 TINY = [
     *("model.num_kernels=[2,2]", "model.hidden_units=4", "data.train_size=200"),
@@ -30,11 +31,6 @@ def lenet_jax(folder, *arguments):
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def finish(process):
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output
 
 
 @pytest.fixture(scope="module")

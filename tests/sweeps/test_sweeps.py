@@ -6,6 +6,8 @@ from datetime import datetime
 
 import jax
 import pytest
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from lenet_jax.cli import main
 from lenet_jax.models import MODELS
@@ -183,6 +185,13 @@ def test_the_report_of_a_sweep_is_a_page_that_needs_no_network(tmp_path, capsys)
     sources = re.findall(r'<img src="([^"]+)"', page)
     assert sorted(sources) == sorted(f"figures/{path.name}" for path in (directory / "figures").iterdir())
     assert sources == ["figures/learning_curves.png", "figures/effect_of_optimizer.learning_rate.png"]
+
+
+def test_a_launcher_that_is_not_installed_says_what_installs_it(capsys, monkeypatch):
+    Plugins.instance()  # has the others register what they offer
+    monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "joblib.yaml", raising=False)
+    message = refused(capsys, "train", "-m", "seed=0,1", "hydra/launcher=joblib")
+    assert message == "hydra/launcher=joblib needs a package: pip install 'lenet-jax[joblib]'."
 
 
 @pytest.mark.parametrize(
