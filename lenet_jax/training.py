@@ -133,6 +133,9 @@ def train_step(
 ) -> tuple[TrainState, Float[Array, ""]]:
     """Take one optimizer step on the mean cross-entropy of a minibatch.
 
+    If its loss, the gradient or the update is not finite, the state stays as it is, but for its status: diverged. A run
+    that does not run stays as it is.
+
     Args:
         model: the network.
         optimizer: any Optax gradient transformation.
@@ -144,7 +147,7 @@ def train_step(
             depends on the whole minibatch, is not split.
 
     Returns:
-        The state after the step, and the minibatch's mean loss before it.
+        The state after the step, and the minibatch's mean loss before it; NaN if the step was not done.
 
     Raises:
         InputError: if the size of the axis does not divide the minibatch.
@@ -215,7 +218,24 @@ def train_step(
     update = optax.with_extra_args_support(optimizer).update
     updates, opt_state = update(grads, state.opt_state, params, value=loss, value_fn=mean_loss)
     variables = Variables(optax.apply_updates(params, updates), new_model_state)
-    return state._replace(variables=variables, opt_state=opt_state, iteration=state.iteration + 1), loss
+
+    finite = _is_finite((loss, grads, updates))
+    running = state.status == Status.RUNNING
+    variables, opt_state, iteration = jax.tree.map(
+        functools.partial(jnp.where, finite & running),
+        (variables, opt_state, state.iteration + 1),
+        (state.variables, state.opt_state, state.iteration),
+    )
+    status = jnp.where(running & ~finite, jnp.int32(Status.DIVERGED), state.status)
+    state = state._replace(variables=variables, opt_state=opt_state, iteration=iteration, status=status)
+    return state, jnp.where(finite & running, loss, jnp.nan)
+
+
+def _is_finite(tree: Any) -> Array:
+    """Tell whether all numbers are finite, and not so large that the sum of their squares is not."""
+    # First over all axes but the last, which a CPU does in vectors; a sum over all of them is one addition at a time.
+    columns = [jnp.sum(leaf * leaf, axis=tuple(range(leaf.ndim - 1))) for leaf in jax.tree.leaves(tree)]
+    return jnp.isfinite(sum(map(jnp.sum, columns)))
 
 
 def _own_part(indices: Array, axis_name: str) -> tuple[Array, Array]:
@@ -268,7 +288,7 @@ def train_interval(
     *,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Evaluation]:
-    """Train up to the next validation, evaluate, and apply the rules that end a run.
+    """Train up to the next validation, evaluate, and apply the rules that end a run; `state` is of one that runs.
 
     An interval is an epoch, or shorter where patience is (`early_stopping.validation_interval`). A run whose patience
     ends before the validation after this one stops here: what it would still do could not change its result.
@@ -293,7 +313,7 @@ def train_interval(
 def _apply_rules(config: TrainerConfig, plan: Plan, state: TrainState, evaluation: Evaluation) -> TrainState:
     validation = evaluation.validation
     last = state.iteration - 1  # counted from 0
-    finite = jnp.isfinite(evaluation.train_loss) & jnp.isfinite(validation.loss_sum)
+    finite = (state.status == Status.RUNNING) & jnp.isfinite(validation.loss_sum)
     error = jnp.where(finite, 1.0 - validation.accuracy, jnp.float32(jnp.inf))
     improved = error < state.early_stopping.best_error
     stopping = early_stopping.update(state.early_stopping, error, last, config.early_stopping)

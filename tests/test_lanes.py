@@ -69,16 +69,37 @@ def test_vmapped_lanes_are_the_runs_alone_within_rounding():
         )
 
 
-@pytest.mark.parametrize("strategy", ["vmap", "map"])
-@pytest.mark.parametrize("bad", [0, 7, 15])
-def test_a_lane_that_diverges_does_not_touch_the_fifteen_others(strategy, bad):
-    keys = jax.random.split(KEY, 16)
+FAILURES = {
+    "an infinite step": {"learning_rate": jnp.inf},
+    "a step that is no number": {"weight_decay": jnp.nan},
+    "a loss that overflows": {"learning_rate": 1e18},
+}
+
+
+def check_others(strategy, num_lanes, bad, failure):
+    """Let a lane diverge, and compare the others with those of lanes that all behave."""
+    keys = jax.random.split(KEY, num_lanes)
     train = compiled(strategy)
-    good = train(keys, {"learning_rate": jnp.full(16, 0.3)}, DATA)
-    hurt = train(keys, {"learning_rate": jnp.full(16, 0.3).at[bad].set(jnp.inf)}, DATA)
+    values = {"learning_rate": jnp.full(num_lanes, 0.3), "weight_decay": jnp.full(num_lanes, 1e-4)}
+    hurt_values = {name: value.at[bad].set(FAILURES[failure].get(name, value[bad])) for name, value in values.items()}
+    good, hurt = train(keys, values, DATA), train(keys, hurt_values, DATA)
     assert Status(int(hurt.status[bad])) is Status.DIVERGED
-    for number in set(range(16)) - {bad}:
+    assert int(hurt.iterations[bad]) == (1 if failure == "a loss that overflows" else 0)
+    for number in set(range(num_lanes)) - {bad}:
         assert bits(lane(hurt, number)) == bits(lane(good, number))
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "map"])
+@pytest.mark.parametrize(("bad", "failure"), list(zip([0, 7, 15], FAILURES, strict=True)))
+def test_a_lane_that_diverges_does_not_touch_the_fifteen_others(strategy, bad, failure):
+    check_others(strategy, 16, bad, failure)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("bad", [0, 13, 31, 50, 63])
+def test_a_lane_that_diverges_does_not_touch_the_sixty_three_others(bad, failure):
+    check_others("vmap", 64, bad, failure)
 
 
 @functools.cache

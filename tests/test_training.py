@@ -47,7 +47,9 @@ def run(config, learning_rate=0.5):
 
 
 def bits(tree):
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+    leaves = jax.tree.leaves(tree)
+    leaves = [jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf for leaf in leaves]
+    return [np.asarray(leaf).tobytes() for leaf in leaves]
 
 
 def test_learns_and_reports_what_it_did():
@@ -153,10 +155,55 @@ def test_stops_when_patience_is_used_up_and_keeps_the_best():
 def test_divergence_ends_the_run_and_keeps_the_best():
     result = run(trainer(), 1e30)
     assert Status(int(result.status)) is Status.DIVERGED
-    assert int(result.iterations) == 3
+    assert int(result.iterations) == 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.variables))
 
 
+def breaks_at(iteration, what):
+    """Return a model and an optimizer of which something is not finite from a step on, and only that."""
+
+    @jax.custom_jvp
+    def identity(x, bad):
+        return x
+
+    @identity.defjvp
+    def identity_jvp(primals, tangents):
+        return primals[0], jnp.where(primals[1], jnp.inf, 1.0) * tangents[0]
+
+    def apply(variables, images, *, train=False, key=None):
+        params, count = variables
+        bad = train & (count >= iteration)
+        logits = images.reshape(len(images), -1) @ params
+        logits = jnp.where(bad & (what == "loss"), jnp.nan, logits)
+        return identity(logits, bad & (what == "gradient")), count + 1 if train else count
+
+    def update(updates, count, params=None):
+        factor = jnp.where((count >= iteration) & (what == "update"), jnp.nan, -0.1)
+        return updates * factor, count + 1
+
+    model = lj.Model(lambda key: lj.Variables(jnp.zeros((100, 4)), jnp.int32(0)), apply)
+    return model, optax.GradientTransformation(lambda params: jnp.int32(0), update)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient", "update"])
+def test_a_step_with_something_that_is_not_finite_is_not_done(what):
+    step = jax.jit(training.train_step, static_argnums=(0, 1))
+    states = {}
+    for name, iteration in (("good", 9), ("bad", 2)):
+        model, optimizer = breaks_at(iteration, what)
+        state = training.init_train_state(model, optimizer, trainer(), KEY, {})
+        for number in range(4):
+            state, loss = step(model, optimizer, state, DATA, jnp.arange(8) + 8 * number)
+            states[name, number] = state
+            assert bool(jnp.isfinite(loss)) == (name == "good" or number < 2)
+    assert bits(states["bad", 1]) == bits(states["good", 1])
+    for number in (2, 3):  # and later ones, which would be finite again, are not done either
+        state = states["bad", number]
+        assert Status(int(state.status)) is Status.DIVERGED
+        assert bits(state._replace(status=jnp.int32(Status.RUNNING))) == bits(states["good", 1])
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
 def test_lanes_give_the_same_results_as_runs_alone_whenever_each_stops():
     config = trainer(max_epochs=8, early_stopping=EarlyStoppingConfig(patience=6, patience_increase=1))
