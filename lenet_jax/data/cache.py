@@ -1,23 +1,27 @@
 """A cache of decoded arrays: the second load of a data set reads bytes instead of decoding images.
 
-Content-addressed: an array is stored as `objects/<SHA-256 of the file>.npy`, and `entries/<key>.json` names the arrays
-that a source with this key decodes to. The key is a digest of the source's own bytes, so a changed source is another
-entry. Files are written under a temporary name and renamed, the entry last; whatever does not have the content that its
-name promises is decoded again.
+Content-addressed: an array is stored as `objects/<SHA-256 of the file>.npy`, and `entries/<key>.json`, sealed by a
+digest of its own, names the arrays that a source with this key decodes to. The key is a digest of the source's own
+bytes, so a changed source is another entry. Files are written under a temporary name and renamed, the entry last;
+whatever does not have the content that its name promises is decoded again, with a warning.
 """
 
 import hashlib
 import io
-import json
+import math
+import os
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from lenet_jax.storage import user_cache, write_atomically
+from lenet_jax.storage import MOST_HEADER_BYTES, read_file, seal, unseal, user_cache, write_atomically
 
 Arrays = dict[str, np.ndarray]
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def cache_directory() -> Path:
@@ -54,18 +58,41 @@ def load_or_decode(key: str, decode: Callable[[], Arrays], directory: Path | Non
 
 
 def _load(key: str, directory: Path) -> Arrays | None:
-    try:
-        entry = json.loads((directory / "entries" / f"{key}.json").read_text())
-        arrays = {}
-        for name, digest in entry.items():
-            raw = (directory / "objects" / f"{digest}.npy").read_bytes()
-            if hashlib.sha256(raw).hexdigest() != digest:
-                warnings.warn(f"the cached data {digest}.npy in {directory} are damaged; decoding again", stacklevel=3)
-                return None
-            arrays[name] = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
-        return arrays
-    except (OSError, ValueError, AttributeError):
+    entry = directory / "entries" / f"{key}.json"
+    if not os.path.lexists(entry):
         return None
+    path, arrays = entry, {}
+    try:
+        for name, digest in unseal(entry, read_file(entry, MOST_HEADER_BYTES)).items():
+            if not _DIGEST.fullmatch(digest):
+                raise ValueError
+            path = directory / "objects" / f"{digest}.npy"
+            if not os.path.lexists(path):
+                return None
+            arrays[name] = _read_object(path, digest)
+        if not arrays:
+            raise ValueError
+    except Exception:  # a file that is not what this module wrote can make its parser raise almost anything
+        warnings.warn(f"the cached data {path.name} in {directory} are damaged; decoding again", stacklevel=3)
+        return None
+    return arrays
+
+
+def _read_object(path: Path, digest: str) -> np.ndarray:
+    """Return an array if its file is whole; what the header claims is compared with the file before it is read."""
+    if not path.is_file():
+        raise ValueError
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        offset = file.tell()
+        if offset + math.prod(shape) * dtype.itemsize != path.stat().st_size:
+            raise ValueError
+        file.seek(0)
+        raw = file.read()
+    if hashlib.sha256(raw).hexdigest() != digest:
+        raise ValueError
+    return np.frombuffer(raw, dtype, offset=offset).reshape(shape)
 
 
 def _store(key: str, arrays: Arrays, directory: Path) -> None:
@@ -76,4 +103,4 @@ def _store(key: str, arrays: Arrays, directory: Path) -> None:
         raw = buffer.getvalue()
         entry[name] = hashlib.sha256(raw).hexdigest()
         write_atomically(directory / "objects" / f"{entry[name]}.npy", raw)
-    write_atomically(directory / "entries" / f"{key}.json", json.dumps(entry, indent=1).encode())
+    write_atomically(directory / "entries" / f"{key}.json", seal(entry))

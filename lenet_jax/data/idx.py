@@ -5,11 +5,11 @@ Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", secti
 
 import gzip
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from lenet_jax.data.files import open_foreign
 from lenet_jax.errors import InputError
 
 FILES = {
@@ -21,6 +21,7 @@ FILES = {
 """The official names, without the .gz that each may have."""
 
 _UNSIGNED_BYTE = 0x08
+_SIZE_LIMIT = 600_000_000  # bytes after decompression; the largest of this family, EMNIST's, has 547 million
 
 
 def read_idx(path: Path, num_axes: int) -> np.ndarray:
@@ -36,37 +37,43 @@ def read_idx(path: Path, num_axes: int) -> np.ndarray:
     Raises:
         InputError: if the file is missing or unreadable, its gzip is damaged, or header and length do not agree.
     """
-    raw = _read(path)
-    header = 4 + 4 * num_axes
-    magic = bytes([0, 0, _UNSIGNED_BYTE, num_axes])
-    if len(raw) < header:
+    with open_foreign(path) as file:
+        stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+        shape = _parse_header(stream.read(4 + 4 * num_axes), num_axes, path)
+        size = math.prod(shape)
+        content = stream.read(size + 1)  # not all, a gzip may inflate to any size; one more tells that there is more
+    if len(content) != size:
         raise InputError(
-            f"{path}: the header must have {header} bytes; got {len(raw)}; the file is truncated: fetch it again."
+            f"{path}: the header gives {_product(shape)} bytes; got {len(content) if len(content) < size else 'more'}; "
+            "the file is truncated or damaged: fetch it again."
         )
-    if raw[:4] != magic:
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _parse_header(header: bytes, num_axes: int, path: Path) -> tuple[int, ...]:
+    magic = bytes([0, 0, _UNSIGNED_BYTE, num_axes])
+    if len(header) < 4 + 4 * num_axes:
+        raise InputError(
+            f"{path}: the header must have {4 + 4 * num_axes} bytes; got {len(header)}; the file is truncated: "
+            "fetch it again."
+        )
+    if header[:4] != magic:
         raise InputError(
             f"{path}: the magic number of IDX {'images' if num_axes == 3 else 'labels'} must be 0x{magic.hex()}; "
-            f"got 0x{raw[:4].hex()}; is it another file?"
+            f"got 0x{header[:4].hex()}; is it another file?"
         )
-    shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", num_axes, offset=4))
+    shape = tuple(int(n) for n in np.frombuffer(header, ">u4", num_axes, offset=4))
     if 0 in shape:
         raise InputError(f"{path}: each size in the header must be 1 or above; got {shape}; is it another file?")
-    if len(raw) - header != math.prod(shape):
+    if math.prod(shape) > _SIZE_LIMIT:
         raise InputError(
-            f"{path}: the header gives {'x'.join(map(str, shape))} = {math.prod(shape)} bytes; "
-            f"got {len(raw) - header}; the file is truncated or damaged: fetch it again."
+            f"{path}: the header must give at most {_SIZE_LIMIT} bytes; got {_product(shape)}; is it another file?"
         )
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+    return shape
 
 
-def _read(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: the gzip is damaged ({error}); fetch it again.") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+def _product(shape: tuple[int, ...]) -> str:
+    return f"{'x'.join(map(str, shape))} = {math.prod(shape)}"
 
 
 def find_idx_files(directory: Path) -> dict[str, Path]:

@@ -6,27 +6,35 @@ decoded arrays are cached; a cached load imports neither tensorflow_datasets nor
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lenet_jax.data.cache import Arrays, digest_files, load_or_decode
+from lenet_jax.data.files import open_foreign
 from lenet_jax.data.idx import FILES
 from lenet_jax.errors import InputError
+from lenet_jax.storage import MOST_HEADER_BYTES, read_file
+
+if TYPE_CHECKING:
+    from lenet_jax.data.tfds_builder import OfficialFile
 
 OWN = ("mnist", "fashion_mnist", "kmnist")
 """The sets that this project prepares itself; a version, as in "mnist:3.0.1", names TFDS's own instead."""
 
 _OWN_VERSION = "1.0.0"
 _NAME = re.compile(r"\w+(/\w[\w.-]*)?(:\d+\.\d+\.\d+)?")
-_NETWORK_TIMEOUT = 10  # seconds; TFDS itself would try for minutes
+_NETWORK_TIMEOUT = 10  # seconds without a byte
+_BLOCK = 1 << 16  # bytes
 
 
 def tfds_directory(directory: str | None) -> Path:
@@ -46,7 +54,10 @@ def read_tfds(name: str, directory: str | None, manual_dir: str | None) -> tuple
     """
     prepared = prepare(name, directory, manual_dir) if name in OWN else _find(name, tfds_directory(directory))
     num_classes = _num_classes(prepared)
-    files = [path for path in prepared.iterdir() if path.is_file()]
+    files = [path for path in prepared.iterdir() if not path.is_dir()]
+    for path in files:
+        if not path.is_file():  # opening a pipe would wait for its other end
+            raise InputError(f"{path}: must be a file; it is something else.")
     key = digest_files(files, "tfds images and labels")
     return load_or_decode(key, lambda: _decode(prepared)), num_classes
 
@@ -67,30 +78,19 @@ def prepare(name: str, directory: str | None, manual_dir: str | None) -> Path:
         return target
     if manual_dir is not None:
         _check_manual_dir(Path(manual_dir).expanduser())
-    with _quiet_tfds():
-        import requests
+    with _quiet_tfds(), tempfile.TemporaryDirectory() as temporary:
         import tensorflow_datasets as tfds
 
-        from lenet_jax.data.tfds_builder import IdxImages, addresses
+        from lenet_jax.data.tfds_builder import IdxImages, official_files
 
-        if manual_dir is None:
-            _check_network(name, addresses(name)["test_labels"])
+        folder = Path(temporary if manual_dir is None else manual_dir).expanduser()
+        for file in official_files(name):
+            if manual_dir is None:
+                _download(file, folder, name)
+            _check_official(file, folder / file.name, name, file.address if manual_dir is None else folder / file.name)
         builder = IdxImages(config=name, data_dir=tfds_directory(directory), file_format="array_record")
         try:
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, verify_ssl=True)
-            )
-        except (
-            requests.RequestException,
-            tfds.download.DownloadError,  # pyright: ignore[reportAttributeAccessIssue]
-        ) as error:
-            raise _no_download(name, error) from error
-        except tfds.core.download.download_manager.NonMatchingChecksumError as error:  # pyright: ignore[reportAttributeAccessIssue]
-            file = re.search(r"downloaded to (.+), has", str(error))
-            raise InputError(
-                f"{file[1] if file else name}: the file must be the official one of {name}; its SHA-256 is another; "
-                "fetch it again."
-            ) from error
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
         except OSError as error:
             raise InputError(
                 f"`data.directory` {tfds_directory(directory)}: {name} cannot be prepared there "
@@ -107,13 +107,32 @@ def _check_manual_dir(manual_dir: Path) -> None:
         )
 
 
-def _check_network(name: str, address: str) -> None:
+def _download(file: "OfficialFile", folder: Path, name: str) -> None:
+    """Download a file, up to little more than its size; TFDS itself stores whatever comes and then compares."""
     import requests
 
     try:
-        requests.head(address, timeout=_NETWORK_TIMEOUT, allow_redirects=True)
-    except requests.RequestException as error:
+        with (
+            requests.get(file.address, stream=True, timeout=_NETWORK_TIMEOUT) as response,
+            (folder / file.name).open("wb") as target,
+        ):
+            response.raise_for_status()
+            for block in response.iter_content(_BLOCK):
+                target.write(block)
+                if target.tell() > file.num_bytes:
+                    break
+    except OSError as error:  # those of requests are, too
         raise _no_download(name, error) from error
+
+
+def _check_official(file: "OfficialFile", path: Path, name: str, origin: str | Path) -> None:
+    rule = f"{origin}: the file must be the official one of {name}"
+    if (size := path.stat().st_size) != file.num_bytes:
+        got = size if size < file.num_bytes else "more"
+        raise InputError(f"{rule}, of {file.num_bytes} bytes; got {got}; fetch it again.")
+    with open_foreign(path) as content:
+        if hashlib.file_digest(content, "sha256").hexdigest() != file.sha256:
+            raise InputError(f"{rule}; its SHA-256 is another; fetch it again.")
 
 
 def _no_download(name: str, error: Exception) -> InputError:
@@ -142,16 +161,34 @@ def _find(name: str, directory: Path) -> Path:
 
 
 def _num_classes(prepared: Path) -> int:
+    path = prepared / "features.json"
     try:
-        features = json.loads((prepared / "features.json").read_text())["featuresDict"]["features"]
+        content = json.loads(read_file(path, MOST_HEADER_BYTES))
+        features = content["featuresDict"]["features"]
         if "image" not in features["image"]:
             raise KeyError("image")
-        return int(features["label"]["classLabel"]["numClasses"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        num_classes = int(features["label"]["classLabel"]["numClasses"])
+        foreign = [name for name in _class_names(content) if not name.startswith("tensorflow_datasets.")]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"{prepared}: the set must have the features `image`, an image, and `label`, a class; "
             "see its features.json."
         ) from error
+    if foreign:
+        raise InputError(f"{path}: each feature must be one of tensorflow_datasets; got {foreign[0][:80]!r}.")
+    return num_classes
+
+
+def _class_names(content: Any) -> Iterator[str]:
+    """Yield the classes that a features.json names; TFDS imports their modules, whatever they are."""
+    if isinstance(content, list):
+        for item in content:
+            yield from _class_names(item)
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            if key in ("pythonClassName", "python_class_name", "type") and isinstance(value, str):
+                yield value
+            yield from _class_names(json.loads(value) if key == "json" and isinstance(value, str) else value)
 
 
 def _decode(prepared: Path) -> Arrays:

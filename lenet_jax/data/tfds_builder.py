@@ -1,8 +1,8 @@
 """A TensorFlow Datasets builder of the IDX family that needs no TensorFlow to prepare.
 
 The stock builders open files and encode images with TensorFlow. This one reads the four IDX files itself and hands PNG
-bytes to `tfds.features.Image`. The official addresses have their sizes and SHA-256 pinned in `checksums.tsv`, and the
-download manager of TFDS checks both, also of files that it finds in `manual_dir`.
+bytes to `tfds.features.Image`. The official addresses have their sizes and SHA-256 pinned in `checksums.tsv`; the files
+are in `manual_dir`, where `tfds.py` has checked both.
 """
 
 import io
@@ -44,6 +44,24 @@ _SOURCES = {
 def addresses(config: str) -> dict[str, str]:
     """Return role -> official address of the four files of a data set."""
     return {role: f"{_SOURCES[config].address}{name}.gz" for role, name in FILES.items()}
+
+
+class OfficialFile(NamedTuple):
+    """One of the four official files of a data set, as `checksums.tsv` has it."""
+
+    address: str
+    name: str
+    num_bytes: int
+    sha256: str
+
+
+def official_files(config: str) -> list[OfficialFile]:
+    """Return the four official files of a data set."""
+    pinned: Any = IdxImages.url_infos
+    return [
+        OfficialFile(address, pinned[address].filename, int(pinned[address].size), pinned[address].checksum)
+        for address in addresses(config).values()
+    ]
 
 
 class IdxImages(tfds.core.GeneratorBasedBuilder):

@@ -80,8 +80,15 @@ def test_a_flipped_byte_is_noticed_and_healed(source):
 @pytest.mark.parametrize("content", [b"", b'{"images": "01', b"\xff", b"[]", b'{"images": 5}'])
 def test_an_entry_that_is_not_whole_is_decoded_again(source, content):
     entry().write_bytes(content)
-    assert not source.is_loaded()
+    with pytest.warns(UserWarning, match=r"the cached data key\.json in .* are damaged; decoding again"):
+        assert not source.is_loaded()
     assert source.is_loaded()
+
+
+def test_arrays_without_any_content_are_stored(source):
+    source.arrays = {"images": np.zeros((0, 4), np.uint8), "labels": np.zeros(0, np.int64)}
+    assert not source.is_loaded("empty")
+    assert source.is_loaded("empty")
 
 
 def test_a_missing_object_is_decoded_again(source):

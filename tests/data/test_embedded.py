@@ -1,8 +1,10 @@
+import hashlib
 from importlib import resources
 
 import numpy as np
 import pytest
 
+from lenet_jax.data import embedded
 from lenet_jax.data.embedded import read_embedded
 from lenet_jax.data.make_mnist_5k import make_arrays
 
@@ -47,3 +49,15 @@ def test_the_digits_are_in_mnist(mnist_directory):
 
 def test_the_file_stays_small():
     assert len(resources.files("lenet_jax.data").joinpath("mnist_5k.npz").read_bytes()) < 2_000_000
+
+
+def test_a_damaged_file_is_named(tmp_path, monkeypatch, message_of):
+    content = bytearray(embedded._FILE.read_bytes())
+    content[1000] ^= 1
+    path = tmp_path / "mnist_5k.npz"
+    path.write_bytes(content)
+    monkeypatch.setattr(embedded, "_FILE", path)
+    assert message_of(read_embedded) == (
+        f"{path}: must have SHA-256 {embedded._SHA256}; got {hashlib.sha256(content).hexdigest()}; "
+        "install lenet-jax again."
+    )

@@ -138,14 +138,14 @@ def test_the_executed_file_would_be_seen(tmp_path):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ({"train": archive()[0]}, "something else"),
+        ({"train": archive()[0]}, "a dictionary or a set"),
         (archive()[:2], "something else"),
         ((*archive(), archive()[0]), "something else"),
         ([pair[:1] for pair in archive()], "something else"),
         ("abc", "something else"),
         ([[1, 2]] * 3, "something else"),
         ([[np.array([None]), np.array([1])]] * 3, "an array of type 'O8'"),
-        ([[np.zeros(2, "f4,f4"), np.array([1])]] * 3, "an array of type 'V8'"),
+        ([[np.zeros(2, "f4,f4"), np.array([1])]] * 3, "a dictionary or a set"),
         ([[np.zeros(2, complex), np.array([1])]] * 3, "an array of type 'c16'"),
         ([[np.zeros((1, 2, 2), "f4"), np.array([1])]] * 3, "a damaged array"),
         (np.dtype(object), "an array of type 'O8'"),
@@ -194,12 +194,14 @@ def six(opcodes):
         (NUMPY_DTYPE + text("f4") + b"\x85R}b.", "a damaged array type"),
         (ENCODE + text("a") + text("zlib") + b"\x86R.", "a call of _codecs.encode for another encoding than latin1"),
         (ENCODE + text("a") + text("latin1") + b"\x86R}b.", "a damaged text"),
+        (ENCODE + b"N}" + text("text") + b"Ns\x86b.", "a dictionary or a set"),
         (b"N" * 10_001 + b".", "more than 10000 objects"),
         (b"Nr\xff\xff\xff\xff.", "more than 10000 objects"),
         (b"Np99999999999\n.", "more than 10000 objects"),
     ],
     ids=["nested global", "newline in global", "persistent id", "binary persistent id", "class", "without init",
-         "class itself", "types", "state of type", "codec", "state of text", "many objects", "huge memo", "text memo"],
+         "class itself", "types", "state of type", "codec", "state of text",
+         "attribute of function", "many objects", "huge memo", "text memo"],
 )  # fmt: skip
 def test_hostile_opcodes_are_refused(opcodes, what, message):
     assert message(opcodes) == holds(what)
@@ -262,12 +264,11 @@ def test_an_order_that_a_plain_array_cannot_have_is_refused(order, message):
         b"\x82\x01.",
         NUMPY_DTYPE + b"}b.",
         RECONSTRUCT + b"N}\x86b.",
-        ENCODE + b"N}" + text("text") + b"Ns\x86b.",
         NDARRAY + b")R.",
         six(RECONSTRUCT + NDARRAY + b"\x85R(K\x01K\x01\x85" + NUMPY_DTYPE + text("u1") + b"\x85RN" + text("Δ") + b"tb"),
     ],
     ids=["empty", "cut", "cut early", "no stop", "no opcode", "no stack", "long bytes", "long bytearray", "huge bytes",
-         "long frame", "long number", "extension", "state of class", "state of function", "attribute of function",
+         "long frame", "long number", "extension", "state of class", "state of function",
          "call without arguments", "no latin1"],
 )  # fmt: skip
 def test_a_damaged_pickle_is_refused(opcodes, message):

@@ -1,4 +1,5 @@
-import io
+import contextlib
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -8,10 +9,10 @@ from importlib import resources
 import numpy as np
 import pytest
 import requests
-from PIL import Image
 
 from lenet_jax.data import digest_dataset, load_dataset, tfds
 from lenet_jax.data.idx import read_idx_folder
+from tests.data.shapes import IMAGES, LABELS, SPLITS, prepare_shapes
 
 # ---- the sets that this project prepares itself ----------------------------------------------------------------------
 
@@ -95,21 +96,82 @@ def test_a_file_that_is_not_the_official_one_is_named(manual_dir, tmp_path, mess
     assert not list((tmp_path / "tfds").rglob("dataset_info.json"))
 
 
-def fail(*args, **options):
-    raise requests.ConnectionError("no\nroute")
-
-
 @pytest.mark.parametrize(
-    ("target", "attribute"), [(requests, "head"), (requests.Session, "get")], ids=["from the start", "in between"]
+    ("change", "got"), [(lambda raw: raw[:-1], "4541"), (lambda raw: raw + b"\0", "more")], ids=["short", "long"]
 )
-def test_without_network_the_folder_of_files_is_asked_for(tmp_path, monkeypatch, target, attribute, message_of):
-    monkeypatch.setattr(requests, "head", lambda *args, **options: None)
-    monkeypatch.setattr(target, attribute, fail)
-    assert message_of(load_dataset, "mnist", "tfds", directory=str(tmp_path)) == (
-        "`data.name` mnist is not prepared and cannot be downloaded (ConnectionError); put its four official files "
+def test_a_file_of_another_size_is_refused_before_it_is_read(
+    manual_dir, tmp_path, change, got, monkeypatch, message_of
+):
+    file = manual_dir / "t10k-labels-idx1-ubyte.gz"
+    content = change(file.read_bytes())
+    file.unlink()
+    file.write_bytes(content)
+    digested, digest = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: digested.append(file.name) or digest(file, name))
+    assert message_of(prepare, tmp_path / "tfds", manual_dir) == (
+        f"{file}: the file must be the official one of mnist, of 4542 bytes; got {got}; fetch it again."
+    )
+    assert str(file) not in map(str, digested)
+
+
+class Server:
+    """Stands for `requests.get`: sends blocks without end, or an error after some files."""
+
+    def __init__(self, folder=None, num_files=0, status=200):
+        self.folder, self.num_files, self.status = folder, num_files, status
+        self.num_sent = 0
+
+    def __call__(self, address, **options):
+        assert options == {"stream": True, "timeout": 10}
+        self.file = address.split("/")[-1]
+        self.num_files -= 1
+        return contextlib.nullcontext(self)
+
+    def raise_for_status(self):
+        if self.status != 200:
+            raise requests.HTTPError("no\nfile")
+
+    def iter_content(self, size):
+        if self.num_files >= 0:
+            yield (self.folder / self.file).read_bytes()
+            return
+        if self.folder is not None:
+            raise requests.ConnectionError("no\nroute")
+        while True:
+            self.num_sent += size
+            yield bytes(size)
+
+
+@pytest.mark.parametrize("num_files", [0, 2], ids=["from the start", "in between"])
+def test_without_network_the_folder_of_files_is_asked_for(
+    mnist_directory, tmp_path, monkeypatch, num_files, message_of
+):
+    monkeypatch.setattr(requests, "get", Server(mnist_directory, num_files))
+    assert message_of(load_dataset, "mnist", "tfds", directory=str(tmp_path)) == no_download("ConnectionError")
+
+
+def test_a_server_without_the_files_is_as_none(tmp_path, monkeypatch, message_of):
+    monkeypatch.setattr(requests, "get", Server(status=404))
+    assert message_of(load_dataset, "mnist", "tfds", directory=str(tmp_path)) == no_download("HTTPError")
+
+
+def no_download(reason):
+    return (
+        f"`data.name` mnist is not prepared and cannot be downloaded ({reason}); put its four official files "
         "(train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
         "t10k-labels-idx1-ubyte.gz) into a folder and set data.manual_dir=FOLDER."
     )
+
+
+def test_a_download_ends_at_the_size_of_the_official_file(tmp_path, monkeypatch, message_of):
+    server = Server()
+    monkeypatch.setattr(requests, "get", server)
+    assert message_of(prepare, tmp_path) == (
+        "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz: the file must be the official "
+        "one of mnist, of 9912422 bytes; got more; fetch it again."
+    )
+    assert server.num_sent < 9912422 + 100_000
+    assert not list(tmp_path.rglob("*.gz*"))
 
 
 def test_a_directory_that_cannot_be_written_is_named(manual_dir, tmp_path, message_of):
@@ -120,41 +182,6 @@ def test_a_directory_that_cannot_be_written_is_named(manual_dir, tmp_path, messa
 
 
 # ---- any other set ---------------------------------------------------------------------------------------------------
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (20, 8, 6, 3), np.uint8)
-LABELS = np.arange(20) % 3
-SPLITS = {"train": slice(0, 12), "validation": slice(12, 16), "test": slice(16, 20)}
-
-
-def prepare_shapes(directory, splits=SPLITS, images=IMAGES, shape=(8, 6, 3), target="label"):
-    """Prepare a set named "shapes" as a TFDS builder does, and return its folder."""
-    import tensorflow_datasets
-
-    class Shapes(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tensorflow_datasets.core.Version("1.2.3")
-
-        def _info(self):
-            features = {
-                "image": tensorflow_datasets.features.Image(shape=shape),
-                target: tensorflow_datasets.features.ClassLabel(num_classes=3),
-            }
-            return tensorflow_datasets.core.DatasetInfo(
-                builder=self, features=tensorflow_datasets.features.FeaturesDict(features), disable_shuffling=True
-            )
-
-        def _split_generators(self, dl_manager):
-            return {part: self._generate_examples(where) for part, where in splits.items()}
-
-        def _generate_examples(self, where):
-            for index, (pixels, label) in enumerate(zip(images[where], LABELS[where], strict=True)):
-                png = io.BytesIO()
-                Image.fromarray(pixels).save(png, "png")
-                png.seek(0)
-                yield index, {"image": png, target: int(label)}
-
-    with tfds._quiet_tfds():
-        Shapes(data_dir=directory, file_format="array_record").download_and_prepare()
-    return directory / "shapes" / "1.2.3"
 
 
 @pytest.fixture(scope="module")
