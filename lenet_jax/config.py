@@ -253,7 +253,9 @@ class TrainerConfig:
     batch_size: int | None = key(optional(COUNT), default=50)  # images a step, a ragged end is left out; null: all
     max_epochs: int = key(COUNT, default=20)
     shuffle: bool = key(SWITCH, default=True)  # a new order each epoch; false: the order of the file
+    checkpoint_every: int | None = key(optional(COUNT), default=1)  # epochs from one to the next; null: none
     matmul_precision: str = key(one_of("default", "high", "highest"), default="highest")  # highest: no TF32
+    deterministic: bool = key(SWITCH, default=False)  # on a GPU: the same bits each time, slower
     early_stopping: EarlyStoppingConfig = key(
         Rule(lambda v: isinstance(v, EarlyStoppingConfig), "an EarlyStoppingConfig"), default=EarlyStoppingConfig()
     )
@@ -331,7 +333,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     Raises:
         InputError: if a name or key is unknown or a value breaks its rule; the message has the key's full path.
     """
-    parts = dict(values)
+    parts = dict(mapping("configuration", values))
     for group, options in SCHEMAS.items():
         part = mapping(group, parts.get(group, {}))
         schema = next(iter(options.values()))

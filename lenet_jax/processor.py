@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 _MOST_DEVICES = 16  # more would leave each of them too little to do
 # LLVM unrolls short loops whole before it looks for vectors in them, and then finds none: without this limit tanh of
@@ -29,3 +29,22 @@ def tune_environment(environment: MutableMapping[str, str] = os.environ) -> None
         environment.setdefault("JAX_NUM_CPU_DEVICES", str(min(available_cores(), _MOST_DEVICES)))
     if "xla_backend_extra_options" not in flags and importlib.util.find_spec("jax_plugins") is None:
         environment["XLA_FLAGS"] = f"{flags} {_NO_FULL_UNROLL}".strip()
+
+
+_SAME_BITS = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
+
+
+def make_deterministic(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Have XLA use only operations of a GPU that give the same bits each time; call it before JAX looks for devices.
+
+    It adds in a fixed order, and takes the same algorithm for an operation rather than the fastest of a trial.
+    """
+    flags = environment.get("XLA_FLAGS", "")
+    missing = [flag for flag in _SAME_BITS if flag not in flags]
+    if missing:
+        environment["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
+
+
+def is_deterministic(environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether `make_deterministic` was called."""
+    return all(flag in environment.get("XLA_FLAGS", "") for flag in _SAME_BITS)

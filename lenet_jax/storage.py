@@ -1,16 +1,40 @@
 """Files that are whole or absent, whatever instant the process dies in, and where those of the cache are."""
 
+import contextlib
+import hashlib
 import json
 import math
 import os
-import tempfile
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from lenet_jax.errors import InputError
+
+SCHEMA = 1  # of the JSON files
+_SEAL = "sha256"  # the key under which such a file has the digest of the rest of it
+_TEMPORARY = ".tmp"
+MOST_HEADER_BYTES = 1 << 20  # of a JSON file that describes others, and of the header of a safetensors file
 
 
 def user_cache() -> Path:
     """Return the folder for what can be made again: $XDG_CACHE_HOME/lenet_jax, by default ~/.cache/lenet_jax."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lenet_jax"
+
+
+def own_folder(path: Path) -> bool:
+    """Tell whether a folder, which is made if needed, is this user's alone: its own, and nobody else may write to it.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()  # a link may be anybody's
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -26,17 +50,74 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
         OSError: if the folder or the file cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}{_TEMPORARY}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        write_file(temporary, content, durable=durable)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a new file.
+
+    Raises:
+        OSError: if it exists or cannot be written whole; a part of it may be left.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        write_all(descriptor, content)
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write to an open file; the system may take less than it is given at once."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def read_file(path: Path, most_bytes: int) -> bytes:
+    """Return the bytes of a file, after a look at what it is and how large.
+
+    Raises:
+        InputError: if it is no file, larger than that, or cannot be read.
+    """
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: must be a file; it is {'something else' if path.exists() else 'missing'}.")
+        size = path.stat().st_size
+        if size > most_bytes:
+            raise InputError(f"{path}: must have at most {most_bytes} bytes; got {size}.")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}.") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in a folder on the disk before this returns."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what `write_atomically` has left in a folder when its process was killed."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
+# ---- JSON -----------------------------------------------------------------------------------------------------------
 
 
 def to_json(content: Any, indent: int | None = None) -> str:
@@ -44,9 +125,44 @@ def to_json(content: Any, indent: int | None = None) -> str:
     return json.dumps(_finite(content), indent=indent, allow_nan=False)
 
 
+def seal(content: Mapping[str, Any]) -> bytes:
+    """Return a JSON file with its schema first and, last, the SHA-256 of its content."""
+    content = {"schema": SCHEMA, **_finite(dict(content))}
+    return (to_json({**content, _SEAL: _digest(content)}, indent=2) + "\n").encode()
+
+
+def unseal(path: Path, file: bytes) -> dict[str, Any]:
+    """Return the content of a JSON file, without schema and digest; one without a digest is taken as it is.
+
+    Args:
+        path: of the file, for the message.
+        file: its bytes.
+
+    Raises:
+        InputError: if it is not what was written, or of another schema.
+    """
+    try:
+        content = json.loads(file)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: must be JSON as lenet-jax writes it; {error}.") from error
+    if not isinstance(content, dict) or content.get("schema", SCHEMA) != SCHEMA:
+        raise InputError(
+            f"{path}: must be an object of schema {SCHEMA}; if it is whole, use the version of lenet-jax that wrote it."
+        )
+    expected = content.pop(_SEAL, None)
+    if expected is not None and (found := _digest(content)) != expected:
+        raise InputError(f"{path}: is damaged, or was changed; its content must have SHA-256 {expected}; got {found}.")
+    content.pop("schema", None)
+    return content
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _finite(content: Any) -> Any:
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {str(key): _finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [_finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -1,8 +1,9 @@
 import os
+import stat
 
 import pytest
 
-from lenet_jax.storage import write_atomically
+from lenet_jax.storage import own_folder, write_atomically
 
 
 def test_a_file_is_written_with_its_folder(tmp_path):
@@ -16,7 +17,8 @@ def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append((path.read_bytes(), os.fstat(descriptor).st_size)))
     write_atomically(path, b"new")
-    assert seen == [(b"old, and longer", 3)]  # flushed whole while the old content still stands
+    assert seen[0] == (b"old, and longer", 3)  # flushed whole while the old content still stands
+    assert [content for content, _ in seen[1:]] == [b"new"]  # and its new name afterwards
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -40,3 +42,30 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NotADirectoryError):
         write_atomically(tmp_path / "file" / "below" / "file", b"content")
+
+
+def test_a_folder_is_made_for_this_user_alone(tmp_path):
+    before = os.umask(0)
+    try:
+        assert own_folder(tmp_path / "a" / "b")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+    assert own_folder(tmp_path / "a" / "b")
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777, 0o1777, 0o722])
+def test_a_folder_that_others_can_write_to_is_not_ones_own(mode, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a").chmod(mode)
+    assert not own_folder(tmp_path / "a")
+
+
+def test_a_link_and_the_folder_of_another_user_are_not_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    assert not own_folder(tmp_path / "link")
+    assert own_folder(tmp_path / "a")
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    assert not own_folder(tmp_path / "a")

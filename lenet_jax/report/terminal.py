@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lenet_jax.errors import describe_error
 from lenet_jax.runs.events import Evaluated, Event, Failed, Finished, Started
+from lenet_jax.runs.resumption import Verification
 
 
 def show(events: Iterable[Event], console: Console | None = None) -> Finished | None:
@@ -34,7 +35,7 @@ def show(events: Iterable[Event], console: Console | None = None) -> Finished | 
         for event in events:
             match event:
                 case Started():
-                    bar.update(task, total=event.num_evaluations)
+                    bar.update(task, total=event.num_evaluations, completed=len(event.earlier))
                 case Evaluated():
                     bar.advance(task)
                 case _:
@@ -80,7 +81,7 @@ class SweepDisplay:
         """Show what happened to a job."""
         match event:
             case Started():
-                self._alive[number], self._evaluations[number] = event, 0
+                self._alive[number], self._evaluations[number] = event, len(event.earlier)
             case Evaluated():
                 self._evaluations[number] += 1
             case _:
@@ -134,7 +135,7 @@ def describe(event: Event) -> list[str]:
     """Return the lines that a run's log has of an event."""
     match event:
         case Started():
-            return [describe_start(event)]
+            return [describe_start(event), *(f"goes on after epoch {line['epoch']}" for line in event.earlier[-1:])]
         case Evaluated():
             return [describe_evaluation(event)]
         case Finished():
@@ -177,6 +178,24 @@ def describe_result(event: Finished) -> list[str]:
         "run directory": _relative(event.directory),
     }
     return ["", *(f"{name:<21}{value}" for name, value in rows.items())]
+
+
+def verification_lines(verification: Verification, tolerance: float) -> list[str]:
+    """Return what came of running a run again; `tolerance` as `Verification.within`."""
+    conditions = [f"{key}: {then!r} -> {now!r}" for key, then, now in verification.changed]
+    lines = ["", *(f"changed since     {line}" for line in conditions or ["nothing that is recorded"])]
+    parameters = f"parameters: SHA-256 {verification.result['parameters_sha256']}"
+    if verification.identical:
+        return [*lines, f"identical         {verification.evaluations} evaluations, test accuracy, {parameters}"]
+    found = verification.difference
+    if found is None:
+        return [*lines, f"same numbers      {verification.evaluations} evaluations; other {parameters}"]
+    verdict = "within tolerance" if verification.within(tolerance) else "different"
+    return [
+        *lines,
+        f"{verdict:<18}largest difference {found.largest:.2g} of {tolerance:g}; "
+        f"first at iteration {found.iteration}: {found.name} {found.then!r} -> {found.now!r}",
+    ]
 
 
 def _relative(path: Path) -> str:

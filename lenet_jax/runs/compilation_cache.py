@@ -6,6 +6,7 @@ gets a file with its SHA-256 beside it once it is whole; an entry without the ri
 
 import contextlib
 import hashlib
+import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from lenet_jax.storage import user_cache, write_atomically
+from lenet_jax.storage import own_folder, user_cache, write_atomically
+
+_LOG = logging.getLogger(__name__)
 
 _MAX_BYTES = 100_000_000
 _MIN_SECONDS = 0.1  # what compiles faster is not worth a file
@@ -26,8 +29,8 @@ _SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time
 def use_compilation_cache(directory: Path | None = None) -> Iterator[None]:
     """Let JAX keep what it compiles in the block, and find what an earlier process compiled.
 
-    A cache that the user has set up (JAX_COMPILATION_CACHE_DIR) is left as it is. A cache that cannot be written is not
-    used.
+    A cache that the user has set up (JAX_COMPILATION_CACHE_DIR) is left as it is. A cache that cannot be written, or
+    that others can write, is not used: what is in it is run.
 
     Args:
         directory: default: a folder for this version of jaxlib and this processor in the user's cache.
@@ -68,7 +71,11 @@ def _processor_features() -> str:
 def _check_entries(directory: Path) -> bool:
     """Remove damaged entries, and the oldest of too many; tell whether the folder can be used."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not own_folder(directory):
+            _LOG.warning(
+                "%s: not used, other users may write to the programs in it; chmod 700 it, or remove it", directory
+            )
+            return False
         room = _MAX_BYTES
         for entry in sorted(directory.glob("*-cache"), key=lambda path: path.stat().st_mtime, reverse=True):
             content, seal = entry.read_bytes(), _seal(entry)

@@ -14,6 +14,7 @@ class Started(NamedTuple):
     num_parameters: int
     num_evaluations: int  # at most
     device: str
+    earlier: tuple[dict[str, Any], ...] = ()  # lines of `metrics.jsonl` from before the run was interrupted
 
 
 class Evaluated(NamedTuple):

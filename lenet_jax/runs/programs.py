@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -37,6 +38,7 @@ class Programs(NamedTuple):
     """Programs for runs of one kind, and what they work on; every array of `states` has the slots as first axis."""
 
     states: TrainState  # of runs that have ended, to start others in
+    put: Callable[[TrainState], TrainState]  # states of NumPy arrays, as `to_numbers` has them -> on the devices
     data: Dataset  # on the devices
     start: Callable[..., TrainState]  # ((states, fresh, *slot_values), None)
     advance: Callable[..., tuple[TrainState, Evaluation]]  # (states, data); the states' memory is taken over
@@ -80,6 +82,19 @@ def choose_slots(strategy: str, num_jobs: int, batch_size: int | None, most: int
     return strategy, num_slots
 
 
+def _make_init(config: Config, model: Model, plan: Plan) -> tuple[optax.GradientTransformation, Callable]:
+    """Return the optimizer, and what makes the state before the first step of a key and hyperparameters."""
+    epochs = config.trainer.max_epochs
+    optimizer = make_optimizer(config.optimizer, config.schedule, epoch_iterations=plan.epoch, num_epochs=epochs)
+    return optimizer, functools.partial(init_train_state, model, optimizer, config.trainer)
+
+
+def state_shapes(config: Config, model: Model, plan: Plan) -> TrainState:
+    """Return the shapes and dtypes of a run's state, as `to_numbers` has it; the arguments are `compile_programs`'."""
+    _, init = _make_init(config, model, plan)
+    return jax.eval_shape(to_numbers, jax.eval_shape(init, KEY_SHAPE, hyperparameters(config.optimizer)))
+
+
 def compile_programs(
     config: Config, model: Model, plan: Plan, data: Dataset, *, strategy: str = "map", num_slots: int = 1
 ) -> Programs:
@@ -97,10 +112,7 @@ def compile_programs(
     """
     begin = time.perf_counter()
     trainer = config.trainer
-    optimizer = make_optimizer(
-        config.optimizer, config.schedule, epoch_iterations=plan.epoch, num_epochs=trainer.max_epochs
-    )
-    init = functools.partial(init_train_state, model, optimizer, trainer)
+    optimizer, init = _make_init(config, model, plan)
 
     def start(lane: Any, _: None, *, axis_name: str | None = None) -> TrainState:
         state, fresh, seed, values = lane
@@ -133,6 +145,7 @@ def compile_programs(
     with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
         return Programs(
             states=place(states),
+            put=lambda numbers: place(_to_states(numbers, states)),
             data=put_on(devices, data),
             start=compiled(start, (states, nothing, *slot_values([config] * num_slots)), None),
             advance=compiled(train, states, data, donate_argnums=0),
@@ -179,12 +192,21 @@ def slot_values(configs: Sequence[Config]) -> tuple[np.ndarray, dict[str, np.nda
 
 def _ended(state: TrainState, num_slots: int) -> TrainState:
     """Return slots in which nothing runs."""
+    shapes = jax.eval_shape(to_numbers, state)
+    empty = jax.tree.map(lambda leaf: np.zeros((num_slots, *leaf.shape), leaf.dtype), shapes)
+    return _to_states(empty._replace(status=np.full(num_slots, Status.MAX_EPOCHS, np.int32)), state)
 
-    def zeros(leaf: Any) -> Any:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            numbers = jax.eval_shape(jax.random.key_data, leaf)
-            return jax.random.wrap_key_data(jnp.asarray(np.zeros((num_slots, *numbers.shape), numbers.dtype)))
-        return np.zeros((num_slots, *leaf.shape), leaf.dtype)
 
-    empty = jax.tree.map(zeros, state)
-    return empty._replace(status=np.full(num_slots, Status.MAX_EPOCHS, np.int32))
+def to_numbers(state: TrainState) -> TrainState:
+    """Return a state with the numbers of its keys in their place, which can be saved."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
+
+
+def _to_states(numbers: TrainState, like: TrainState) -> TrainState:
+    """Reverse `to_numbers`."""
+    wrap = lambda number, leaf: jax.random.wrap_key_data(jnp.asarray(number)) if _is_key(leaf) else number  # noqa: E731
+    return jax.tree.map(wrap, numbers, like)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

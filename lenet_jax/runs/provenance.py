@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import numpy as np
 
 from lenet_jax.config import Config
 from lenet_jax.data import digest_dataset
+from lenet_jax.processor import is_deterministic
 from lenet_jax.types import Dataset
 
 _PACKAGES = ("lenet-jax", "jax", "jaxlib", "optax", "numpy", "hydra-core", "tensorflow-datasets")
 _CODE = ("lenet_jax", "conf")  # what a run executes; records beside it may change meanwhile
+_CONDITIONS = ("code", "versions", "data", "devices", "environment", "precision")  # of all that is recorded
 _ENVIRONMENT = (
     "XLA_FLAGS", "JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION",
     "OMP_NUM_THREADS",
@@ -43,6 +46,7 @@ def describe_run(config: Config, dataset: Dataset) -> dict[str, Any]:
             "compute": "float32",
             "matmul": config.trainer.matmul_precision,
             "x64": jax.config.read("jax_enable_x64"),
+            "deterministic": is_deterministic(),
         },
         "data": {
             "name": config.data.name,
@@ -55,6 +59,45 @@ def describe_run(config: Config, dataset: Dataset) -> dict[str, Any]:
             "num_classes": dataset.num_classes,
         },
     }
+
+
+def reproducibility(described: Mapping[str, Any], strategy: str) -> dict[str, str]:
+    """Return how exactly a run can be repeated under the recorded conditions, and why.
+
+    Args:
+        described: as `describe_run`.
+        strategy: as in `lenet_jax.runs.programs.compile_programs`.
+    """
+    if strategy == "vmap":
+        why = "operations for several runs at once round differently with the number of runs"
+        return {"level": "tolerance", "why": why}
+    if all(device["platform"] == "cpu" for device in described["devices"]):
+        why = "on a CPU the same program gives the same bits, with the same number of devices"
+        return {"level": "bitwise", "why": why}
+    if is_deterministic(described["environment"]):
+        return {"level": "bitwise", "why": "trainer.deterministic: operations that add in a fixed order"}
+    why = "operations of an accelerator may add in any order; trainer.deterministic=true forbids it"
+    return {"level": "tolerance", "why": why}
+
+
+def changed_conditions(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return what can change the result of a run and has changed: full key, value then, value now.
+
+    Args:
+        then: `run.json` of a run.
+        now: as `describe_run`.
+    """
+    found = differences({key: then.get(key) for key in _CONDITIONS}, {key: now.get(key) for key in _CONDITIONS})
+    return [(key, one, other) for key, one, other in found if key not in ("code.revision", "code.dirty")]
+
+
+def differences(then: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the full key of each value that differs between nested dictionaries, and both values."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in [*then, *(key for key in now if key not in then)]:
+            yield from differences(then.get(key), now.get(key), f"{path}.{key}" if path else str(key))
+    elif then != now:
+        yield path, then, now
 
 
 def digest_parameters(params: Any) -> str:

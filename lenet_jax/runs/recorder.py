@@ -1,17 +1,25 @@
-"""What is recorded of a run while the driver drives it."""
+"""What is recorded of a run while the driver drives it, and how it goes on from there."""
 
 import dataclasses
+import json
+import logging
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any
 
 from lenet_jax.config import Config
+from lenet_jax.errors import InputError
+from lenet_jax.runs.checkpoints import Checkpoint, newest_first, read_checkpoint, save_checkpoint
 from lenet_jax.runs.events import Evaluated, Finished, Started
-from lenet_jax.runs.provenance import digest_parameters
-from lenet_jax.runs.run_directory import BEST, RunDirectory
-from lenet_jax.runs.weights import save_variables
+from lenet_jax.runs.provenance import changed_conditions, digest_parameters
+from lenet_jax.runs.run_directory import BEST, LogEnd, RunDirectory, clear_run, remove_leftovers
+from lenet_jax.runs.weights import count_bytes, from_tensors, named_leaves, save_variables
+from lenet_jax.storage import to_json
 from lenet_jax.training import Plan
 from lenet_jax.types import Evaluation, Metrics, Status, TrainState
+
+_log = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -43,13 +51,75 @@ class Recorder:
         self._timings: dict[str, float] = {}
         self._training_seconds = 0.0
         self._directory = directory
-        self._provenance = {**described, "config": dataclasses.asdict(config), "seed": config.seed}
+        self._provenance = {
+            "id": secrets.token_hex(8),
+            **described,
+            "config": dataclasses.asdict(config),
+            "seed": config.seed,
+            "resumed": [],  # from which iterations, and what had changed
+        }
+        every = config.trainer.checkpoint_every
+        # Validations from one checkpoint to the next.
+        self._checkpoint_every = None if every is None else max(every * plan.epoch // plan.interval, 1)
 
     def start(self, started: Started, prepare: Callable[[], None]) -> Started:
         """Record what is known of the run before it begins; `prepare` is called before the first file is written."""
         prepare()
+        clear_run(self._directory.path)
         self._directory.write_run(self._provenance)
         return started
+
+    def find_checkpoint(self, expected: TrainState, at_most: int | None = None) -> Checkpoint | None:
+        """Return the newest good checkpoint of the run in the directory; None: there is none, the run is to `start`.
+
+        A damaged one is reported, and the one before it taken.
+
+        Args:
+            expected: shapes and dtypes of the state.
+            at_most: the iteration of the newest one that will do.
+
+        Raises:
+            InputError: if `run.json` is damaged, or of another configuration.
+        """
+        described = self._directory.read_run()
+        if described is None:
+            return None
+        if described.get("config") != json.loads(to_json(self._provenance["config"])):
+            raise InputError(f"{self._directory.path}: must hold a run of this configuration; it has another; move it.")
+        found = [
+            path for path in newest_first(self._directory.checkpoints) if at_most is None or int(path.name) <= at_most
+        ]
+        for path in found:
+            try:
+                checkpoint = read_checkpoint(path, count_bytes(expected))
+                if checkpoint.facts.get("run") != described.get("id"):
+                    raise InputError(f"{path}: belongs to another run.")
+                self._directory.metrics_until(LogEnd(**checkpoint.facts["log"]))
+                from_tensors(checkpoint.tensors, expected, path)
+            except (InputError, KeyError, TypeError) as error:
+                _log.warning("%s; trying the checkpoint before it", str(error).removesuffix("."))
+            else:
+                return checkpoint
+        if found:
+            _log.warning("%s: has no good checkpoint; the run begins again", self._directory.path)
+        return None
+
+    def resume(self, checkpoint: Checkpoint, expected: TrainState) -> tuple[TrainState, list[dict[str, Any]]]:
+        """Go on from a checkpoint; return its state, as NumPy arrays, and the evaluations until then."""
+        facts, directory = checkpoint.facts, self._directory
+        end = LogEnd(**facts["log"])
+        earlier = directory.metrics_until(end)
+        remove_leftovers(directory.path)
+        directory.cut_metrics(end)
+        self._begin -= facts["seconds"]
+        self._training_seconds, self._timings = facts["training_seconds"], facts["timings"]
+        self.compile_seconds = facts["compile_seconds"]
+        described = directory.read_run() or {}
+        changed = [key for key, _, _ in changed_conditions(described, self._provenance)]
+        resumed = [*described.get("resumed", []), {"iteration": checkpoint.iteration, "changed": changed}]
+        self._provenance = {**described, "resumed": resumed}
+        directory.write_run(self._provenance)
+        return from_tensors(checkpoint.tensors, expected, checkpoint.path), earlier
 
     def evaluate(self, evaluation: Evaluation, seconds: float) -> Evaluated:
         """Record an evaluation, and the seconds since the one before."""
@@ -59,10 +129,29 @@ class Recorder:
         self._directory.append_metrics(record)
         return Evaluated(record)
 
+    def is_due(self, iteration: int) -> bool:
+        """Tell whether a checkpoint is to be saved after an iteration, at which the run is evaluated."""
+        return self._checkpoint_every is not None and iteration // self._plan.interval % self._checkpoint_every == 0
+
+    def save(self, state: TrainState) -> None:
+        """Save a checkpoint: a state of NumPy arrays, as `lenet_jax.runs.programs.to_numbers` has them."""
+        directory = self._directory
+        directory.sync_metrics()
+        facts = {
+            "run": self._provenance["id"],
+            "log": directory.log_end._asdict(),
+            "seconds": self._elapsed(),
+            "training_seconds": self._training_seconds,
+            "compile_seconds": self.compile_seconds,
+            "timings": self._timings,
+        }
+        save_checkpoint(directory.checkpoints, int(state.iteration), named_leaves(state), facts)
+
     def finish(self, state: TrainState, train: Metrics, test: Metrics) -> Finished:
-        """Record the end of the run; of the state, what is needed for that."""
+        """Record the end of the run."""
         result = _to_result(state, train, test, self._plan)
         examples = result["iterations"] * self._plan.batch_size
+        result["metrics_sha256"] = self._directory.log_end.sha256
         result["seconds"] = self._elapsed()
         result["compile_seconds"] = round(self.compile_seconds, 3)
         result["images_per_second"] = round(examples / self._training_seconds, 1)
@@ -88,7 +177,8 @@ def _to_record(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
 
 
 def _to_result(state: TrainState, train: Metrics, test: Metrics, plan: Plan) -> dict[str, Any]:
-    iterations = int(state.iteration)
+    iterations, status = int(state.iteration), Status(int(state.status))
+    diverged = {"diverged_at": iterations + 1} if status == Status.DIVERGED else {}  # that iteration was not done
     return {
         "test_accuracy": _fraction(test),
         "test_loss": _mean_loss(test),
@@ -98,8 +188,10 @@ def _to_result(state: TrainState, train: Metrics, test: Metrics, plan: Plan) -> 
         "best_iteration": int(state.early_stopping.best_iteration) + 1,
         "epochs": _to_epochs(iterations, plan),
         "iterations": iterations,
-        "stopped_by": Status(int(state.status)).name.lower(),
+        "stopped_by": status.name.lower(),
+        **diverged,
         "parameters_sha256": digest_parameters(state.best.params),
+        "state_sha256": digest_parameters(state),  # of all that a run carries: parameters, optimizer, key, ...
     }
 
 

@@ -1,12 +1,12 @@
 """Reading back what a run has recorded."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lenet_jax.config import Config, from_dict
 from lenet_jax.errors import InputError
-from lenet_jax.runs.run_directory import METRICS, RESULT, RUN, SCHEMA
+from lenet_jax.runs.run_directory import METRICS, RESULT, RUN, parse_metrics
+from lenet_jax.storage import unseal
 
 
 class Record(NamedTuple):
@@ -27,24 +27,12 @@ def read_record(directory: Path) -> Record:
     """
     if not (directory / RUN).is_file():
         raise InputError(f"`DIR` must be the directory of a run, with a {RUN} in it; got {directory}.")
-    run = _parse(directory / RUN, (directory / RUN).read_text())
-    lines = (directory / METRICS).read_text().splitlines() if (directory / METRICS).is_file() else []
-    metrics = [_parse(directory / METRICS, line) for line in lines]
-    result = directory / RESULT
+    run, metrics, result = (directory / name for name in (RUN, METRICS, RESULT))
+    described = unseal(run, run.read_bytes())
     return Record(
         directory,
-        from_dict(run.get("config", {})),
-        run,
-        [line for line in metrics if "schema" not in line],
-        _parse(result, result.read_text()) if result.is_file() else None,
+        from_dict(described.get("config", {})),
+        described,
+        parse_metrics(metrics, metrics.read_bytes()) if metrics.is_file() else [],
+        unseal(result, result.read_bytes()) if result.is_file() else None,
     )
-
-
-def _parse(path: Path, text: str) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path}: must be JSON as lenet-jax writes it; {error}.") from error
-    if not isinstance(content, dict) or content.get("schema", SCHEMA) != SCHEMA:
-        raise InputError(f"{path}: must be an object of schema {SCHEMA}; use the version of lenet-jax that wrote it.")
-    return content

@@ -43,17 +43,52 @@ def entries(directory):
     return sorted(directory.glob("*-cache"))
 
 
-def test_another_process_finds_what_was_compiled_and_a_damaged_entry_is_replaced(tmp_path):
+def test_another_process_finds_what_was_compiled(tmp_path):
     directory = tmp_path / "compiled"
     assert compile_once(directory) == 0
     assert compile_once(directory) >= 1
-    (entry,) = entries(directory)
-    whole = entry.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", bytes([whole[0] ^ 1]) + whole[1:]):
-        entry.write_bytes(damaged)
-        assert compile_once(directory) == 0
-        assert len(entry.read_bytes()) > 100
-        assert compile_once(directory) >= 1
+    assert len(entries(directory)) == 1
+
+
+DAMAGES = textwrap.dedent("""
+    import random, sys
+    from pathlib import Path
+    import jax, jax.numpy as jnp
+    from jax._src import monitoring
+    from lenet_jax.runs import compilation_cache
+    compilation_cache._MIN_SECONDS = 0.0
+    directory, count = Path(sys.argv[1]), int(sys.argv[2])
+    x, hits = jnp.ones((8, 8)), []
+    monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith("/cache_hits") else None)
+
+    def compile_once():
+        jax.clear_caches()
+        hits.clear()
+        with compilation_cache.use_compilation_cache(directory):
+            value = float(jax.jit(lambda x: jnp.tanh(x @ x).sum()).lower(x).compile()(x))
+        return len(hits), value
+
+    _, value = compile_once()
+    (entry,) = directory.glob("*-cache")
+    for number in range(count):
+        whole, chance = entry.read_bytes(), random.Random(number)
+        place = chance.randrange(len(whole))
+        flipped = whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :]
+        entry.write_bytes(whole[:place] if number % 2 else flipped)
+        damaged = entry.read_bytes()
+        assert compile_once() == (0, value), number
+        assert entry.read_bytes() != damaged
+        assert compile_once() == (1, value), number
+    print("done")
+""")
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_entries_cut_short_or_with_a_flipped_bit_are_not_used_and_replaced(count, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGES, str(tmp_path), str(count)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "done\n", done.stderr[-2000:]
 
 
 def test_an_entry_that_was_not_finished_is_not_used(tmp_path):
@@ -85,3 +120,11 @@ def test_a_cache_of_the_users_own_is_left_alone(tmp_path, monkeypatch):
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
     assert not (tmp_path / "ours").exists()
+
+
+def test_a_cache_that_others_can_write_to_is_not_used(tmp_path, caplog):
+    tmp_path.chmod(0o777)
+    with use_compilation_cache(tmp_path):
+        assert jax.config.jax_compilation_cache_dir is None
+    (record,) = caplog.records
+    assert record.message.startswith(f"{tmp_path}: not used, other users may write to the programs in it; chmod 700 it")

@@ -12,6 +12,7 @@ from lenet_jax.runs import driver
 from lenet_jax.runs.driver import Job, run_jobs
 from lenet_jax.runs.events import Evaluated, Failed, Finished
 from lenet_jax.runs.programs import choose_slots, compile_programs, kind
+from tests.faults.training import without_times
 from tests.linear import linear
 from tests.runs.test_driver import make_config, run
 
@@ -36,7 +37,7 @@ def results(path):
     for number in range(10):
         result = json.loads((path / str(number) / "result.json").read_text())
         lines = [json.loads(line) for line in (path / str(number) / "metrics.jsonl").read_text().splitlines()]
-        found.append([{k: v for k, v in each.items() if "second" not in k} for each in (result, *lines)])
+        found.append([without_times(each) for each in (result, *lines)])
     return found
 
 

@@ -29,7 +29,7 @@ def test_a_run_is_described_by_code_versions_machine_data_and_configuration():
     assert described["code"].keys() == {"revision", "dirty", "sha256"}
     assert described["platform"]["cpu_count"] == os.cpu_count()
     assert described["devices"][0]["platform"] == "cpu"
-    assert described["precision"] == {"compute": "float32", "matmul": "highest", "x64": False}
+    assert described["precision"] == {"compute": "float32", "matmul": "highest", "x64": False, "deterministic": False}
     data = {key: described["data"][key] for key in ("train", "validation", "test", "image_shape", "num_classes")}
     assert data == {"train": 3, "validation": 2, "test": 1, "image_shape": [4, 4, 1], "num_classes": 10}
 

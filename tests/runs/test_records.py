@@ -48,7 +48,7 @@ def test_other_data_must_have_the_same_shape(directory):
 
 
 def test_a_run_without_weights_is_refused(directory, tmp_path):
-    with pytest.raises(lj.InputError, match="`path` must be a whole safetensors file"):
+    with pytest.raises(lj.InputError, match="`path` must be a safetensors file"):
         assess(read_record(directory)._replace(directory=tmp_path))
 
 

@@ -7,13 +7,17 @@ import pytest
 
 from lenet_jax.errors import InputError
 from lenet_jax.runs.run_directory import METRICS, RESULT, RUN, RunDirectory
+from lenet_jax.storage import unseal
 
 
 @pytest.mark.parametrize("names", [[RUN], [METRICS], [RESULT], [RUN, RESULT]])
 def test_a_directory_with_a_run_is_refused(names, tmp_path):
     for name in names:
         (tmp_path / name).write_text("")
-    message = f"`hydra.run.dir` must not hold a run yet; {tmp_path} has {', '.join(names)}; use another."
+    message = (
+        f"`hydra.run.dir` must not hold a run yet; {tmp_path} has {', '.join(names)}; use another, or go on: "
+        f"lenet-jax resume {tmp_path}."
+    )
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         RunDirectory(tmp_path)
 
@@ -39,14 +43,15 @@ def test_a_number_that_is_not_finite_becomes_null(number, tmp_path):
     directory.append_metrics({"loss": number})
     directory.write_result({"losses": [0.5, number], "more": {"loss": number}})
     assert json.loads((tmp_path / METRICS).read_text().splitlines()[1]) == {"loss": None}
-    assert json.loads((tmp_path / RESULT).read_text()) == {"schema": 1, "losses": [0.5, None], "more": {"loss": None}}
+    result = unseal(tmp_path / RESULT, (tmp_path / RESULT).read_bytes())
+    assert result == {"losses": [0.5, None], "more": {"loss": None}}
 
 
 def test_run_json_is_replaced_whole(tmp_path):
     directory = RunDirectory(tmp_path)
     directory.write_run({"seed": 3, "long": 1000 * "a"})
     directory.write_run({"seed": 4})
-    assert json.loads((tmp_path / RUN).read_text()) == {"schema": 1, "seed": 4}
+    assert directory.read_run() == {"seed": 4}
     assert [path.name for path in tmp_path.iterdir()] == [RUN]
 
 

@@ -32,7 +32,7 @@ def test_another_model_is_refused(tmp_path):
     lj.save_variables(path, lj.create_model("lenet").init(jax.random.key(0)))
     for model, message in (
         (lj.create_model("mnist_cnn"), r"also has 'params/hidden/bias'"),
-        (lj.create_model("lenet", hidden_units=7), r"'params/hidden/bias' must have shape \(7,\) .* has \(500,\)"),
+        (lj.create_model("lenet", hidden_units=7), r"'params/hidden/bias' must have shape \(7,\); it has \(500,\)"),
     ):
         with pytest.raises(lj.InputError, match=message):
             lj.load_variables(path, model)
@@ -48,5 +48,5 @@ def test_a_damaged_file_is_refused(damage, tmp_path):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(lj.InputError, match="`path` must be a whole safetensors file"):
+    with pytest.raises(lj.InputError, match=r"`path` must be a safetensors file; .*none is none"):
         lj.load_variables(tmp_path / "none", lj.create_model("mnist_cnn"))
