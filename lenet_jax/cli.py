@@ -1,21 +1,21 @@
-"""The command line: `lenet-jax train` and `lenet-jax data prepare`. The only place that runs Hydra.
+"""The command line. The only place that runs Hydra.
 
 A user's mistake is one line on standard error and exit code 2; a failed run is exit code 1. `--help` and `--cfg job`
 answer without importing jax, so whatever needs it is imported inside the function that runs it.
 """
 
-import contextlib
 import functools
 import os
-import signal
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.mistakes import explain
 from lenet_jax.processor import tune_environment
+from lenet_jax.signals import RESUMABLE, signals_interrupt
 
 HELP = """\
 lenet-jax: functional, reproducible training of small convolutional networks in JAX.
@@ -24,7 +24,8 @@ usage: lenet-jax COMMAND [...]
 
   train [KEY=VALUE ...]    train a model; without arguments, LeNet on the 5,000 embedded MNIST digits
   train -m KEY=A,B,C ...   one run for each combination of the values
-  resume SWEEP_DIR         go on with a sweep; --retry-failed, --allow-changed
+  resume DIR               go on with a run or a sweep; --allow-changed; of a sweep: --retry-failed, --trust
+  verify RUN_DIR           run a finished run again and compare, bit for bit; --tolerance=0.001
   train --help             the configuration: its groups, its keys, its values
   evaluate DIR [data=...]  measure a finished run again, on its test images or on those of other data
   report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network
@@ -32,7 +33,8 @@ usage: lenet-jax COMMAND [...]
   data prepare NAME        prepare mnist, fashion_mnist or kmnist; then train with data=NAME
   --version                the version of lenet-jax
 
-Exit codes: 0 done, 1 a run failed, 2 bad input, 75 a sweep was interrupted, to be resumed, 130 a run was interrupted.
+Exit codes: 0 done, 1 a run failed, 2 bad input, 75 interrupted, to be resumed, 130 interrupted
+with nothing to resume yet.
 """
 
 
@@ -70,6 +72,8 @@ def _dispatch(arguments: list[str]) -> int:
             return _train(overrides)
         case ["resume", directory, *options]:
             return _resume(Path(directory), options)
+        case ["verify", directory, *options]:
+            return _verify(Path(directory), options)
         case ["data", "prepare", name, *options]:
             return _prepare(name, options)
         case ["evaluate", directory, *overrides]:
@@ -81,14 +85,18 @@ def _dispatch(arguments: list[str]) -> int:
         case ["evaluate" | "report" as command, *_]:
             raise InputError(f"{command}: usage: lenet-jax {command} DIR, the directory of a finished run")
         case ["resume"]:
-            raise InputError("resume: usage: lenet-jax resume SWEEP_DIR [--retry-failed] [--allow-changed]")
+            raise InputError("resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed] [--trust]")
+        case ["verify"]:
+            raise InputError("verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001]")
         case ["data", *_]:
             raise InputError("data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]")
         case _:
-            raise unknown_name("command", arguments[0], ["train", "resume", "evaluate", "report", "summary", "data"])
+            raise unknown_name(
+                "command", arguments[0], ["train", "resume", "verify", "evaluate", "report", "summary", "data"]
+            )
 
 
-# ---- train, resume --------------------------------------------------------------------------------------------------
+# ---- train, resume, verify ------------------------------------------------------------------------------------------
 
 
 def _train(arguments: list[str]) -> int:
@@ -102,14 +110,16 @@ def _train(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.experimental_rerun:
         raise InputError("`--experimental-rerun` must not be used: it loads a pickle; repeat the run's overrides.")
-    if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
-        return _answer(arguments)
-
     name, overrides = options.config_name or "config", options.overrides
     folders = {
         key: value and os.path.abspath(value)  # noqa: PTH100  of the user's own configuration
         for key, value in (("config_path", options.config_path), ("config_dir", options.config_dir))
     }
+    if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
+        with open_hydra(**folders) as hydra:
+            loader: Any = hydra.config_loader
+            loader.check(name, overrides)
+        return _answer(arguments)
     with open_hydra(**folders) as hydra:
         if options.multirun or "hydra.mode=MULTIRUN" in overrides:
             from lenet_jax.sweeps.session import begin_sweep
@@ -141,24 +151,92 @@ def _run(hydra: Any, name: str, overrides: list[str]) -> int:
 
 
 def _resume(directory: Path, options: list[str]) -> int:
-    from lenet_jax.composition import open_hydra, register_schemas
-    from lenet_jax.sweeps.ledger import Ledger
-    from lenet_jax.sweeps.session import resume_sweep
+    from lenet_jax.runs.run_directory import RUN
+    from lenet_jax.sweeps.ledger import IDENTITY, Ledger
+    from lenet_jax.trust import refuse_links
 
-    switches = {"--retry-failed": False, "--allow-changed": False}
+    is_sweep = (directory / IDENTITY).is_file()
+    if not is_sweep and not (directory / RUN).is_file():
+        raise InputError(f"`DIR` must be of a run or a sweep, with a {RUN} or {IDENTITY} in it; got {directory}.")
+    switches = {"--allow-changed": False, **({"--retry-failed": False, "--trust": False} if is_sweep else {})}
     for option in options:
         if option not in switches:
             raise unknown_name("resume", option, switches)
         switches[option] = True
+    refuse_links(directory)
+    if not is_sweep:
+        from lenet_jax.runs.resumption import resume_run
+
+        _log_to(directory)
+        return _show(resume_run(directory, allow_changed=switches["--allow-changed"]), directory)
+
+    from lenet_jax.composition import open_hydra, register_schemas
+    from lenet_jax.sweeps.session import resume_sweep
+
     ledger = Ledger(directory)
     register_schemas()
+    trust = switches["--trust"]
     with (
-        open_hydra(**ledger.identity["folders"]) as hydra,
+        open_hydra(**ledger.identity["folders"], trusted=trust) as hydra,
         resume_sweep(
-            hydra, ledger, retry_failed=switches["--retry-failed"], allow_changed=switches["--allow-changed"]
+            hydra,
+            ledger,
+            retry_failed=switches["--retry-failed"],
+            allow_changed=switches["--allow-changed"],
+            trust=trust,
         ) as overrides,
     ):
         return _sweep(hydra, ledger.identity["config_name"], overrides, ledger)
+
+
+def _log_to(directory: Path) -> None:
+    """Log to the file that the run has begun, and warn on the terminal."""
+    import logging
+
+    name = next((path.name for path in sorted(directory.glob("*.log"))), "train.log")
+    handler, terminal = logging.FileHandler(directory / name, delay=True), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    terminal.setFormatter(logging.Formatter("lenet-jax: %(message)s"))
+    terminal.setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, handlers=[handler, terminal], force=True)
+
+
+def _verify(directory: Path, options: list[str]) -> int:
+    """Run a finished run again; return 0 if it gives the same, at least within the tolerance."""
+    from lenet_jax.report.terminal import show, verification_lines
+    from lenet_jax.runs.events import Event
+    from lenet_jax.runs.resumption import Verification, verify_run
+
+    tolerance = 0.001
+    for option in options:
+        name, _, value = option.partition("=")
+        if name != "--tolerance":
+            raise unknown_name("verify", name, ["--tolerance"])
+        tolerance = _fraction("--tolerance", value)
+    found: list[Verification] = []
+
+    def events() -> Iterator[Event]:
+        for event in verify_run(directory):
+            if isinstance(event, Verification):
+                found.append(event)
+            else:
+                yield event
+
+    with signals_interrupt():
+        show(events())
+    for line in verification_lines(found[0], tolerance):
+        print(line)
+    return 0 if found[0].identical or found[0].within(tolerance) else 1
+
+
+def _fraction(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise InputError(f"verify: `{name}` must be a number from 0 to below 1; got {text!r}.")
+    return value
 
 
 def _sweep(hydra: Any, name: str, overrides: list[str], ledger: Any) -> int:
@@ -168,28 +246,20 @@ def _sweep(hydra: Any, name: str, overrides: list[str], ledger: Any) -> int:
 
     task = functools.partial(worker.run, parent=os.getpid())
     try:
-        with _signals_interrupt():
+        with signals_interrupt():
             hydra.multirun(name, task, overrides, with_log_configuration=False)
     except KeyboardInterrupt:
-        print(f"lenet-jax: interrupted; go on with lenet-jax resume {ledger.directory}", file=sys.stderr)
-        return 75
+        return _interrupted(ledger.directory)
     _report_sweep(ledger)
     return 0 if all(entry.state == DONE for entry in ledger.entries()) else 1
 
 
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Let the signals of a scheduler that wants its machine back do what Ctrl-C does."""
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+def _interrupted(directory: Path) -> int:
+    shown = shlex.quote(
+        os.path.relpath(directory) if directory.absolute().is_relative_to(Path.cwd()) else str(directory)
+    )
+    print(f"lenet-jax: interrupted; go on with lenet-jax resume {shown}", file=sys.stderr)
+    return RESUMABLE
 
 
 def _answer(arguments: list[str]) -> int:
@@ -221,12 +291,24 @@ def _job(composed: Any) -> int:
     from hydra.core.hydra_config import HydraConfig
 
     from lenet_jax.composition import to_config
-    from lenet_jax.report.terminal import show
     from lenet_jax.runs.driver import run_experiment
 
     directory = Path(HydraConfig.get().runtime.output_dir)
+    return _show(run_experiment(to_config(composed), directory), directory)
+
+
+def _show(events: Iterable[Any], directory: Path) -> int:
+    """Show the events of a run and return its exit code."""
+    from lenet_jax.report.terminal import show
+    from lenet_jax.runs.run_directory import RUN
+
     try:
-        finished = show(run_experiment(to_config(composed), directory))
+        with signals_interrupt():
+            finished = show(events)
+    except KeyboardInterrupt:
+        if not (directory / RUN).is_file():
+            raise
+        return _interrupted(directory)
     except OSError as error:
         if error.filename is None:  # a write to an open file does not name it
             error.filename = str(directory)
@@ -259,7 +341,9 @@ def _report(directory: Path) -> int:
     from lenet_jax.runs.assessment import assess
     from lenet_jax.runs.records import read_record
     from lenet_jax.sweeps.ledger import IDENTITY, Ledger
+    from lenet_jax.trust import refuse_links
 
+    refuse_links(directory)
     if (directory / IDENTITY).is_file():
         _report_sweep(Ledger(directory))
         return 0

@@ -27,6 +27,10 @@ from omegaconf.errors import OmegaConfBaseException
 from lenet_jax.config import SCHEMAS, Config, SweepConfig, from_dict
 from lenet_jax.errors import InputError
 from lenet_jax.sections import build
+from lenet_jax.trust import CheckedLoader
+
+MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What Hydra answers to some malformed overrides, besides its own errors."""
 
 Composed = Any
 """What Hydra composes, a `DictConfig`; its base classes have annotations that checkers at run time refuse."""
@@ -99,8 +103,19 @@ def _editable(schema: type, *more: tuple[str, Any, Any]) -> type:
 
 
 @contextlib.contextmanager
-def open_hydra(*, config_path: str | None = None, config_dir: str | None = None) -> Iterator[Hydra]:
-    """Open Hydra on `conf/`, or on the user's own folders as its options --config-path and --config-dir name them."""
+def open_hydra(
+    *, config_path: str | None = None, config_dir: str | None = None, trusted: bool = True
+) -> Iterator[Hydra]:
+    """Open Hydra on `conf/`, or on the folders that its options --config-path and --config-dir name.
+
+    Args:
+        config_path: instead of `conf/`.
+        config_dir: beside it.
+        trusted: whether the configuration is the user's own; see `lenet_jax.trust`.
+
+    Raises:
+        InputError: if `config_dir` is no folder.
+    """
     version.setbase("1.3")
     search_path = create_config_search_path(str(Path(config_path or config_directory()).absolute()))
     if config_dir is not None:
@@ -110,7 +125,9 @@ def open_hydra(*, config_path: str | None = None, config_dir: str | None = None)
         search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2("train", search_path)
+        hydra = Hydra("train", CheckedLoader(search_path, trusted=trusted))
+        GlobalHydra.instance().initialize(hydra)
+        yield hydra
     finally:
         GlobalHydra.instance().clear()
 
@@ -129,15 +146,19 @@ def compose(hydra: Hydra, overrides: list[str], *, name: str = "config", multiru
     """Compose a run, or what the jobs of a sweep begin with: Hydra's own part and ours, as Hydra itself would.
 
     Raises:
-        InputError: for the malformed overrides that Hydra answers with a bare `ValueError`; or Hydra's own errors.
+        InputError: for the malformed overrides that Hydra answers with an error of Python's; or Hydra's own errors.
     """
     mode = RunMode.MULTIRUN if multirun else RunMode.RUN
     try:
         composed = hydra.compose_config(name, overrides, run_mode=mode)
-    except OmegaConfBaseException:
+    except (OmegaConfBaseException, InputError):
         raise
-    except ValueError as error:
+    except MALFORMED as error:
         raise InputError(f"{' '.join(overrides)}: {error}") from error
+    if composed.hydra.mode not in (None, mode):
+        raise InputError(
+            f"`hydra.mode` must be {mode.name}, or null, with these options; got {composed.hydra.mode.name}."
+        )
     HydraConfig.instance().set_config(composed)  # what ${hydra:...} refers to
     return composed
 

@@ -19,6 +19,8 @@ def unknown_name(argument: str, name: object, valid: Iterable[str]) -> InputErro
     "`model` has no 'lenett'; choose one of: lenet, mnist_cnn."
     """
     names = sorted(valid)
+    if not names:
+        return InputError(f"`{argument}` has no {str(name)!r}; it is empty, remove it.")
     nearest = difflib.get_close_matches(str(name), names, n=len(names), cutoff=0.6)
     ordered = nearest + [n for n in names if n not in nearest]
     return InputError(f"`{argument}` has no {str(name)!r}; choose one of: {', '.join(ordered)}.")

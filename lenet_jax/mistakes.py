@@ -19,6 +19,8 @@ _REFUSALS = (
     errno.ENOTDIR,
     errno.EEXIST,
     errno.ENAMETOOLONG,
+    errno.EISDIR,
+    errno.ELOOP,
 )
 
 
@@ -26,9 +28,10 @@ def explain(error: BaseException) -> str | None:
     """Return the one line for a user's mistake; None for anything else."""
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import MarkedYAMLError
 
     if isinstance(error, InputError):
-        return str(error)
+        return "; ".join(str(error).splitlines())  # it may quote what was given
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         if group == "hydra/launcher" and option in _EXTRAS:
@@ -39,6 +42,10 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, OmegaConfBaseException):
             return _explain_value(cause)
         return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if isinstance(error, MarkedYAMLError):
+        mark = error.problem_mark
+        place = "configuration" if mark is None else f"{mark.name}, line {mark.line + 1}"
+        return f"{place}: must be YAML of plain values; {error.problem}."
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         return (
             f"{error.filename}: cannot be written ({error.strerror}); "

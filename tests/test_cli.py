@@ -148,16 +148,18 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "`command` has no 'trian'; choose one of: train, data, evaluate, report, resume, summary."),
+        (["trian"], "`command` has no 'trian'; choose one of: train, data, evaluate, report, resume, summary, verify."),
         (["data"], "data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]"),
         (["data", "prepare", "mnst"], "`data prepare` has no 'mnst'; choose one of: mnist, kmnist, fashion_mnist."),
         (
             ["data", "prepare", "mnist", "directory=a"],
             "data prepare: options are data.directory=DIR and data.manual_dir=DIR; got 'directory=a'.",
         ),
-        (["resume"], "resume: usage: lenet-jax resume SWEEP_DIR [--retry-failed] [--allow-changed]"),
-        (["resume", "nowhere"], "`SWEEP_DIR` must be the directory of a sweep, with a sweep.json in it; got nowhere."),
-        (["resume", "a", "--retry"], "`resume` has no '--retry'; choose one of: --retry-failed, --allow-changed."),
+        (["resume"], "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed]"),
+        (["resume", "nowhere"], "`DIR` must be of a run or a sweep, with a run.json or sweep.json in it; got nowhere."),
+        (["verify"], "verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001]"),
+        (["verify", "a", "--tolerance=much"], "verify: `--tolerance` must be a number from 0 to below 1; got 'much'."),
+        (["verify", "a", "--tolerant"], "`verify` has no '--tolerant'; choose one of: --tolerance."),
         (["evaluate"], "evaluate: usage: lenet-jax evaluate DIR, the directory of a finished run"),
         (["report", "a", "b"], "report: usage: lenet-jax report DIR, the directory of a finished run"),
         (["evaluate", "nowhere"], "`DIR` must be the directory of a run, with a run.json in it; got nowhere."),
@@ -194,7 +196,10 @@ def test_a_directory_with_a_run_is_refused_and_stays_as_it_is(folder, arguments,
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / "run.json").write_text("{}")
     message = refuse(capsys, "train", *arguments)
-    assert message == f"`hydra.run.dir` must not hold a run yet; {folder} has run.json; use another."
+    assert message == (
+        f"`hydra.run.dir` must not hold a run yet; {folder} has run.json; use another, or go on: "
+        f"lenet-jax resume {folder}."
+    )
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["run.json"]
 
 
@@ -237,13 +242,20 @@ def test_hydra_full_error_keeps_the_traceback_of_a_mistake(monkeypatch):
         main(["train", "seed=-1"])
 
 
-def test_an_interrupted_run_is_one_line_and_exits_with_130(capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("what", "code", "line"),
+    [
+        ("driver.describe_run", 130, "lenet-jax: interrupted"),
+        ("driver.compile_programs", 75, "lenet-jax: interrupted; go on with lenet-jax resume 'a run'"),
+    ],
+)
+def test_an_interrupted_run_is_one_line(what, code, line, capsys, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lenet_jax.runs.driver.compile_programs", interrupt)
-    assert main(["train", *TINY]) == 130
-    assert capsys.readouterr().err == "lenet-jax: interrupted\n"
+    monkeypatch.setattr(f"lenet_jax.runs.{what}", interrupt)
+    assert main(["train", *TINY, "hydra.run.dir='a run'"]) == code
+    assert capsys.readouterr().err == f"{line}\n"
 
 
 def test_the_version_is_that_of_the_distribution(capsys):

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
 
+_MOST_CHARACTERS = 120  # of a label; one that is wider than the figure leaves no room for the curves
 _STYLES = ("-", "--", "-.", ":")
 
 
@@ -28,7 +29,7 @@ def group_curves(
         epochs, errors = _align(runs)
         colour, line = COLOURS[index % len(COLOURS)], _STYLES[index // len(COLOURS) % len(_STYLES)]
         marker = "o" if len(epochs) < 2 else None
-        axis.plot(epochs, np.nanmean(errors, 0), linestyle=line, color=colour, marker=marker, label=name)
+        axis.plot(epochs, np.nanmean(errors, 0), linestyle=line, color=colour, marker=marker, label=_literal(name))
         axis.fill_between(epochs, np.nanmin(errors, 0), np.nanmax(errors, 0), color=colour, alpha=0.15, lw=0)
         medians.append(float(np.nanmedian(errors)))
         highest = max(highest, float(np.nanmax(errors)))
@@ -66,6 +67,14 @@ def hyperparameter_effect(name: str, values: ArrayLike, errors: ArrayLike) -> Fi
     if len(places) <= 8:
         axis.set_xticks(places, [f"{place:g}" for place in places])
         axis.minorticks_off()
-    decorate(axis, name, "validation error (%)")
+    decorate(axis, _literal(name), "validation error (%)")
     axis.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _literal(text: str) -> str:
+    """Return what matplotlib shows as this text, in which it reads formulas between dollar signs; not too long."""
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    shown = shown if len(shown) <= _MOST_CHARACTERS else f"{shown[:_MOST_CHARACTERS]}..."
+    shown = f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves a name like that out
+    return shown.replace("$", r"\$")

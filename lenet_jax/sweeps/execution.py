@@ -10,10 +10,11 @@ import jax
 
 from lenet_jax.config import SweepConfig
 from lenet_jax.errors import InputError, describe_error
-from lenet_jax.runs.driver import Job, run_jobs
+from lenet_jax.runs.driver import Job, prepare_process, run_jobs
 from lenet_jax.runs.events import Event, Failed, Finished, Started
 from lenet_jax.runs.programs import choose_slots, kind
-from lenet_jax.runs.run_directory import clear_run
+from lenet_jax.runs.provenance import differences
+from lenet_jax.runs.records import read_record
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.jobs import SweepJob
 from lenet_jax.sweeps.ledger import (
@@ -25,13 +26,12 @@ from lenet_jax.sweeps.ledger import (
     RUNNING,
     Entry,
     Ledger,
-    differences,
     this_process,
 )
 
 
 def enter(jobs: Sequence[SweepJob], ledger: Ledger) -> set[int]:
-    """Enter jobs into the ledger and return the numbers of those that have not ended; what these had begun is removed.
+    """Enter jobs into the ledger and return the numbers of those that have not ended.
 
     Raises:
         InputError: if a job is not what it was when the sweep began.
@@ -39,15 +39,32 @@ def enter(jobs: Sequence[SweepJob], ledger: Ledger) -> set[int]:
     waiting = set()
     for job in jobs:
         config = json.loads(to_json(dataclasses.asdict(job.config)))
-        entry = ledger.entry(job.number)
+        entry, result = ledger.entry(job.number), None
         if entry is not None:
             _check_same(entry, config)
             if entry.state in ENDED:
                 continue
-            clear_run(job.path)
-        ledger.write(Entry(job.number, list(job.overrides), _relative(job, ledger), config))
-        waiting.add(job.number)
+            result = _find_result(job, config)
+        entry = Entry(job.number, list(job.overrides), _relative(job, ledger), config)
+        if result is None:
+            waiting.add(job.number)
+        else:
+            entry = entry._replace(state=_to_state(result), result=result)
+        ledger.write(entry)
     return waiting
+
+
+def _find_result(job: SweepJob, config: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what came of a job whose end is not in the ledger: its process was killed just then."""
+    try:
+        record = read_record(job.path)
+    except InputError:
+        return None
+    return record.result if record.run.get("config") == config else None
+
+
+def _to_state(result: dict[str, Any]) -> str:
+    return DIVERGED if result["stopped_by"] == "diverged" else DONE
 
 
 def _check_same(entry: Entry, config: dict[str, Any]) -> None:
@@ -67,7 +84,7 @@ def execute(
     ledger: Ledger,
     options: SweepConfig,
     begin: Callable[[SweepJob], None] = lambda job: None,
-    pruned: Callable[[int], bool] = lambda number: False,
+    pruned: Callable[[int], bool] | None = None,
 ) -> Iterator[tuple[SweepJob, Event]]:
     """Run the jobs that have not ended, those of a kind together, and keep the ledger.
 
@@ -78,11 +95,12 @@ def execute(
         ledger: of the sweep.
         options: of the sweep.
         begin: called before a job writes its first file.
-        pruned: asked after each evaluation whether the job of this number is to end there.
+        pruned: asked after each evaluation whether the job of this number is to end there; None: none does.
 
     Yields:
         A job, and what happened to it.
     """
+    prepare_process(job.config for job in jobs)
     waiting = enter(jobs, ledger)
     for group in _by_kind(jobs):
         for job, event in _run_group(group, waiting, ledger, options, begin, pruned):
@@ -113,7 +131,7 @@ def _run_group(
     ledger: Ledger,
     options: SweepConfig,
     begin: Callable[[SweepJob], None],
-    pruned: Callable[[int], bool],
+    pruned: Callable[[int], bool] | None,
 ) -> Iterator[tuple[SweepJob, Event]]:
     """Run those jobs of a kind that wait, in as many slots as for all: a resumed sweep has the same program."""
     jobs = [job for job in group if job.number in waiting]
@@ -123,16 +141,15 @@ def _run_group(
     try:
         batch_size = jobs[0].config.trainer.batch_size
         strategy, num_slots = choose_slots(options.strategy, len(group), batch_size, options.max_lanes)
-        runs = [Job(job.config, job.path, functools.partial(begin, job)) for job in jobs]
-        halt = lambda index: pruned(jobs[index].number)  # noqa: E731
+        runs = [Job(job.config, job.path, functools.partial(begin, job), resume=True) for job in jobs]
+        halt = None if pruned is None else lambda index: pruned(jobs[index].number)
         for index, event in run_jobs(runs, strategy=strategy, num_slots=num_slots, pruned=halt):
             job = jobs[index]
             match event:
                 case Started():
                     _update(ledger, job.number, state=RUNNING, owner=this_process())
                 case Finished():
-                    state = DIVERGED if event.result["stopped_by"] == "diverged" else DONE
-                    _update(ledger, job.number, state=state, result=event.result)
+                    _update(ledger, job.number, state=_to_state(event.result), result=event.result)
                     del running[job.number]
                 case Failed():
                     _update(ledger, job.number, state=FAILED, error=describe_error(event.error))

@@ -13,6 +13,7 @@ from lenet_jax.composition import Composed, JobComposer, compose, plugin_name, t
 from lenet_jax.config import Config
 from lenet_jax.errors import InputError
 from lenet_jax.sweeps.hydra_files import HydraFiles
+from lenet_jax.trust import check_folder, check_subdirectory
 
 
 class SweepJob(NamedTuple):
@@ -69,6 +70,7 @@ def compose_jobs(
     jobs = []
     for number, overrides in enumerate(batch, start=first):
         composed = composer.compose(overrides, number)
+        check_subdirectory(composed.hydra.sweep.subdir)
         path = Path(composed.hydra.sweep.dir, composed.hydra.sweep.subdir)
         files = HydraFiles.render(composed, path) if with_files else None
         jobs.append(SweepJob(number, tuple(overrides), to_config(composed), path, files))
@@ -105,6 +107,7 @@ def check_run(hydra: Hydra, overrides: list[str], *, name: str = "config") -> No
             Hydra's own errors.
     """
     composed = compose(hydra, overrides, name=name)
+    check_folder("hydra.run.dir", composed.hydra.run.dir)
     config, path = to_config(composed), Path(composed.hydra.run.dir)
 
     from lenet_jax.runs.driver import check_inputs

@@ -13,9 +13,9 @@ from hydra.types import HydraContext
 from lenet_jax.composition import Composed, JobComposer, to_config, to_sweep_config
 from lenet_jax.config import SweepConfig
 from lenet_jax.report.terminal import SweepDisplay, describe, show, show_end
-from lenet_jax.runs.events import Evaluated, Event, Failed, Finished
+from lenet_jax.runs.events import Evaluated, Event, Failed, Finished, Started
 from lenet_jax.runs.records import read_record
-from lenet_jax.sweeps.execution import execute, side_by_side
+from lenet_jax.sweeps.execution import enter, execute, side_by_side
 from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.jobs import SweepJob, check_jobs, compose_jobs
 from lenet_jax.sweeps.ledger import DONE, ENDED, FAILED, Entry, Ledger
@@ -77,6 +77,7 @@ def _launch(
 ) -> Sequence[JobReturn]:
     ledger = Ledger(Path(master.hydra.sweep.dir))
     if pruner is not None:
+        enter(jobs, ledger)
         _recall(pruner, jobs, ledger)
     logs: dict[int, logging.Handler] = {}
 
@@ -84,9 +85,7 @@ def _launch(
         if job.files is not None:
             logs[job.number] = job.files.write(job.path)
 
-    def pruned(number: int) -> bool:
-        return pruner is not None and number in pruner.pruned
-
+    pruned = None if pruner is None else lambda number: number in pruner.pruned
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     with SweepDisplay(len(jobs)) as display:
         for job, event in execute(jobs, ledger, options, begin, pruned):
@@ -103,6 +102,9 @@ def _launch(
 
 def _tell(pruner: Pruner, number: int, event: Event) -> None:
     match event:
+        case Started():
+            for line in event.earlier:
+                pruner.observe(number, line["epoch"], line["validation_accuracy"])
         case Evaluated():
             pruner.observe(number, event.record["epoch"], event.record["validation_accuracy"])
         case Finished():

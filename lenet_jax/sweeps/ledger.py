@@ -6,23 +6,33 @@ entered as running, by a process that is no more.
 
 import contextlib
 import fcntl
-import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from lenet_jax.errors import InputError
-from lenet_jax.storage import to_json, write_atomically
-
-SCHEMA = 1
+from lenet_jax.storage import seal, unseal, write_atomically
 
 IDENTITY = "sweep.json"
 JOBS = "jobs"
 LOCK = ".lock"
 
-_IDENTITY_FIELDS = ("arguments", "config_name", "folders", "base", "code", "versions", "data")
+_IDENTITY_FIELDS = {
+    "arguments": list,
+    "config_name": str,
+    "folders": dict,
+    "base": dict,
+    "code": dict,
+    "versions": dict,
+    "data": list,
+}
+_NUMBERS = (
+    *("validation_accuracy", "test_accuracy", "train_accuracy", "test_loss"),
+    *("epochs", "iterations", "best_iteration"),
+)
+_FOLDERS = ("config_path", "config_dir")
 
 PENDING, RUNNING, DONE, FAILED, DIVERGED = STATES = ("pending", "running", "done", "failed", "diverged")
 ENDED = (DONE, FAILED, DIVERGED)
@@ -33,7 +43,7 @@ class Entry(NamedTuple):
 
     number: int
     overrides: list[str]
-    directory: str  # of its run; relative to that of the sweep, or absolute
+    directory: str  # of its run; relative to that of the sweep, and inside it
     config: dict[str, Any]  # as `dataclasses.asdict` of its configuration
     state: str = PENDING
     owner: dict[str, Any] | None = None  # the process that runs it
@@ -54,6 +64,14 @@ class Ledger:
             raise InputError(f"`SWEEP_DIR` must be the directory of a sweep, with a {IDENTITY} in it; got {directory}.")
         self.directory = directory
         self.identity = _read(directory / IDENTITY, _IDENTITY_FIELDS)
+        arguments, folders = self.identity["arguments"], self.identity["folders"]
+        for name, kind in _IDENTITY_FIELDS.items():
+            if not isinstance(self.identity[name], kind):
+                raise InputError(_damaged(directory / IDENTITY, f"{name} is no {kind.__name__}"))
+        if not all(isinstance(argument, str) for argument in arguments):
+            raise InputError(_damaged(directory / IDENTITY, f"arguments {arguments!r}"))
+        if any(name not in _FOLDERS or not isinstance(path, str | None) for name, path in folders.items()):
+            raise InputError(_damaged(directory / IDENTITY, f"folders {folders!r}"))
 
     @classmethod
     def create(cls, directory: Path, identity: Mapping[str, Any]) -> "Ledger":
@@ -103,18 +121,58 @@ class Ledger:
         content = _read(path, Entry._fields)
         if content["number"] != number or content["state"] not in STATES:
             raise InputError(_damaged(path, f"number {content['number']!r}, state {content['state']!r}"))
-        return Entry(**{name: content[name] for name in Entry._fields})
+        entry = Entry(**{name: content[name] for name in Entry._fields})
+        wrong = _wrong_field(entry)
+        if wrong is not None:
+            raise InputError(_damaged(path, f"{wrong} {content[wrong]!r}"))
+        return entry
 
     def write(self, entry: Entry) -> None:
         """Enter a job, or its new state; one that has not ended need not survive a loss of power."""
         _write(self._path(entry.number), entry._asdict(), durable=entry.state in ENDED)
 
     def run_directory(self, entry: Entry) -> Path:
-        """Return the directory of a job's run."""
-        return self.directory / entry.directory
+        """Return the directory of a job's run.
+
+        Raises:
+            InputError: if it is not inside that of the sweep, links followed.
+        """
+        path = self.directory / entry.directory
+        if not path.resolve().is_relative_to(self.directory.resolve()):
+            raise InputError(
+                _damaged(self._path(entry.number), f"directory {entry.directory!r} leads out of the sweep")
+            )
+        return path
 
     def _path(self, number: int) -> Path:
         return self.directory / JOBS / f"{number}.json"
+
+
+def _wrong_field(entry: Entry) -> str | None:
+    """Return the name of a field that cannot be what a sweep has written; None if there is none."""
+    if not isinstance(entry.overrides, list) or not all(isinstance(override, str) for override in entry.overrides):
+        return "overrides"
+    if not isinstance(entry.directory, str) or not is_inside(entry.directory):
+        return "directory"
+    if not isinstance(entry.config, dict):
+        return "config"
+    if not isinstance(entry.owner, dict | None):
+        return "owner"
+    if not (entry.result is None or _is_result(entry.result)):
+        return "result"
+    return None if isinstance(entry.error, str | None) else "error"
+
+
+def _is_result(result: Any) -> bool:
+    if not isinstance(result, dict) or not isinstance(result.get("stopped_by"), str | None):
+        return False
+    return all(isinstance(result.get(name), int | float | None) for name in _NUMBERS)
+
+
+def is_inside(path: str) -> bool:
+    """Tell whether a path, links left aside, is of something inside the folder that it is relative to."""
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not path.startswith("/") and ".." not in parts and "\0" not in path
 
 
 def refuse_taken(directory: Path) -> None:
@@ -131,26 +189,15 @@ def this_process() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def differences(then: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the full key of each value that differs between nested dictionaries, and both values."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in [*then, *(key for key in now if key not in then)]:
-            yield from differences(then.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-    elif then != now:
-        yield path, then, now
-
-
 def _write(path: Path, content: Mapping[str, Any], *, durable: bool = True) -> None:
-    write_atomically(path, (to_json({"schema": SCHEMA, **content}, indent=2) + "\n").encode(), durable=durable)
+    write_atomically(path, seal(content), durable=durable)
 
 
 def _read(path: Path, names: Any) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(_damaged(path, str(error))) from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise InputError(_damaged(path, f"no object of schema {SCHEMA}"))
+        content = unseal(path, path.read_bytes())
+    except InputError as error:
+        raise InputError(f"{str(error).removesuffix('.')}; {_remedy(path)}.") from error
     missing = [name for name in names if name not in content]
     if missing:
         raise InputError(_damaged(path, f"no {missing[0]!r}"))
@@ -158,5 +205,8 @@ def _read(path: Path, names: Any) -> dict[str, Any]:
 
 
 def _damaged(path: Path, reason: str) -> str:
-    remedy = "restore it" if path.name == IDENTITY else "restore it, or remove it to run the job again"
-    return f"{path}: is damaged, {reason}; {remedy}."
+    return f"{path}: is damaged, {reason}; {_remedy(path)}."
+
+
+def _remedy(path: Path) -> str:
+    return "restore it" if path.name == IDENTITY else "restore it, or remove it to run the job again"

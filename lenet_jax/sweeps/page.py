@@ -1,5 +1,6 @@
 """The page of a sweep: its groups, their learning curves, its hyperparameters, its jobs."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lenet_jax.sweeps.ledger import FAILED, Ledger
 from lenet_jax.sweeps.summary import Summary, is_complete, rerun_command, summary_table
 
 _MOST_CURVES = 8
+_NO_NAME = re.compile(r"[^\w.-]", re.ASCII)  # what is not put into the name of a picture, which is part of an address
 
 
 def write_page(ledger: Ledger, summary: Summary) -> Path:
@@ -53,7 +55,7 @@ def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]
             if is_complete(entry)
         ]
         if len({value for value, _ in pairs}) > 1 and not any(np.isnan(value) for value, _ in pairs):
-            name = f"effect_of_{key.replace('/', '_')}"
+            name = f"effect_of_{_NO_NAME.sub('_', key)[:100]}"
             yield name, f"Validation error of each run against {key}.", hyperparameter_effect(key, *np.array(pairs).T)
 
 

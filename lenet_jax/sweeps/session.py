@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 
 from lenet_jax.composition import Composed, JobComposer, compose, plugin_name, to_config, to_sweep_config
 from lenet_jax.errors import InputError
+from lenet_jax.runs.provenance import differences
 from lenet_jax.runs.run_directory import RunDirectory, clear_run
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.jobs import SweepJob, check_jobs, compose_jobs, expand_grid
-from lenet_jax.sweeps.ledger import FAILED, PENDING, Ledger, differences, refuse_taken
+from lenet_jax.sweeps.ledger import FAILED, PENDING, Ledger, refuse_taken
 from lenet_jax.sweeps.worker import share_gpus
+from lenet_jax.trust import check_arguments, check_directory, check_numbered
 
 _DIRECTORY = "hydra.sweep.dir="
 
@@ -42,6 +45,7 @@ def begin_sweep(
     """
     master = _compose_master(hydra, overrides, name)
     chosen = any(override.startswith(_DIRECTORY) for override in overrides)
+    check_directory(master.hydra.sweep.dir)
     wanted = Path(master.hydra.sweep.dir)  # now, so that time and name are the same in every job
     if chosen:
         refuse_taken(wanted)
@@ -56,7 +60,7 @@ def begin_sweep(
 
 @contextlib.contextmanager
 def resume_sweep(
-    hydra: Hydra, ledger: Ledger, *, retry_failed: bool = False, allow_changed: bool = False
+    hydra: Hydra, ledger: Ledger, *, retry_failed: bool = False, allow_changed: bool = False, trust: bool = False
 ) -> Iterator[list[str]]:
     """Check that a sweep is what it was when it began.
 
@@ -65,6 +69,7 @@ def resume_sweep(
         ledger: of the sweep.
         retry_failed: whether jobs that have failed are run again.
         allow_changed: whether it may go on if the code, its versions, or the data have changed.
+        trust: whether the arguments in its directory are known to be the user's own.
 
     Yields:
         The overrides with which Hydra runs the sweep in its directory.
@@ -72,8 +77,13 @@ def resume_sweep(
     Raises:
         InputError: if the sweep has changed or another process works on it; or Hydra's own errors.
     """
+    check_directory(str(ledger.directory))
+    if not trust:
+        check_arguments(ledger.identity["arguments"])
     overrides = _in_directory(ledger.identity["arguments"], ledger)
     master = _compose_master(hydra, overrides, ledger.identity["config_name"])
+    if "submitit_folder" in master.hydra.launcher:  # has pickles, and those that are in it are not to be read
+        overrides.append("hydra.launcher.submitit_folder='${hydra.sweep.dir}/.submitit/${run_id:}/%j'")
     jobs = _compose_jobs(hydra, master)
     described = json.loads(to_json(_describe(master, jobs)))
     for key, then, now in differences({key: ledger.identity[key] for key in described}, described):
@@ -104,6 +114,9 @@ def _compose_jobs(hydra: Hydra, master: Composed) -> list[SweepJob]:
     """Compose and check those jobs of a sweep that are known before it runs."""
     to_sweep_config(master)
     grid = expand_grid(master, hydra.config_loader)
+    if grid is None:
+        unresolved: Any = OmegaConf.to_container(master.hydra.sweep)
+        check_numbered(unresolved["subdir"])
     jobs = [] if grid is None else compose_jobs(JobComposer(hydra.config_loader, master), grid)
     check_jobs(jobs)
     match plugin_name(master.hydra.sweeper):
@@ -171,5 +184,5 @@ def _take_directory(master: Composed, chosen: bool) -> Path:
 
 
 def _in_directory(overrides: list[str], ledger: Ledger) -> list[str]:
-    path = str(ledger.directory).replace("'", "\\'")
-    return [*(o for o in overrides if not o.startswith(_DIRECTORY)), f"{_DIRECTORY}'{path}'"]
+    path = QuotedString(str(ledger.directory), Quote.single).with_quotes()
+    return [*(o for o in overrides if not o.startswith(_DIRECTORY)), f"{_DIRECTORY}{path}"]

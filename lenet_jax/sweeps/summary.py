@@ -6,8 +6,10 @@ A summary has no times in it, so that an interrupted sweep and an uninterrupted 
 import csv
 import io
 import math
+import re
 import shlex
 import statistics
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +21,8 @@ from lenet_jax.sweeps.ledger import DONE, FAILED, STATES, Entry, Ledger
 
 SCHEMA = 1
 MEASURES = ("validation_accuracy", "test_accuracy", "train_accuracy", "test_loss")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # as some spreadsheets read them
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 _FACTS = ("epochs", "iterations", "best_iteration", "stopped_by", "parameters_sha256")
 
 
@@ -140,7 +144,12 @@ def summary_lines(summary: Summary) -> list[str]:
         ]
     failed = [entry for entry in summary.entries if entry.state == FAILED]
     lines += [line for entry in failed for line in (f"job {entry.number} failed: {entry.error}", rerun_command(entry))]
-    return lines
+    return [_printable(line) for line in lines]
+
+
+def _printable(line: str) -> str:
+    """Return a line without the characters that steer a terminal, or end the row of a table."""
+    return "".join("?" if unicodedata.category(character) in ("Cc", "Cs") else character for character in line)
 
 
 def _job(summary: Summary, number: int) -> tuple[Entry, dict[str, str]]:
@@ -201,11 +210,19 @@ def _to_csv(summary: Summary) -> str:
     keys = list(dict.fromkeys(key for values in summary.varied for key in values))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["number", *keys, "state", *MEASURES, *_FACTS])
+    writer.writerow(["number", *map(_to_cell, keys), "state", *MEASURES, *_FACTS])
     for entry, values in zip(summary.entries, summary.varied, strict=True):
         row = _to_row(entry, values)
         writer.writerow(
-            [entry.number, *(values.get(key, "") for key in keys), entry.state]
-            + ["" if row[name] is None else row[name] for name in (*MEASURES, *_FACTS)]
+            [entry.number, *(_to_cell(values.get(key, "")) for key in keys), entry.state]
+            + ["" if row[name] is None else _to_cell(row[name]) for name in (*MEASURES, *_FACTS)]
         )
     return table.getvalue()
+
+
+def _to_cell(value: Any) -> Any:
+    """Return what a cell holds: a text that spreadsheets would take for a formula begins with an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    text = _printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import functools
+import logging
 import os
 import tempfile
 from collections.abc import MutableMapping
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lenet_jax.processor import tune_environment
+from lenet_jax.storage import own_folder
+
+_LOG = logging.getLogger(__name__)
 
 _DEVICES = Path("/dev")
 
@@ -66,7 +70,9 @@ def claim_gpu(
         return None
     share_gpus(environment)
     folder = locks or Path(tempfile.gettempdir()) / f"lenet_jax-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    if not own_folder(folder):
+        _LOG.warning("%s: not used, other users may write to the claims on GPUs in it; remove it", folder)
+        return _share(gpus, environment)
     for gpu in gpus:
         file = (folder / f"gpu-{gpu.replace('/', '_')}.lock").open("a")
         with contextlib.suppress(BlockingIOError):
@@ -74,8 +80,12 @@ def claim_gpu(
             environment["CUDA_VISIBLE_DEVICES"] = gpu
             return file
         file.close()
+    return _share(gpus, environment)
+
+
+def _share(gpus: list[str], environment: MutableMapping[str, str]) -> None:
+    """Choose a GPU that others may use as well."""
     environment["CUDA_VISIBLE_DEVICES"] = gpus[os.getpid() % len(gpus)]
-    return None
 
 
 def _visible_gpus(environment: MutableMapping[str, str], devices: Path) -> list[str]:

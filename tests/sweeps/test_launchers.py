@@ -42,6 +42,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_jobs_in_other_processes_come_to_the_same_summary(launcher, folder):
     arguments = ["train", "-m", *TINY, *GRID, f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}"]
@@ -109,3 +110,13 @@ def test_a_machine_without_a_gpu_is_left_as_it_is(tmp_path):
     environment = {}
     assert claim_gpu(environment, tmp_path) is None
     assert environment == {}
+
+
+def test_claims_that_others_can_write_to_are_not_used(tmp_path, caplog):
+    locks, environment = tmp_path / "locks", {"CUDA_VISIBLE_DEVICES": "5"}
+    locks.mkdir()
+    locks.chmod(0o777)
+    assert claim_gpu(environment, tmp_path, locks) is None
+    assert environment["CUDA_VISIBLE_DEVICES"] == "5"
+    assert list(locks.iterdir()) == []
+    assert caplog.messages == [f"{locks}: not used, other users may write to the claims on GPUs in it; remove it"]

@@ -4,7 +4,8 @@ import multiprocessing
 import pytest
 
 from lenet_jax.errors import InputError
-from lenet_jax.sweeps.ledger import DONE, PENDING, RUNNING, Entry, Ledger, differences, this_process
+from lenet_jax.runs.provenance import differences
+from lenet_jax.sweeps.ledger import DONE, PENDING, RUNNING, Entry, Ledger, this_process
 
 IDENTITY = {
     **{"arguments": ["seed=1,2"], "config_name": "config", "folders": {}},
@@ -62,8 +63,8 @@ def test_a_directory_without_a_sweep_is_refused(tmp_path):
         (b"", "Expecting value"),
         (b'{"schema": 1, "number": 3', "Expecting ',' delimiter"),
         (b"\xff\xfe", "'utf-8' codec can't decode|Expecting|BOM|truncated"),
-        (b"[]", "no object of schema 1"),
-        (b'{"schema": 2}', "no object of schema 1"),
+        (b"[]", "an object of schema 1"),
+        (b'{"schema": 2}', "an object of schema 1"),
         (b'{"schema": 1, "number": 3}', "no 'overrides'"),
         (json.dumps({"schema": 1, **ENTRY._asdict(), "state": "asleep"}).encode(), "number 3, state 'asleep'"),
         (json.dumps({"schema": 1, **ENTRY._asdict(), "number": 4}).encode(), "number 4, state 'pending'"),
@@ -73,13 +74,13 @@ def test_a_damaged_file_is_named(content, reason, ledger):
     ledger.write(ENTRY)
     path = ledger.directory / "jobs" / "3.json"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=rf"jobs/3\.json: is damaged, .*({reason}).*; restore it, or remove it"):
+    with pytest.raises(InputError, match=rf"jobs/3\.json: .*({reason}).*; restore it, or remove it"):
         ledger.entries()
 
 
 def test_a_damaged_identity_is_named(ledger):
     (ledger.directory / "sweep.json").write_text("{")
-    with pytest.raises(InputError, match=r"sweep\.json: is damaged, .*; restore it\."):
+    with pytest.raises(InputError, match=r"sweep\.json: must be JSON .*; restore it\."):
         Ledger(ledger.directory)
 
 

@@ -12,7 +12,9 @@ from hydra.core.plugins import Plugins
 from lenet_jax.cli import main
 from lenet_jax.models import MODELS
 from lenet_jax.runs import driver
+from lenet_jax.storage import seal, unseal
 from lenet_jax.sweeps import session
+from tests.faults.training import without_times
 from tests.linear import linear
 
 TINY = ["trainer.max_epochs=2", "data.train_size=200"]
@@ -45,10 +47,6 @@ def read(path):
 def states(directory):
     paths = sorted((directory / "jobs").iterdir(), key=lambda path: int(path.stem))
     return [read(path)["state"] for path in paths]
-
-
-def without_times(result):
-    return {key: value for key, value in result.items() if "second" not in key}
 
 
 def test_a_job_has_the_files_and_the_result_of_the_run_alone(tmp_path, capsys):
@@ -137,9 +135,9 @@ def test_a_changed_sweep_is_refused_and_the_key_named(tmp_path, capsys, monkeypa
 def test_a_job_whose_configuration_has_changed_is_refused(tmp_path, capsys):
     assert sweep("seed=0,1") == 0
     path = tmp_path / "sweep" / "jobs" / "1.json"
-    entry = read(path)
+    entry = unseal(path, path.read_bytes())
     entry["config"]["optimizer"]["learning_rate"] = 7
-    path.write_text(json.dumps(entry))
+    path.write_bytes(seal(entry))
     assert refused(capsys, "resume", "sweep") == (
         "`optimizer.learning_rate` must be what it was when the sweep began; in job 1 it was 7 and is 0.1."
     )
@@ -151,7 +149,7 @@ def test_a_damaged_or_foreign_ledger_is_one_line(tmp_path, capsys):
     message = refused(capsys, "train", "-m", *TINY, "seed=5", "hydra.sweep.dir=sweep")
     assert message.startswith("`hydra.sweep.dir` must not hold a sweep yet; sweep does: go on with it by ")
     (tmp_path / "sweep" / "jobs" / "1.json").write_text('{"schema": 1')
-    assert re.match(r"sweep/jobs/1\.json: is damaged, .*; restore it, or remove it to run the job again\.$",
+    assert re.match(r"sweep/jobs/1\.json: must be JSON as .*; restore it, or remove it to run the job again\.$",
                     refused(capsys, "resume", "sweep"))  # fmt: skip
     after = {path: path.read_bytes() for path in before}
     assert [path.name for path in before if after[path] != before[path]] == ["1.json"]
@@ -218,7 +216,7 @@ def test_optuna_chooses_the_jobs_and_an_interrupted_search_goes_on(tmp_path, cap
     assert "best: job " in capsys.readouterr().out
     summary = (tmp_path / "sweep" / "summary.json").read_bytes()
     path = tmp_path / "sweep" / "jobs" / "4.json"
-    path.write_text(json.dumps({**read(path), "state": "running", "result": None}))
+    path.write_bytes(seal({**unseal(path, path.read_bytes()), "state": "running", "result": None}))
     assert main(["resume", "sweep"]) == 0
     assert (tmp_path / "sweep" / "summary.json").read_bytes() == summary
 
