@@ -289,6 +289,7 @@ print(sorted(unwanted & set(sys.modules)))
     assert done.stdout == "[]\n", done.stderr
 
 
+@pytest.mark.slow
 def test_ours_plain_jax_and_torch_compute_the_same_training(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     peers = ["plain_jax", *(["torch_channels_last"] if importlib.util.find_spec("torch") else [])]

@@ -11,7 +11,13 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("
 NOTEBOOKS = sorted((ROOT / "experiments").glob("*/*.ipynb"))
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name != "default"])
+SLOW = ("theano_lenet_modern", "lenet5_1998", "csu_scg")  # minutes together
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in EXPERIMENTS if name != "default"],
+)
 def test_an_experiment_runs_in_short(name, tmp_path, in_an_empty_folder, capsys):
     batch = [] if name == "csu_scg" else ["trainer.batch_size=50"]
     with jax.numpy_dtype_promotion("standard"):  # Optax itself mixes integer counts and floats
@@ -19,7 +25,11 @@ def test_an_experiment_runs_in_short(name, tmp_path, in_an_empty_folder, capsys)
     assert (tmp_path / "run" / "result.json").is_file()
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem != "csu_patches")) for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_a_notebook_runs_and_prints_what_it_printed(path, tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("sklearn")
