@@ -314,6 +314,15 @@ _ALL = (
         limit=50.0,
         max_rounds=2,
     ),
+    Case(
+        "checkpoints",
+        "Saving a checkpoint after each epoch of LeNet on MNIST, 50,000 images, batch 500: what it adds to an epoch",
+        measure="checkpoints",
+        unit="%",
+        systems=("ours",),
+        points=_one(Training(LENET, 500, images=50_000, epochs=4)),
+        limit=3.0,
+    ),
 )
 
 CASES: dict[str, Case] = {case.name: case for case in _ALL}

@@ -97,6 +97,11 @@ def _compile(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measur
     return Measured(None, sum(seconds.values()), {f"s to {part}": value for part, value in seconds.items()})
 
 
+def _checkpoints(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    loss, epoch, checkpoint = module.checkpoint_times(job.task)
+    return Measured(loss, 100 * checkpoint / epoch, {"s an epoch": epoch, "ms a checkpoint": 1000 * checkpoint})
+
+
 MEASURES: dict[str, Callable[[Job, ModuleType, Mapping[str, Any]], Measured]] = {
     "training": _training,
     "growth": _growth,
@@ -107,6 +112,7 @@ MEASURES: dict[str, Callable[[Job, ModuleType, Mapping[str, Any]], Measured]] = 
     "compile": _compile,
     "sweep": _sweep,
     "overhead": _overhead,
+    "checkpoints": _checkpoints,
 }
 
 

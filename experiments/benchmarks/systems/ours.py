@@ -2,8 +2,11 @@
 
 import functools
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +22,11 @@ from lenet_jax.config import AdamConfig, Config, DataConfig, LeNetConfig, SgdCon
 from lenet_jax.data import load_dataset
 from lenet_jax.models import build_model
 from lenet_jax.runs import programs
+from lenet_jax.runs.driver import run_experiment
+from lenet_jax.runs.recorder import Recorder
 from lenet_jax.training import plan_run
 
-__all__ = ["compile_times", "device_name", "infer", "layer", "program_seconds", "sweep", "train"]
+__all__ = ["checkpoint_times", "compile_times", "device_name", "infer", "layer", "program_seconds", "sweep", "train"]
 
 _OPTIMIZERS = {"sgd": SgdConfig, "adam": AdamConfig}
 
@@ -137,3 +142,27 @@ def layer(task: problem.Layer, *, scan: bool = True) -> tuple[float, list[float]
     num_calls = task.calls * task.steps // steps_a_call
     seconds = problem.time_calls(lambda: jax.block_until_ready(call(images, kernel)), num_calls)
     return check, [value / steps_a_call for value in seconds]
+
+
+def checkpoint_times(task: problem.Training) -> tuple[float, float, float]:
+    """Train as the command line does, on images of MNIST.
+
+    Returns:
+        The last training loss, and the medians of the seconds of an epoch and of saving a checkpoint after it.
+    """
+    seconds = []
+
+    def timed(save: Callable, recorder: Recorder, *args: object) -> None:
+        begin = time.perf_counter()
+        save(recorder, *args)
+        seconds.append(time.perf_counter() - begin)
+
+    data = DataConfig(name="mnist", source="tfds", train_size=task.images)
+    trainer = TrainerConfig(batch_size=task.batch, max_epochs=task.epochs + 1)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(Recorder, "save", functools.partialmethod(functools.partial(timed, Recorder.save))),
+    ):
+        *_, last, finished = run_experiment(Config(data=data, trainer=trainer), Path(folder))
+    epochs = task.images / finished.result["images_per_second"]
+    return last.record["train_loss"], epochs, statistics.median(seconds)
