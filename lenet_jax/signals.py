@@ -16,7 +16,8 @@ RESUMABLE = 75  # exit code: interrupted, to be resumed; EX_TEMPFAIL of sysexits
 def postponed_signals() -> Iterator[Callable[[], bool]]:
     """Let the block find out for itself that it was asked to end; asked again, it is interrupted where it is.
 
-    Outside of the main thread, where Python delivers no signals, nothing happens.
+    Outside of the main thread, where Python delivers no signals, nothing happens; nor with a signal that somebody else
+    handles, as submitit does in a job that it may queue again.
 
     Yields:
         A function that tells whether a signal has come.
@@ -42,17 +43,13 @@ def signals_interrupt() -> Iterator[None]:
     Python's handlers wait while the main thread waits for a device. So a thread reads what the system itself notes of
     signals, and ends the process without them.
     """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     watcher = threading.Thread(target=_end_at_the_second, args=(reader,), daemon=True)
     watcher.start()
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
-        with _handled(interrupt):
+        with _handled(_interrupt):
             yield
     finally:
         signal.set_wakeup_fd(before)
@@ -66,12 +63,17 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    free = (signal.SIG_DFL, signal.default_int_handler, _interrupt)
+    before = {number: signal.signal(number, handler) for number in SIGNALS if signal.getsignal(number) in free}
     try:
         yield
     finally:
         for number, former in before.items():
             signal.signal(number, former)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _end_at_the_second(reader: int) -> None:

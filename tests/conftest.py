@@ -24,7 +24,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Most properties compile a program for each example, so few of them; `pytest --hypothesis-profile thorough` takes many.
-hypothesis.settings.register_profile("default", max_examples=8, deadline=None)
+hypothesis.settings.register_profile("default", max_examples=5, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=200, deadline=None)
 hypothesis.settings.load_profile("default")
 
@@ -67,11 +67,17 @@ def in_an_empty_folder(tmp_path, monkeypatch, without_type_checks):
     """A folder of its own, and nothing of Hydra left behind."""
     monkeypatch.chdir(tmp_path)
     root = logging.getLogger()
-    own_handlers = [*root.handlers]
+    own_handlers, levels = [*root.handlers], {logger: logger.level for logger in _loggers()}
     monkeypatch.setattr(root, "handlers", [*own_handlers])
-    monkeypatch.setattr(root, "level", root.level)
     # Hydra closes all handlers before it sets up its own, and that of absl would close the stream that pytest captures.
     monkeypatch.setattr(absl.logging.PythonHandler, "close", lambda handler: None)
     yield
     for handler in set(logging.getLogger().handlers) - set(own_handlers):
         handler.close()  # the log of a run that did not end
+    for logger in _loggers():
+        logger.setLevel(levels.get(logger, logging.NOTSET))
+
+
+def _loggers():
+    loggers = logging.getLogger().manager.loggerDict.values()
+    return [logging.getLogger(), *(logger for logger in loggers if isinstance(logger, logging.Logger))]

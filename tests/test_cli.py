@@ -155,7 +155,7 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
             ["data", "prepare", "mnist", "directory=a"],
             "data prepare: options are data.directory=DIR and data.manual_dir=DIR; got 'directory=a'.",
         ),
-        (["resume"], "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed]"),
+        (["resume"], "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed] [--trust]"),
         (["resume", "nowhere"], "`DIR` must be of a run or a sweep, with a run.json or sweep.json in it; got nowhere."),
         (["verify"], "verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001]"),
         (["verify", "a", "--tolerance=much"], "verify: `--tolerance` must be a number from 0 to below 1; got 'much'."),

@@ -22,6 +22,18 @@ def test_the_first_signal_is_noted_and_the_second_interrupts(number):
     assert signal.getsignal(number) == before
 
 
+def test_a_signal_that_somebody_else_handles_stays_theirs():
+    come = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: come.append(number))
+    try:
+        with postponed_signals() as asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not asked()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert come == [signal.SIGTERM]
+
+
 def test_in_another_thread_nothing_happens():
     before, found = signal.getsignal(signal.SIGTERM), []
 

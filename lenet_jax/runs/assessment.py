@@ -13,6 +13,7 @@ from lenet_jax.evaluation import classify
 from lenet_jax.losses import cross_entropy
 from lenet_jax.metrics import confusion_matrix, expected_calibration_error, precision_and_recall
 from lenet_jax.models import build_model
+from lenet_jax.runs.provenance import digest_parameters
 from lenet_jax.runs.records import Record
 from lenet_jax.runs.run_directory import BEST
 from lenet_jax.runs.weights import load_variables
@@ -35,7 +36,7 @@ def assess(record: Record, data_config: DataConfig | None = None) -> Assessment:
     """Apply the best network of a run to the test images of its data, or of other data of the same shape.
 
     Raises:
-        InputError: if the run left no weights, or data and network do not fit.
+        InputError: if the run left no weights or they are damaged, or data and network do not fit.
     """
     data = load(data_config or record.config.data)
     shape = tuple(record.run["data"]["image_shape"])
@@ -46,6 +47,12 @@ def assess(record: Record, data_config: DataConfig | None = None) -> Assessment:
         )
     model = build_model(record.config.model, data.test.images.shape[1:], data.num_classes)
     variables = load_variables(record.directory / BEST, model)
+    expected, found = (record.result or {}).get("parameters_sha256"), digest_parameters(variables.params)
+    if expected not in (None, found):
+        raise InputError(
+            f"{record.directory / BEST}: is damaged or of another run; its parameters must have SHA-256 {expected}; "
+            f"got {found}."
+        )
     labels = jnp.asarray(data.test.labels, jnp.int32)
     with jax.default_matmul_precision(record.config.trainer.matmul_precision):
         logits = jax.jit(lambda v, x: classify(model, v, x, data.pixel_divisor))(variables, data.test.images)

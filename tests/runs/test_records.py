@@ -52,6 +52,13 @@ def test_a_run_without_weights_is_refused(directory, tmp_path):
         assess(read_record(directory)._replace(directory=tmp_path))
 
 
+def test_weights_of_another_run_are_refused(directory):
+    record = read_record(directory)
+    other = {**record.result, "parameters_sha256": "0" * 64}
+    with pytest.raises(lj.InputError, match=r"best\.safetensors: is damaged or of another run; .*SHA-256 0{64}; got"):
+        assess(record._replace(result=other))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
