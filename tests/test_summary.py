@@ -49,7 +49,7 @@ def test_lenet_by_hand():
     assert softmax == ("softmax", (10,), 5_010, 5_010, 5_000, 40, (28, 28))
 
 
-@pytest.mark.parametrize("name", ["lenet5", "window_classifier"])
+@pytest.mark.parametrize("name", [pytest.param("lenet5", marks=pytest.mark.slow), "window_classifier"])
 def test_receptive_fields_are_what_the_gradient_reaches(name):
     model = lj.create_model(name)
     variables = model.init(jax.random.key(0))

@@ -11,7 +11,7 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("
 NOTEBOOKS = sorted((ROOT / "experiments").glob("*/*.ipynb"))
 
 
-SLOW = ("theano_lenet_modern", "lenet5_1998", "csu_scg")  # minutes together
+SLOW = ("theano_lenet", "theano_lenet_modern", "lenet5_1998", "csu_scg")  # minutes together
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_an_experiment_runs_in_short(name, tmp_path, in_an_empty_folder, capsys)
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem != "csu_patches")) for path in NOTEBOOKS],
+    [pytest.param(path, marks=pytest.mark.slow) for path in NOTEBOOKS],
     ids=lambda path: path.stem,
 )
 def test_a_notebook_runs_and_prints_what_it_printed(path, tmp_path):
