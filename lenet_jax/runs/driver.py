@@ -61,6 +61,7 @@ def describe(config: Config) -> dict[str, Any]:
     Raises:
         InputError: if its data cannot be had.
     """
+    prepare_process([config])
     return describe_run(config, _load(config.data))
 
 

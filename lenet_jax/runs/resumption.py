@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lenet_jax.errors import InputError
-from lenet_jax.runs.driver import Job, describe, prepare_process, run_experiment, run_jobs
+from lenet_jax.runs.driver import Job, describe, run_experiment, run_jobs
 from lenet_jax.runs.events import Evaluated, Event, Failed, Finished
 from lenet_jax.runs.provenance import changed_conditions
 from lenet_jax.runs.records import Record, read_record
@@ -31,7 +31,6 @@ def resume_run(directory: Path, *, allow_changed: bool = False) -> Iterator[Even
     if record.result is not None:
         yield Finished(record.result, directory)
         return
-    prepare_process([record.config])
     for key, then, now in changed_conditions(record.run, describe(record.config)):
         if not allow_changed:
             raise InputError(
@@ -82,7 +81,6 @@ def verify_run(directory: Path) -> Iterator[Event | Verification]:
     record = read_record(directory)
     if record.result is None:
         raise InputError(f"`RUN_DIR` must be of a run that has ended; go on with it: lenet-jax resume {directory}.")
-    prepare_process([record.config])
     changed = changed_conditions(record.run, describe(record.config))
     strategy = record.run.get("execution", {}).get("strategy", "map")
     was_pruned = record.result["stopped_by"] == Status.PRUNED.name.lower()

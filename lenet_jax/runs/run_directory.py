@@ -70,10 +70,11 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(f"{self.path}: another process works on this run; wait for its end.") from error
             yield
-        except BlockingIOError as error:
-            raise InputError(f"{self.path}: another process works on this run; wait for its end.") from error
         finally:
             os.close(folder)
 

@@ -11,10 +11,9 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from lenet_jax.errors import InputError
+from lenet_jax.runs.checkpoints import Tensors
 from lenet_jax.storage import write_atomically
 from lenet_jax.types import Model, Variables
-
-Tensors = dict[str, np.ndarray]
 
 
 def save_variables(path: str | Path, variables: Variables) -> None:

@@ -10,13 +10,13 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lenet_jax import cli, composition
 from lenet_jax.cli import main
 from lenet_jax.errors import InputError
 from lenet_jax.trust import check_composed, check_name, check_overrides, check_subdirectory
+from tests.faults import fuzz_overrides
 from tests.faults.hostile import HARMLESS, LOGGING, NAMES, REFUSED, REFUSED_COMMANDS, SENTINEL
 
 OUTSIDE = ("..", "../x", "a/../../x", "/tmp/lenet-jax-hostile", "./../x", "a/b/../../../x", "~/../x", "//x")
@@ -57,11 +57,7 @@ def run(capsys, *arguments):
 @pytest.fixture(scope="module")
 def base():
     """What is composed without overrides."""
-    composition.register_schemas()
-    with composition.open_hydra() as hydra:
-        composed = composition.compose(hydra, [])
-    OmegaConf.set_readonly(composed.hydra, False)
-    return composed
+    return fuzz_overrides.base()
 
 
 def check(base, *overrides):
