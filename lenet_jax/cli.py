@@ -153,7 +153,7 @@ def _run(hydra: Any, name: str, overrides: list[str]) -> int:
 def _resume(directory: Path, options: list[str]) -> int:
     from lenet_jax.runs.run_directory import RUN
     from lenet_jax.sweeps.ledger import IDENTITY, Ledger
-    from lenet_jax.trust import refuse_links
+    from lenet_jax.trust.strangers import refuse_links
 
     is_sweep = (directory / IDENTITY).is_file()
     if not is_sweep and not (directory / RUN).is_file():
@@ -255,10 +255,9 @@ def _sweep(hydra: Any, name: str, overrides: list[str], ledger: Any) -> int:
 
 
 def _interrupted(directory: Path) -> int:
-    shown = shlex.quote(
-        os.path.relpath(directory) if directory.absolute().is_relative_to(Path.cwd()) else str(directory)
-    )
-    print(f"lenet-jax: interrupted; go on with lenet-jax resume {shown}", file=sys.stderr)
+    from lenet_jax.report.terminal import shortened
+
+    print(f"lenet-jax: interrupted; go on with lenet-jax resume {shlex.quote(shortened(directory))}", file=sys.stderr)
     return RESUMABLE
 
 
@@ -341,7 +340,7 @@ def _report(directory: Path) -> int:
     from lenet_jax.runs.assessment import assess
     from lenet_jax.runs.records import read_record
     from lenet_jax.sweeps.ledger import IDENTITY, Ledger
-    from lenet_jax.trust import refuse_links
+    from lenet_jax.trust.strangers import refuse_links
 
     refuse_links(directory)
     if (directory / IDENTITY).is_file():

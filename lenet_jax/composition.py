@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lenet_jax.config import SCHEMAS, Config, SweepConfig, from_dict
 from lenet_jax.errors import InputError
 from lenet_jax.sections import build
-from lenet_jax.trust import CheckedLoader
+from lenet_jax.trust.loader import CheckedLoader
 
 MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What Hydra answers to some malformed overrides, besides its own errors."""

@@ -1,12 +1,15 @@
 """Files that are whole or absent, whatever instant the process dies in, and where those of the cache are."""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import math
 import os
+import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from lenet_jax.errors import InputError
 SCHEMA = 1  # of the JSON files
 _SEAL = "sha256"  # the key under which such a file has the digest of the rest of it
 _TEMPORARY = ".tmp"
+LOCK = ".lock"
 MOST_HEADER_BYTES = 1 << 20  # of a JSON file that describes others, and of the header of a safetensors file
 
 
@@ -110,11 +114,42 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_temporary(folder: Path) -> None:
-    """Remove what `write_atomically` has left in a folder when its process was killed."""
+def remove_partial(folder: Path) -> None:
+    """Remove what was left in a folder, under a temporary name, by a process that was killed."""
     for path in folder.glob(f".*{_TEMPORARY}"):
-        if path.is_file():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, kind: str) -> Iterator[None]:
+    """Keep every other process out of a folder; the system forgets the lock when this one ends, however it does.
+
+    Args:
+        folder: made if needed.
+        kind: what is in it, for the message.
+
+    Raises:
+        InputError: if another process works on it.
+        OSError: if the folder cannot be made or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as opened:
+        # NFS locks no folders, and files only that are open for writing.
+        for path, flags in ((folder, os.O_RDONLY), (folder / LOCK, os.O_RDWR | os.O_CREAT)):
+            descriptor = os.open(path, flags, 0o666)
+            opened.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                raise InputError(f"{folder}: another process works on this {kind}; wait for its end.") from error
+            except OSError as error:
+                if path != folder or error.errno not in (errno.EBADF, errno.EINVAL):
+                    raise
+        yield
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------------

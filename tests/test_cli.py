@@ -226,7 +226,7 @@ def test_a_failed_run_keeps_its_traceback(monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("lenet_jax.runs.driver.compile_programs", fail)
+    monkeypatch.setattr("lenet_jax.runs.slots.compile_programs", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["train", *TINY])
 
@@ -246,7 +246,7 @@ def test_hydra_full_error_keeps_the_traceback_of_a_mistake(monkeypatch):
     ("what", "code", "line"),
     [
         ("driver.describe_run", 130, "lenet-jax: interrupted"),
-        ("driver.compile_programs", 75, "lenet-jax: interrupted; go on with lenet-jax resume 'a run'"),
+        ("slots.compile_programs", 75, "lenet-jax: interrupted; go on with lenet-jax resume 'a run'"),
     ],
 )
 def test_an_interrupted_run_is_one_line(what, code, line, capsys, monkeypatch):

@@ -175,7 +175,7 @@ def describe_result(event: Finished) -> list[str]:
         "stopped by": result["stopped_by"],
         "seconds": f"{result['seconds']:.1f} (compilation {result['compile_seconds']:.1f})",
         "images a second": f"{result['images_per_second']:,.0f}",
-        "run directory": _relative(event.directory),
+        "run directory": shortened(event.directory),
     }
     return ["", *(f"{name:<21}{value}" for name, value in rows.items())]
 
@@ -198,8 +198,9 @@ def verification_lines(verification: Verification, tolerance: float) -> list[str
     ]
 
 
-def _relative(path: Path) -> str:
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+def shortened(path: Path) -> str:
+    """Return a path as it is typed: relative to the working directory where it is inside of it."""
+    return os.path.relpath(path) if path.absolute().is_relative_to(Path.cwd()) else str(path)
 
 
 def _print(console: Console, line: str) -> None:

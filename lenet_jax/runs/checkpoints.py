@@ -99,12 +99,6 @@ def read_checkpoint(path: Path, most_bytes: int) -> Checkpoint:
     return Checkpoint(path, manifest["iteration"], manifest["facts"], tensors)
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove what a process left that was killed while it wrote or removed a checkpoint."""
-    for path in folder.glob(".*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def _is_checkpoint(name: str) -> bool:
     return len(name) == 10 and name.isdecimal() and name.isascii()
 

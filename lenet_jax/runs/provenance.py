@@ -15,6 +15,7 @@ import numpy as np
 
 from lenet_jax.config import Config
 from lenet_jax.data import digest_dataset
+from lenet_jax.errors import InputError
 from lenet_jax.processor import is_deterministic
 from lenet_jax.types import Dataset
 
@@ -98,6 +99,14 @@ def differences(then: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any,
             yield from differences(then.get(key), now.get(key), f"{path}.{key}" if path else str(key))
     elif then != now:
         yield path, then, now
+
+
+def changed_since(kind: str, key: str, then: Any, now: Any) -> InputError:
+    """Return the error for a run or a sweep, its `kind`, that is not what it was."""
+    return InputError(
+        f"`{key}` must be what it was when the {kind} began; it was {then!r} and is {now!r}; "
+        "--allow-changed goes on all the same."
+    )
 
 
 def digest_parameters(params: Any) -> str:

@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from lenet_jax.config import Config
 from lenet_jax.errors import InputError
@@ -20,6 +20,15 @@ from lenet_jax.training import Plan
 from lenet_jax.types import Evaluation, Metrics, Status, TrainState
 
 _log = logging.getLogger(__name__)
+
+
+class Found(NamedTuple):
+    """What a run can go on from."""
+
+    checkpoint: Checkpoint
+    state: TrainState  # of NumPy arrays
+    earlier: list[dict[str, Any]]  # the evaluations until then
+    described: dict[str, Any]  # what run.json holds
 
 
 class Recorder:
@@ -69,7 +78,7 @@ class Recorder:
         self._directory.write_run(self._provenance)
         return started
 
-    def find_checkpoint(self, expected: TrainState, at_most: int | None = None) -> Checkpoint | None:
+    def find_checkpoint(self, expected: TrainState, at_most: int | None = None) -> Found | None:
         """Return the newest good checkpoint of the run in the directory; None: there is none, the run is to `start`.
 
         A damaged one is reported, and the one before it taken.
@@ -94,32 +103,31 @@ class Recorder:
                 checkpoint = read_checkpoint(path, count_bytes(expected))
                 if checkpoint.facts.get("run") != described.get("id"):
                     raise InputError(f"{path}: belongs to another run.")
-                self._directory.metrics_until(LogEnd(**checkpoint.facts["log"]))
-                from_tensors(checkpoint.tensors, expected, path)
+                earlier = self._directory.metrics_until(LogEnd(**checkpoint.facts["log"]))
+                state = from_tensors(checkpoint.tensors, expected, path)
             except (InputError, KeyError, TypeError) as error:
                 _log.warning("%s; trying the checkpoint before it", str(error).removesuffix("."))
             else:
-                return checkpoint
+                return Found(checkpoint, state, earlier, described)
         if found:
             _log.warning("%s: has no good checkpoint; the run begins again", self._directory.path)
         return None
 
-    def resume(self, checkpoint: Checkpoint, expected: TrainState) -> tuple[TrainState, list[dict[str, Any]]]:
-        """Go on from a checkpoint; return its state, as NumPy arrays, and the evaluations until then."""
-        facts, directory = checkpoint.facts, self._directory
-        end = LogEnd(**facts["log"])
-        earlier = directory.metrics_until(end)
+    def resume(self, found: Found) -> None:
+        """Go on from a checkpoint."""
+        facts, directory = found.checkpoint.facts, self._directory
         remove_leftovers(directory.path)
-        directory.cut_metrics(end)
+        directory.cut_metrics(LogEnd(**facts["log"]))
         self._begin -= facts["seconds"]
         self._training_seconds, self._timings = facts["training_seconds"], facts["timings"]
         self.compile_seconds = facts["compile_seconds"]
-        described = directory.read_run() or {}
-        changed = [key for key, _, _ in changed_conditions(described, self._provenance)]
-        resumed = [*described.get("resumed", []), {"iteration": checkpoint.iteration, "changed": changed}]
-        self._provenance = {**described, "resumed": resumed}
+        changed = [key for key, _, _ in changed_conditions(found.described, self._provenance)]
+        resumed = [
+            *found.described.get("resumed", []),
+            {"iteration": found.checkpoint.iteration, "changed": changed},
+        ]
+        self._provenance = {**found.described, "resumed": resumed}
         directory.write_run(self._provenance)
-        return from_tensors(checkpoint.tensors, expected, checkpoint.path), earlier
 
     def evaluate(self, evaluation: Evaluation, seconds: float) -> Evaluated:
         """Record an evaluation, and the seconds since the one before."""

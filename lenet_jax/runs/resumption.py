@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 from lenet_jax.errors import InputError
 from lenet_jax.runs.driver import Job, describe, run_experiment, run_jobs
 from lenet_jax.runs.events import Evaluated, Event, Failed, Finished
-from lenet_jax.runs.provenance import changed_conditions
-from lenet_jax.runs.records import Record, read_record
+from lenet_jax.runs.provenance import changed_conditions, changed_since
+from lenet_jax.runs.records import read_record
 from lenet_jax.types import Status
+
+Line = dict[str, Any]  # of metrics.jsonl; and result.json, as the last one
 
 _COMPARED = ("iteration", "train_loss", "validation_loss", "validation_accuracy")  # of a line of metrics.jsonl
 
@@ -33,10 +35,7 @@ def resume_run(directory: Path, *, allow_changed: bool = False) -> Iterator[Even
         return
     for key, then, now in changed_conditions(record.run, describe(record.config)):
         if not allow_changed:
-            raise InputError(
-                f"`{key}` must be what it was when the run began; it was {then!r} and is {now!r}; "
-                "--allow-changed goes on all the same."
-            )
+            raise changed_since("run", key, then, now)
     yield from run_experiment(record.config, directory, resume=True)
 
 
@@ -83,12 +82,13 @@ def verify_run(directory: Path) -> Iterator[Event | Verification]:
         raise InputError(f"`RUN_DIR` must be of a run that has ended; go on with it: lenet-jax resume {directory}.")
     changed = changed_conditions(record.run, describe(record.config))
     strategy = record.run.get("execution", {}).get("strategy", "map")
+    lines: list[Line] = []
+
+    def reached_its_end(number: int) -> bool:
+        return len(lines) == len(record.metrics)
+
     was_pruned = record.result["stopped_by"] == Status.PRUNED.name.lower()
-    lines: list[dict[str, Any]] = []
-
-    def pruned(number: int) -> bool:
-        return was_pruned and len(lines) == len(record.metrics)
-
+    pruned = reached_its_end if was_pruned else None
     with tempfile.TemporaryDirectory(prefix="lenet-jax-verify-") as scratch:
         for _, event in run_jobs([Job(record.config, Path(scratch))], strategy=strategy, pruned=pruned):
             match event:
@@ -99,15 +99,17 @@ def verify_run(directory: Path) -> Iterator[Event | Verification]:
                     raise event.error
                 case Finished():
                     same = event.result["parameters_sha256"] == record.result["parameters_sha256"]
-                    found = _compare(record, lines, event.result)
+                    found = _compare(record.metrics, record.result, lines, event.result)
                     yield Verification(changed, len(record.metrics), found, same, event.result)
                 case _:
                     yield event
 
 
-def _compare(record: Record, lines: list[dict[str, Any]], result: dict[str, Any]) -> Difference | None:
-    then = [*record.metrics, {**(record.result or {}), "iteration": (record.result or {}).get("iterations")}]
-    now = [*lines, {**result, "iteration": result["iterations"]}]
+def _compare(
+    metrics_then: list[Line], result_then: Line, metrics_now: list[Line], result_now: Line
+) -> Difference | None:
+    then = [*metrics_then, {**result_then, "iteration": result_then["iterations"]}]
+    now = [*metrics_now, {**result_now, "iteration": result_now["iterations"]}]
     first, largest = None, 0.0
     names = [*_COMPARED, "test_accuracy", "test_loss"]
     for one, other in zip(then, now, strict=False):

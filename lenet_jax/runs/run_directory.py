@@ -5,7 +5,6 @@ records how long it was and its SHA-256, and a run that goes on from there begin
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lenet_jax.errors import InputError
-from lenet_jax.runs.checkpoints import newest_first, remove_partial
-from lenet_jax.storage import SCHEMA, remove_temporary, seal, to_json, unseal, write_all, write_atomically
+from lenet_jax.runs.checkpoints import newest_first
+from lenet_jax.storage import SCHEMA, locked, remove_partial, seal, to_json, unseal, write_all, write_atomically
 
 RUN = "run.json"
 METRICS = "metrics.jsonl"
@@ -60,23 +59,9 @@ class RunDirectory:
         """Return how far the metrics log goes."""
         return LogEnd(self._bytes, self._digest.hexdigest())
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep every other process out of the run; the system forgets the lock when this one ends, however it does.
-
-        Raises:
-            InputError: if another process works on the run.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(f"{self.path}: another process works on this run; wait for its end.") from error
-            yield
-        finally:
-            os.close(folder)
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep every other process out of the run; see `lenet_jax.storage.locked`."""
+        return locked(self.path, "run")
 
     def write_run(self, provenance: dict[str, Any]) -> None:
         """Write or replace `run.json`."""
@@ -173,6 +158,5 @@ def clear_run(path: Path) -> None:
 
 def remove_leftovers(path: Path) -> None:
     """Remove what a process left half-written in the directory of a run when it was killed."""
-    remove_temporary(path)
-    remove_temporary(path / CHECKPOINTS)
+    remove_partial(path)
     remove_partial(path / CHECKPOINTS)

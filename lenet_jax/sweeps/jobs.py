@@ -13,7 +13,7 @@ from lenet_jax.composition import Composed, JobComposer, compose, plugin_name, t
 from lenet_jax.config import Config
 from lenet_jax.errors import InputError
 from lenet_jax.sweeps.hydra_files import HydraFiles
-from lenet_jax.trust import check_folder, check_subdirectory
+from lenet_jax.trust.names import check_folder, check_subdirectory
 
 
 class SweepJob(NamedTuple):

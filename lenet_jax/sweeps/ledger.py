@@ -5,19 +5,17 @@ entered as running, by a process that is no more.
 """
 
 import contextlib
-import fcntl
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from lenet_jax.errors import InputError
-from lenet_jax.storage import seal, unseal, write_atomically
+from lenet_jax.storage import locked, seal, unseal, write_atomically
 
 IDENTITY = "sweep.json"
 JOBS = "jobs"
-LOCK = ".lock"
 
 _IDENTITY_FIELDS = {
     "arguments": list,
@@ -85,19 +83,9 @@ class Ledger:
         _write(directory / IDENTITY, identity)
         return cls(directory)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep every other process out of the sweep; the system forgets the lock when this one ends, however it does.
-
-        Raises:
-            InputError: if another process works on the sweep.
-        """
-        with (self.directory / LOCK).open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(f"{self.directory}: another process works on this sweep; wait for its end.") from error
-            yield
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep every other process out of the sweep; see `lenet_jax.storage.locked`."""
+        return locked(self.directory, "sweep")
 
     def entries(self) -> list[Entry]:
         """Return the jobs by their numbers.

@@ -12,14 +12,15 @@ from omegaconf import OmegaConf
 
 from lenet_jax.composition import Composed, JobComposer, compose, plugin_name, to_config, to_sweep_config
 from lenet_jax.errors import InputError
-from lenet_jax.runs.provenance import differences
+from lenet_jax.runs.provenance import changed_since, differences
 from lenet_jax.runs.run_directory import RunDirectory, clear_run
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.jobs import SweepJob, check_jobs, compose_jobs, expand_grid
 from lenet_jax.sweeps.ledger import FAILED, PENDING, Ledger, refuse_taken
 from lenet_jax.sweeps.worker import share_gpus
-from lenet_jax.trust import check_arguments, check_directory, check_numbered
+from lenet_jax.trust.names import check_directory, check_numbered
+from lenet_jax.trust.strangers import check_arguments
 
 _DIRECTORY = "hydra.sweep.dir="
 
@@ -88,10 +89,7 @@ def resume_sweep(
     described = json.loads(to_json(_describe(master, jobs)))
     for key, then, now in differences({key: ledger.identity[key] for key in described}, described):
         if not allow_changed and key not in ("code.revision", "code.dirty"):
-            raise InputError(
-                f"`{key}` must be what it was when the sweep began; it was {then!r} and is {now!r}; "
-                "--allow-changed goes on all the same."
-            )
+            raise changed_since("sweep", key, then, now)
     with ledger.locked():
         for entry in ledger.entries():
             if retry_failed and entry.state == FAILED:

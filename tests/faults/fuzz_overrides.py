@@ -22,7 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from lenet_jax import composition
 from lenet_jax.errors import InputError
 from lenet_jax.mistakes import explain
-from lenet_jax.trust import check_composed, check_overrides
+from lenet_jax.trust.composed import check_composed
+from lenet_jax.trust.overrides import check_overrides
 from tests.faults.hostile import SENTINEL, overrides
 
 WATCHED = (

@@ -15,7 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from lenet_jax import cli, composition
 from lenet_jax.cli import main
 from lenet_jax.errors import InputError
-from lenet_jax.trust import check_composed, check_name, check_overrides, check_subdirectory
+from lenet_jax.trust.composed import check_composed
+from lenet_jax.trust.names import check_name, check_subdirectory
+from lenet_jax.trust.overrides import check_overrides
 from tests.faults import fuzz_overrides
 from tests.faults.hostile import HARMLESS, LOGGING, NAMES, REFUSED, REFUSED_COMMANDS, SENTINEL
 

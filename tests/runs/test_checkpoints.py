@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lenet_jax.errors import InputError
-from lenet_jax.runs.checkpoints import MANIFEST, STATE, newest_first, read_checkpoint, remove_partial, save_checkpoint
+from lenet_jax.runs.checkpoints import MANIFEST, STATE, newest_first, read_checkpoint, save_checkpoint
+from lenet_jax.storage import remove_partial
 
 MOST = 1 << 20
 

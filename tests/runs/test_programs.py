@@ -8,7 +8,7 @@ import pytest
 from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
 from lenet_jax.errors import InputError
 from lenet_jax.models import MODELS
-from lenet_jax.runs import driver
+from lenet_jax.runs import slots
 from lenet_jax.runs.driver import Job, run_jobs
 from lenet_jax.runs.events import Evaluated, Failed, Finished
 from lenet_jax.runs.programs import choose_slots, compile_programs, kind
@@ -91,7 +91,7 @@ def test_where_the_memory_is_too_small_half_as_many_are_tried(alone, tmp_path, m
 
         return programs._replace(advance=advance_if_it_fits)
 
-    monkeypatch.setattr(driver, "compile_programs", compile_small)
+    monkeypatch.setattr(slots, "compile_programs", compile_small)
     list(run_jobs(make_jobs(tmp_path), strategy="devices", num_slots=4))
     assert results(tmp_path) == alone
     assert tried[:3] == [4, 4, 2]
@@ -102,7 +102,7 @@ def test_another_error_of_a_program_ends_the_jobs(tmp_path, monkeypatch):
     def compile_broken(*args, **options):
         raise jax.errors.JaxRuntimeError("INTERNAL: no such luck")
 
-    monkeypatch.setattr(driver, "compile_programs", compile_broken)
+    monkeypatch.setattr(slots, "compile_programs", compile_broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="no such luck"):
         list(run_jobs(make_jobs(tmp_path), strategy="devices", num_slots=4))
 

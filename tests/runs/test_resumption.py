@@ -1,5 +1,7 @@
 """A run goes on from where it was interrupted to the very end that it would have had, and is proved again."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -188,6 +190,16 @@ def test_a_run_that_another_process_works_on_is_refused(tmp_path):
     with pytest.raises(InputError, match="another process works on this run; wait for its end"):
         list(resume_run(tmp_path))
     events.close()
+
+
+def test_a_run_is_locked_where_the_file_system_locks_no_folders(tmp_path, monkeypatch):
+    def flock_of_nfs(descriptor, operation, flock=fcntl.flock):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_of_nfs)
+    test_a_run_that_another_process_works_on_is_refused(tmp_path)
 
 
 def verify(path):

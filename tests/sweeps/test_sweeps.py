@@ -11,7 +11,7 @@ from hydra.core.plugins import Plugins
 
 from lenet_jax.cli import main
 from lenet_jax.models import MODELS
-from lenet_jax.runs import driver
+from lenet_jax.runs import slots
 from lenet_jax.storage import seal, unseal
 from lenet_jax.sweeps import session
 from tests.faults.training import without_times
@@ -72,8 +72,8 @@ def test_all_jobs_of_a_kind_have_one_program(monkeypatch):
         compiled.append(options)
         return compile_programs(config, *args, **options)
 
-    compile_programs = driver.compile_programs
-    monkeypatch.setattr(driver, "compile_programs", count)
+    compile_programs = slots.compile_programs
+    monkeypatch.setattr(slots, "compile_programs", count)
     assert sweep("seed=0,1", "optimizer.learning_rate=0.1,0.2", "trainer.batch_size=20,50") == 0
     assert len(compiled) == 2
 
@@ -108,7 +108,7 @@ def test_a_failed_job_stops_the_others_when_asked(launcher, tmp_path, monkeypatc
     def fail(*args, **options):
         raise jax.errors.JaxRuntimeError("INTERNAL: no such luck")
 
-    monkeypatch.setattr(driver, "compile_programs", fail)
+    monkeypatch.setattr(slots, "compile_programs", fail)
     arguments = ["seed=0", "trainer.batch_size=20,50,100", "sweep.on_failure=stop", f"hydra/launcher={launcher}"]
     assert sweep(*arguments) == 1
     monkeypatch.undo()
