@@ -47,7 +47,8 @@ class Zygote:
     def wait(self, child: int, folder: Path) -> Ended:
         """Wait for a command that was started in a folder."""
         code, seconds = self._ask({"wait": child})
-        return Ended(code, (folder / "output.txt").read_text(errors="replace"), seconds)
+        output = folder / "output.txt"  # one that is killed at once may not have made it
+        return Ended(code, output.read_text(errors="replace") if output.exists() else "", seconds)
 
     def run(self, arguments: list[str], folder: Path, *, kill_after: float | None = None, **environment: str) -> Ended:
         """Run a command, and kill it after so many seconds if it has not ended by then."""
