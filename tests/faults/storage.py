@@ -1,6 +1,8 @@
 """What the storage of a run does when its process is killed or the file system fails, in a process without threads.
 
-python -m tests.faults.storage kill SCENARIO|fail SCENARIO|random COUNT
+python -m tests.faults.storage kill SCENARIO|fail SCENARIO|random COUNT|full FOLDER
+
+`full` fills the file system of a folder, which should be small: mount -t tmpfs -o size=256k tmpfs FOLDER
 """
 
 import errno
@@ -128,8 +130,8 @@ SCENARIOS = {
 
 
 @contextmanager
-def prepared(scenario: Scenario) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
+def prepared(scenario: Scenario, inside: str | None = None) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=inside) as folder:
         path = Path(folder) / "run"
         path.mkdir()
         scenario.prepare(path)
@@ -237,12 +239,52 @@ def fail_at_each_call(name: str) -> dict[str, int]:
     return found
 
 
+def leave_room(path: Path, pages: int) -> None:
+    """Write a file that takes all the room of its file system but some pages."""
+    page = bytes(4096)
+    descriptor, written = os.open(path, os.O_WRONLY | os.O_CREAT), 0
+    try:
+        with suppress(OSError):
+            while True:
+                written += os.write(descriptor, page)
+                os.fsync(descriptor)
+        os.ftruncate(descriptor, max(written - pages * len(page), 0))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fill_up(folder: str) -> dict[str, int]:
+    """Do all there is to do with no room, with one page, with two, until there is enough."""
+    found = {"old": 0, "new": 0, "raised": 0}
+    for scenario in SCENARIOS.values():
+        states = expected_states(scenario)
+        for pages in range(100_000):
+            raised = None
+            with prepared(scenario, folder) as path:
+                ballast = Path(folder, "ballast")
+                leave_room(ballast, pages)
+                try:
+                    scenario.act(path)
+                except OSError as error:
+                    raised = error.errno
+                ballast.unlink()
+                assert raised in (None, errno.ENOSPC)
+                found["raised"] += raised is not None
+                found["old" if check(scenario, path, states) == states[0] else "new"] += 1
+            if raised is None:
+                break
+    return found
+
+
 def main(arguments: list[str]) -> int:
     match arguments:
         case ["kill", name]:
             print(json.dumps(kill_at_each_call(name)))
         case ["fail", name]:
             print(json.dumps(fail_at_each_call(name)))
+        case ["full", folder]:
+            print(json.dumps(fill_up(folder)))
         case ["random", count]:
             print(json.dumps(kill_at_random(int(count))))
         case _:
