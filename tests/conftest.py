@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -22,6 +23,11 @@ jaxtyping.install_import_hook("lenet_jax", "tests.typechecking.check")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Many tests compile the same program. Each process keeps its own: JAX writes the entries in place.
+COMPILED = tempfile.TemporaryDirectory(prefix="lenet-jax-compiled-")
+jax.config.update("jax_compilation_cache_dir", COMPILED.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 # Most properties compile a program for each example, so few of them; `pytest --hypothesis-profile thorough` takes many.
 hypothesis.settings.register_profile("default", max_examples=5, deadline=None)

@@ -10,8 +10,23 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from lenet_jax.runs.compilation_cache import _default_directory, use_compilation_cache
+
+
+@pytest.fixture(autouse=True)
+def without_the_cache_of_the_tests():
+    before = jax.config.jax_compilation_cache_dir
+    _set_cache(None)
+    yield
+    _set_cache(before)
+
+
+def _set_cache(directory):
+    jax.config.update("jax_compilation_cache_dir", directory)
+    compilation_cache.reset_cache()
+
 
 PROGRAM = textwrap.dedent("""
     import sys
