@@ -113,6 +113,7 @@ def check_digests(count, processes, folder):
     assert len(json.loads(found.pop())) == count
 
 
+@pytest.mark.slow
 def test_four_configurations_in_five_processes_give_the_same_digests(tmp_path):
     check_digests(4, 5, tmp_path)
 
@@ -158,8 +159,7 @@ def crowd(zygote, folder, number):
     assert all(each == whole[0] for each in whole)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("rounds", [10, 100])
+@pytest.mark.parametrize("rounds", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (10, 100))])
 def test_eight_processes_share_an_empty_cache_and_one_is_killed(rounds, zygote, tmp_path):
     write_idx(tmp_path)
     for number in range(rounds):
@@ -216,7 +216,6 @@ def check_endurance(epochs):
     assert found["epochs"]
 
 
-@pytest.mark.slow
 def test_500_epochs_need_no_more_memory_than_100():
     check_endurance(500)
 
