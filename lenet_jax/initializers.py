@@ -50,6 +50,14 @@ def glorot_uniform(*, pool_area: int = 1) -> Initializer:
     return _uniform(lambda fan_in, fan_out: math.sqrt(6 / (fan_in + fan_out / pool_area)))
 
 
+def he_normal() -> Initializer:
+    """Return an initializer that draws from N(0, 2 / fan_in), for layers before rectified units.
+
+    Source: He et al. 2015, "Delving deep into rectifiers", equation 10.
+    """
+    return jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal", dtype=jnp.float32)
+
+
 def _uniform(bound: Callable[[int, int], float]) -> Initializer:
     def init(key: Array, shape: Sequence[int], dtype: jax.typing.DTypeLike = jnp.float32) -> Array:
         if len(shape) < 2:

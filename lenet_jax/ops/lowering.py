@@ -9,7 +9,6 @@ routine for. `lax.platform_dependent` chooses when the program is compiled.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +17,10 @@ from jaxtyping import Array
 
 from lenet_jax.ops.forward_only import forward_only
 from lenet_jax.ops.frames import copy_windows
+from lenet_jax.ops.mixing import mix
 from lenet_jax.ops.sliding_product import sliding_product
-from lenet_jax.ops.trilinear import Form, trilinear
-from lenet_jax.ops.windows import Window, pad_space, taps
+from lenet_jax.ops.trilinear import Form, mapped_as, trilinear
+from lenet_jax.ops.windows import Pads, Window, pad_space, taps
 from lenet_jax.processor import available_cores
 
 # Above this many offsets a kernel is as good as a dense layer, and slicing out each offset costs more compile time than
@@ -36,6 +36,7 @@ _MIN_SHARED_ROW_WORK = 16_000_000
 _MOST_GRADIENT_WORK = 1.5
 _FEWEST_CHANNELS = 4  # of a group: with fewer the gradient of the input is faster by patches,
 _FEWEST_KERNELS = 16  # and all else too, unless there are as many kernels
+_FEWEST_BLOCK_CHANNELS = 16  # of a block of pixels: with fewer the gradient of the kernel is faster by patches
 _MOST_EXAMPLES = 128  # and no more examples
 _MOST_SINGLE_GROUPS = 4  # more become too small to be convolved one after another
 
@@ -47,16 +48,39 @@ _LAYOUTS_BATCH_LAST = {1: "CWN", 2: "CHWN", 3: "CDHWN"}
 @functools.partial(jax.jit, static_argnames=("window", "groups"), inline=True)
 def convolve(x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
     """Convolve x (N, *space, C) with a kernel (*size, C // groups, O): (N, *output, O)."""
+    kernel, window = _drop_unseeing(x, kernel, window)
     by_definition = functools.partial(_by_definition, window=window, groups=groups)
     if groups == math.prod(window.size) == 1:
         on_cpu = functools.partial(_by_product, window=window)
     elif _is_fast_forward(x, window) and _is_fast_backward(x, kernel, window, groups):
-        on_cpu = functools.partial(_by_groups, window=window, groups=groups)
+        on_cpu = functools.partial(_by_groups, _directly, window=window, groups=groups)
+    elif _is_fast_forward(x, window) and _is_fast_in_blocks(x, kernel, window, groups):
+        on_cpu = functools.partial(_by_groups, _in_steps, window=window, groups=groups)
     else:
         on_cpu = functools.partial(_by_patches, window=window, groups=groups)
         if _is_fast_forward(x, window, groups):
             on_cpu = forward_only(by_definition, on_cpu)
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=by_definition)
+
+
+def _drop_unseeing(x: Array, kernel: Array, window: Window) -> tuple[Array, Window]:
+    """Leave out the first and last offsets of the kernel that see nothing but padding."""
+    if set(window.dilation) != {1} or not _begins_inside(window):
+        return kernel, window
+    axes = list(zip(x.shape[1:-1], window.size, window.strides, window.pads, window.output, strict=True))
+    first = [max(before - (count - 1) * stride, 0) for _, _, stride, (before, _), count in axes]
+    stop = [min(before + n, size) for n, size, _, (before, _), _ in axes]
+    kept = tuple(map(slice, first, stop))
+    pads = tuple(
+        (before - a, after - (size - b))
+        for (_, size, _, (before, after), _), a, b in zip(axes, first, stop, strict=True)
+    )
+    return kernel[kept], window._replace(size=tuple(b - a for a, b in zip(first, stop, strict=True)), pads=pads)
+
+
+def _begins_inside(window: Window) -> bool:
+    """Return whether there is less padding than kernel, so that each window sees the image."""
+    return all(max(pads) < size for pads, size in zip(window.pads, window.size, strict=True))
 
 
 def _is_fast_forward(x: Array, window: Window, groups: int = 1) -> bool:
@@ -66,12 +90,18 @@ def _is_fast_forward(x: Array, window: Window, groups: int = 1) -> bool:
 
 def _is_fast_backward(x: Array, kernel: Array, window: Window, groups: int) -> bool:
     """Return whether both gradients are convolutions that XLA's CPU backend computes fast, and as little work."""
-    inside = all(max(pads) < size for pads, size in zip(window.pads, window.size, strict=True))
     little = math.prod(x.shape[1:-1]) <= _MOST_GRADIENT_WORK * math.prod(window.output)
     wide = kernel.shape[-2] >= _FEWEST_CHANNELS or (
         kernel.shape[-1] // groups >= _FEWEST_KERNELS and x.shape[0] <= _MOST_EXAMPLES
     )
-    return set(window.strides) == {1} and inside and little and wide and groups <= _MOST_SINGLE_GROUPS
+    return set(window.strides) == {1} and _begins_inside(window) and little and wide and groups <= _MOST_SINGLE_GROUPS
+
+
+def _is_fast_in_blocks(x: Array, kernel: Array, window: Window, groups: int) -> bool:
+    """Return whether both gradients are fast with blocks of pixels as pixels."""
+    in_blocks = all(1 < stride <= size for stride, size in zip(window.strides, window.size, strict=True))
+    channels = kernel.shape[-2] * math.prod(window.strides)
+    return in_blocks and channels >= _FEWEST_CHANNELS and groups <= _MOST_SINGLE_GROUPS
 
 
 def _by_definition(x: Array, kernel: Array, *, window: Window, groups: int = 1, layout: str | None = None) -> Array:
@@ -88,9 +118,9 @@ def _by_definition(x: Array, kernel: Array, *, window: Window, groups: int = 1, 
     )
 
 
-def _by_groups(x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
+def _by_groups(of_group: Callable[..., Array], x: Array, kernel: Array, *, window: Window, groups: int) -> Array:
     parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
-    return jnp.concatenate([_directly(x, kernel, window=window) for x, kernel in parts], -1)
+    return jnp.concatenate([of_group(x, kernel, window=window) for x, kernel in parts], -1)
 
 
 def _by_patches(x: Array, kernel: Array, *, window: Window, groups: int = 1) -> Array:
@@ -102,7 +132,7 @@ def _by_patches(x: Array, kernel: Array, *, window: Window, groups: int = 1) -> 
 def _by_product(x: Array, kernel: Array, *, window: Window) -> Array:
     """Mix the channels of each pixel: a kernel of one pixel."""
     (seen,) = taps(x, window)
-    return seen @ kernel.reshape(kernel.shape[-2:])
+    return mix(seen, kernel.reshape(kernel.shape[-2:]))
 
 
 def _depthwise(x: Array, kernel: Array, *, window: Window) -> Array:
@@ -176,17 +206,28 @@ def _split_groups(kernel: Array, groups: int) -> Array:
 _LAYOUT_2D = (LAYOUTS[2][0], LAYOUTS[2][1], LAYOUTS[2][0])
 
 
+def _convolve_images(x: Array, kernel: Array, pads: Pads) -> Array:
+    if any(size >= n for size, n in zip(kernel.shape, x.shape[1:3], strict=False)):
+        # The fast routine is not for images that are smaller than the kernel.
+        x, pads = lax.optimization_barrier(pad_space(x, pads)), ((0, 0), (0, 0))
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT_2D)
+
+
+def _value(x: Array, kernel: Array, *, window: Window) -> Array:
+    return _convolve_images(x, kernel, window.pads)
+
+
 def _kernel_gradient(x: Array, y: Array, *, window: Window) -> Array:
     x, y = jnp.swapaxes(x, 0, 3), jnp.moveaxis(y, 0, 2)
-    return jnp.moveaxis(lax.conv_general_dilated(x, y, (1, 1), window.pads, dimension_numbers=_LAYOUT_2D), 0, 2)
+    return jnp.moveaxis(_convolve_images(x, y, window.pads), 0, 2)
 
 
 def _input_gradient(y: Array, kernel: Array, *, window: Window) -> Array:
     if kernel.shape[-2] < _FEWEST_CHANNELS:
         return _input_gradient_of_patches(y, kernel, window=window)
     turned = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
-    around = [(k - 1 - before, k - 1 - after) for k, (before, after) in zip(window.size, window.pads, strict=True)]
-    return lax.conv_general_dilated(y, turned, (1, 1), around, dimension_numbers=_LAYOUT_2D)
+    around = tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip(window.size, window.pads, strict=True))
+    return _convolve_images(y, turned, around)
 
 
 def _kernel_gradient_of_patches(x: Array, y: Array, *, window: Window) -> Array:
@@ -195,22 +236,66 @@ def _kernel_gradient_of_patches(x: Array, y: Array, *, window: Window) -> Array:
 
 
 def _input_gradient_of_patches(y: Array, kernel: Array, *, window: Window) -> Array:
-    axes = zip(window.output, window.size, window.pads, strict=True)
-    space = (count + size - 1 - before - after for count, size, (before, after) in axes)
+    space = (n - before - after for n, (before, after) in zip(_seen_space(window), window.pads, strict=True))
     x = jax.ShapeDtypeStruct((y.shape[0], *space, kernel.shape[2]), y.dtype)
     return jax.linear_transpose(lambda x: _by_patches(x, kernel, window=window), x)(y)[0]
 
 
-def _mapped_as(general: Callable[..., Array]) -> Callable[..., tuple[Array, int]]:
-    def batch(bind: Callable, arrays: Any, axes: Any, *, window: Window) -> tuple[Array, int]:
-        return jax.vmap(functools.partial(general, window=window), axes)(*arrays), 0
-
-    return batch
-
-
 _directly = trilinear(
     "convolution",
-    Form(_by_definition, _mapped_as(_by_patches)),
-    Form(_kernel_gradient, _mapped_as(_kernel_gradient_of_patches)),
-    Form(_input_gradient, _mapped_as(_input_gradient_of_patches)),
+    Form(_value, mapped_as(_by_patches)),
+    Form(_kernel_gradient, mapped_as(_kernel_gradient_of_patches)),
+    Form(_input_gradient, mapped_as(_input_gradient_of_patches)),
+)
+
+
+# With steps of several pixels the images are cut into blocks of as many, whose pixels become channels: the same
+# convolution with steps of one block, and gradients as above. The kernel is filled up with zeros to whole blocks, so
+# the value itself is computed as it is defined.
+
+
+def _in_steps(x: Array, kernel: Array, *, window: Window) -> Array:
+    space = _seen_space(window)
+    x = pad_space(x, window.pads)[:, : space[0], : space[1]]
+    return _strided(x, kernel, window=window._replace(pads=((0, 0), (0, 0))))
+
+
+def _seen_space(window: Window) -> list[int]:
+    axes = zip(window.output, window.strides, window.size, strict=True)
+    return [(count - 1) * stride + size for count, stride, size in axes]
+
+
+def _by_blocks(x: Array, kernel: Array, *, window: Window) -> Array:
+    (down, right), blocks = window.strides, _blocks(window)
+    missing = [n * stride - size for n, stride, size in zip(blocks, window.strides, window.size, strict=True)]
+    around = tuple((0, n) for n in missing)
+    x = pad_space(x, around)
+    x = x.reshape(x.shape[0], -1, down, x.shape[2] // right, right, x.shape[3])
+    x = jnp.swapaxes(x, 2, 3).reshape(x.shape[0], x.shape[1], x.shape[3], -1)
+    kernel = jnp.pad(kernel, [*around, (0, 0), (0, 0)]).reshape(blocks[0], down, blocks[1], right, *kernel.shape[2:])
+    kernel = jnp.swapaxes(kernel, 1, 2).reshape(*blocks, -1, kernel.shape[-1])
+    return _directly(x, kernel, window=window._replace(size=blocks, strides=(1, 1)))
+
+
+def _blocks(window: Window) -> tuple[int, ...]:
+    return tuple(-(-size // stride) for size, stride in zip(window.size, window.strides, strict=True))
+
+
+def _kernel_gradient_of_blocks(x: Array, y: Array, *, window: Window) -> Array:
+    if x.shape[-1] * math.prod(window.strides) < _FEWEST_BLOCK_CHANNELS:
+        return _kernel_gradient_of_patches(x, y, window=window)
+    kernel = jax.ShapeDtypeStruct((*window.size, x.shape[-1], y.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda kernel: _by_blocks(x, kernel, window=window), kernel)(y)[0]
+
+
+def _input_gradient_of_blocks(y: Array, kernel: Array, *, window: Window) -> Array:
+    x = jax.ShapeDtypeStruct((y.shape[0], *_seen_space(window), kernel.shape[2]), y.dtype)
+    return jax.linear_transpose(lambda x: _by_blocks(x, kernel, window=window), x)(y)[0]
+
+
+_strided = trilinear(
+    "strided_convolution",
+    Form(_by_definition, mapped_as(_by_patches)),
+    Form(_kernel_gradient_of_blocks, mapped_as(_kernel_gradient_of_patches)),
+    Form(_input_gradient_of_blocks, mapped_as(_input_gradient_of_patches)),
 )

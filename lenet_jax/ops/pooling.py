@@ -188,7 +188,7 @@ def _(window: Window, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Ar
     (x,), (dot,) = primals, tangents
     largest, index = _largest_and_index(window, x)
     inside = range(2, 2 * len(window.size) + 1, 2)
-    numbers = np.arange(math.prod(window.size)).reshape(window.size)
+    numbers = np.arange(math.prod(window.size), dtype=np.int32).reshape(window.size)
     numbers = np.expand_dims(numbers, [axis for axis in range(2 * len(window.size) + 2) if axis not in inside])
     is_largest = jnp.expand_dims(index, tuple(inside)) == numbers
     return largest, jnp.sum(jnp.where(is_largest, _to_tiles(window, dot), 0), tuple(inside))

@@ -14,14 +14,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from lenet_jax.ops.trilinear import Form, trilinear
+from lenet_jax.ops.trilinear import Form, apart, trilinear
 
 
 def sliding_product(weights: Array, rows: Array, *, stride: int) -> Array:
@@ -98,26 +96,6 @@ def _multiply(a: Array, b: Array) -> Array:
     return a @ b if len(a) > 1 else (a[0] @ b[0])[None]
 
 
-def _apart(compute: Callable) -> Callable:
-    """Make `compute` a function of its own in the program, so that its arguments are arrays in memory.
-
-    XLA would fuse what computes the cotangent, as the gradient of a pooling, into each of its transposed copies, and a
-    fusion that ends in a transpose or in merged axes is computed one number at a time.
-    """
-
-    def with_inlined_parts(*arrays: Array, **options: int) -> Array:
-        with set_xla_metadata(inlineable="true"):
-            return compute(*arrays, **options)
-
-    function = jax.jit(with_inlined_parts, static_argnames=("stride", "length"))
-
-    def call(*arrays: Array, **options: int) -> Array:
-        with set_xla_metadata(inlineable="false"):
-            return function(*arrays, **options)
-
-    return call
-
-
 _WEIGHTS, _ROWS, _COTANGENT = "GOSR", "LGRM", "FGOM"
 
 
@@ -143,9 +121,10 @@ def _merge(x: Array, axis: int) -> Array:
     return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
 
 
+_OPTIONS = ("stride", "length")
 _bind = trilinear(
     "sliding_product",
     Form(_product, functools.partial(_batch, (_WEIGHTS, _ROWS), _COTANGENT)),
-    Form(_apart(_rows_gradient), functools.partial(_batch, (_WEIGHTS, _COTANGENT), _ROWS)),
-    Form(_apart(_weights_gradient), functools.partial(_batch, (_COTANGENT, _ROWS), _WEIGHTS)),
+    Form(apart(_rows_gradient, _OPTIONS), functools.partial(_batch, (_WEIGHTS, _COTANGENT), _ROWS)),
+    Form(apart(_weights_gradient, _OPTIONS), functools.partial(_batch, (_COTANGENT, _ROWS), _WEIGHTS)),
 )

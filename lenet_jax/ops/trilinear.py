@@ -6,11 +6,12 @@ differentiation.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.core import ShapedArray
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
@@ -56,6 +57,37 @@ def trilinear(name: str, product: Form, b_gradient: Form, a_gradient: Form) -> C
         lambda a, c, b, **options: of_ac.bind(a, c, **options),
     )
     return of_ab.bind
+
+
+def mapped_as(general: Callable[..., Array]) -> Callable[..., tuple[Array, int]]:
+    """Return a rule of `jax.vmap` for `Form.batch`: the map of another function of the same value."""
+
+    def batch(bind: Callable, arrays: Any, axes: Any, **options: Any) -> tuple[Array, int]:
+        return jax.vmap(functools.partial(general, **options), axes)(*arrays), 0
+
+    return batch
+
+
+def apart(compute: Callable[..., Array], options: Sequence[str] = ()) -> Callable[..., Array]:
+    """Make `compute` a function of its own in the program, so that its arguments are arrays in memory.
+
+    `options` are the names of its arguments that are not arrays.
+
+    XLA would fuse what computes the cotangent, as the gradient of a pooling, into each of its transposed copies, and a
+    fusion that ends in a transpose or in merged axes is computed one number at a time.
+    """
+
+    def with_inlined_parts(*arrays: Array, **options: Any) -> Array:
+        with set_xla_metadata(inlineable="true"):
+            return compute(*arrays, **options)
+
+    function = jax.jit(with_inlined_parts, static_argnames=options)
+
+    def call(*arrays: Array, **options: Any) -> Array:
+        with set_xla_metadata(inlineable="false"):
+            return function(*arrays, **options)
+
+    return call
 
 
 def _primitive(name: str, form: Form) -> Primitive:

@@ -155,15 +155,21 @@ DIRECT = {
     "groups": ((3, 3, 4, 6), 1, 2, "SAME"),
     "few": ((3, 5, 2, 16), 1, 1, "SAME"),
     "pixel": ((1, 1, 8, 4), (3, 2), 1, "SAME"),
+    "blocks": ((3, 3, 8, 4), 2, 1, "SAME"),
+    "few channels in blocks": ((5, 5, 3, 4), 2, 1, ((2, 2), (2, 2))),
+    "uneven blocks": ((5, 3, 4, 6), (2, 3), 2, ((1, 2), (0, 1))),
+    "larger than the image": ((3, 3, 4, 6), 1, 1, "SAME", (2, 3)),
+    "one pixel of the image": ((3, 5, 4, 6), 1, 1, "SAME", (1, 1)),
+    "blocks of a small image": ((7, 7, 3, 4), 2, 1, ((3, 3), (3, 3)), (2, 5)),
 }
 
 
 @pytest.mark.parametrize("case", DIRECT)
 @pytest.mark.parametrize("in_axes", [None, (0, None), (None, 0), (0, 0)])
 def test_computed_directly_every_derivative_and_map_is_that_of_lax(case, in_axes):
-    shape, strides, groups, padding = DIRECT[case]
+    shape, strides, groups, padding, *space = DIRECT[case]
     x, kernel = (
-        jax.random.normal(KEY, (2, 3, 14, 13, groups * shape[2])),
+        jax.random.normal(KEY, (2, 3, *(space[0] if space else (14, 13)), groups * shape[2])),
         jax.random.normal(jax.random.key(2), (2, *shape)),
     )
     axes = in_axes or (None, None)
@@ -383,10 +389,10 @@ def test_the_value_alone_is_one_convolution_in_the_layout_that_xla_computes_fast
     assert "dim_labels=b01f_01io->b01f" in program
 
 
-def test_no_convolution_is_left_in_a_program_for_the_cpu():
+def test_no_convolution_is_left_in_a_program_for_the_cpu_that_has_no_fast_routine_for_it():
     def loss(x, kernel):
-        return jnp.sum(lj.conv2d(x, kernel, strides=2) ** 2.0)
+        return jnp.sum(lj.conv2d(x, kernel, strides=2, dilation=2) ** 2.0)
 
-    program = jax.jit(jax.grad(loss, (0, 1))).lower(X, K).compile().as_text()
+    program = jax.jit(jax.grad(loss, (0, 1))).lower(jnp.ones((1, 8, 8, 2)), K).compile().as_text()
     assert " dot(" in program
     assert " convolution(" not in program

@@ -129,6 +129,12 @@ def test_keeps_the_dtype(dtype):
     assert lj.max_pool(x, 2, padding="SAME").dtype == lj.avg_pool(x, 2, padding="SAME").dtype == dtype
 
 
+def test_gradients_work_in_float64():
+    with jax.enable_x64(True):
+        x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3), jnp.float64)
+        check_grads(lambda x: lj.max_pool(x, 2), (x,), order=1)
+
+
 def test_bad_input_is_refused_with_the_rule_and_the_value():
     x = jnp.ones((1, 3, 3, 1))
     with pytest.raises(lj.InputError, match=r"max_pool: `x` needs 1 to 3 spatial axes, .*; got shape \(3, 3\)"):

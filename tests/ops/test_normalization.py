@@ -1,0 +1,89 @@
+"""Normalization against its formula, torch, and finite differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import lenet_jax as lj
+from lenet_jax.ops import channel_moments
+from lenet_jax.ops.normalization import local_response_norm, normalize_batch
+
+KEY = jax.random.key(0)
+SCALE, BIAS = jnp.array([1.0, 2.0, 0.5]), jnp.array([0.5, -1.0, 0.0])
+
+
+def formula(x, scale, bias, epsilon=1e-5):
+    space = tuple(range(x.ndim - 1))
+    mean = jnp.mean(x, space)
+    variance = jnp.var(x, space)
+    scaled = (x - jnp.expand_dims(mean, space)) / jnp.expand_dims(jnp.sqrt(variance + epsilon), space)
+    return scaled * jnp.expand_dims(scale, space) + jnp.expand_dims(bias, space), mean, variance
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (4, 5, 3), (3, 4, 5, 3), (2, 2, 3, 2, 3)])
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("row", [1, 30, 10_000])
+def test_every_derivative_and_map_is_that_of_the_formula(shape, mapped, row, monkeypatch):
+    monkeypatch.setattr(channel_moments, "_ROW", row)
+    jax.clear_caches()
+
+    def everything(normalize):
+        def loss(x, scale, bias):
+            return sum(jnp.sum(jnp.sin((n + 1) * y)) for n, y in enumerate(normalize(x, scale, bias)))
+
+        gradient = jax.grad(loss, (0, 1, 2))
+
+        def compute(x):
+            point = (x, SCALE, BIAS)
+            return normalize(*point), gradient(*point), jax.jvp(gradient, point, point)[1]
+
+        x = jax.random.normal(KEY, (2, *shape)) + 2.0
+        of_all = lambda x: jnp.sum(jax.vmap(lambda x: loss(x, SCALE, BIAS))(x))  # noqa: E731
+        return jax.jit(lambda x: (jax.vmap(compute)(x), jax.grad(of_all)(x)))(x) if mapped else jax.jit(compute)(x[0])
+
+    for a, b in zip(*map(jax.tree.leaves, (everything(normalize_batch), everything(formula))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
+
+
+def test_gradients_are_those_of_finite_differences():
+    with jax.enable_x64(True):
+        x = jax.random.normal(KEY, (3, 2, 2, 3), jnp.float64)
+        scale, bias = SCALE.astype(jnp.float64), BIAS.astype(jnp.float64)
+        check_grads(jax.jit(normalize_batch), (x, scale, bias), order=2, atol=1e-4, rtol=1e-4)
+
+
+def test_half_precision_is_summed_in_single():
+    x = (jax.random.normal(KEY, (64, 8, 8, 3)) + 3.0).astype(jnp.bfloat16)
+    y, mean, variance = normalize_batch(x, SCALE, BIAS)
+    assert (y.dtype, mean.dtype, variance.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
+    wide = formula(x.astype(jnp.float32), SCALE, BIAS)
+    np.testing.assert_allclose(mean, wide[1], rtol=1e-5)
+    np.testing.assert_allclose(variance, wide[2], rtol=1e-5)
+    gradient = jax.grad(lambda x: jnp.sum(normalize_batch(x, SCALE, BIAS)[0].astype(jnp.float32) ** 3))(x)
+    assert gradient.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("beta", [0.75, 0.5])
+def test_response_normalization_and_its_gradient_are_those_of_torch(beta):
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 7)).astype(np.float32)
+    ours = lambda x: local_response_norm(x, radius=2, alpha=0.02, beta=beta)  # noqa: E731
+    x_torch = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    theirs = torch.nn.functional.local_response_norm(x_torch, 5, alpha=0.1, beta=beta, k=1.0)
+    np.testing.assert_allclose(ours(x), theirs.detach().numpy().transpose(0, 2, 3, 1), atol=1e-6)
+    (gradient,) = torch.autograd.grad((theirs**3).sum(), x_torch)
+    found = jax.grad(lambda x: jnp.sum(ours(x) ** 3))(jnp.asarray(x))
+    np.testing.assert_allclose(found, gradient.numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_response_normalization_by_hand():
+    # 1 + 1 * (1 + 4) = 6 for the first channel, 1 + 14 = 15 for the second, 1 + 13 = 14 for the third.
+    y = local_response_norm(jnp.array([1.0, 2.0, 3.0]), radius=1, alpha=1.0, beta=1.0)
+    np.testing.assert_allclose(y, [1 / 6, 2 / 15, 3 / 14], rtol=1e-6)
+    for name, value in (("radius", -1), ("alpha", -1.0), ("beta", -0.5)):
+        with pytest.raises(lj.InputError, match=f"`{name}` must be 0 or above; got {value}"):
+            local_response_norm(jnp.ones(3), **{name: value})
+    with pytest.raises(lj.InputError, match="`bias` must be above 0; got 0"):
+        local_response_norm(jnp.ones(3), bias=0)
