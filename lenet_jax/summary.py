@@ -1,5 +1,6 @@
 """What a network is made of, layer by layer: shapes, parameters, work, memory."""
 
+import collections
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ class Row(NamedTuple):
     multiply_adds: int  # how often one is multiplied
     bytes: int  # of the output, float32
     receptive_field: tuple[int, int]  # rows and columns of the image that a number of the output depends on
+    recomputed: str = ""  # the block that it is in, if its output is computed again for the gradient
 
 
 def summarize(model: Model) -> list[Row]:
@@ -61,6 +63,7 @@ def _row(visit: Visit, shape: tuple[int, ...], image: tuple[int, int]) -> Row:
         visit.multiply_adds,
         _NUMBER * math.prod(shape),
         (int(min(field, image[0])), int(min(field, image[1]))),
+        visit.recomputed,
     )
 
 
@@ -70,5 +73,12 @@ def inference_bytes(rows: list[Row]) -> int:
 
 
 def training_bytes(rows: list[Row]) -> int:
-    """Return what the outputs of an example take while a network is trained: all of them are kept."""
-    return sum(row.bytes for row in rows)
+    """Return what the outputs of an example take while a network is trained: all of them are kept.
+
+    Of blocks that are computed again only the last output is, and what the largest of them takes meanwhile.
+    """
+    blocks: dict[str, int] = collections.Counter()
+    for row in rows:
+        blocks[row.recomputed] += row.bytes
+    kept = blocks.pop("", 0)
+    return kept + max(blocks.values(), default=0)

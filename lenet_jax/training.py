@@ -19,12 +19,15 @@ from lenet_jax import early_stopping
 from lenet_jax.config import TrainerConfig
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.evaluation import evaluate, on_device, scale_pixels
-from lenet_jax.losses import cross_entropy
+from lenet_jax.losses import cross_entropy, training_losses
 from lenet_jax.metrics import no_examples
+from lenet_jax.optimizers import averaged_parameters
+from lenet_jax.precision import in_compute_dtype
 from lenet_jax.types import (
     Dataset,
     Evaluation,
     Key,
+    Loss,
     Metrics,
     Model,
     Status,
@@ -62,6 +65,10 @@ def plan_run(config: TrainerConfig, num_train: int) -> Plan:
     if batch_size > num_train:
         raise InputError(
             f"`trainer.batch_size` must be at most the size of the training set, {num_train}; got {batch_size}."
+        )
+    if batch_size % config.num_portions:
+        raise InputError(
+            f"`trainer.num_portions` must divide the batch of {batch_size} examples; got {config.num_portions}."
         )
     epoch = num_train // batch_size
     if config.max_epochs * epoch >= 2**31:  # iterations are counted in int32
@@ -129,6 +136,8 @@ def train_step(
     data: Dataset,
     indices: Int[Array, "N"],  # noqa: F821
     *,
+    loss_fn: Loss = cross_entropy,
+    num_portions: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Float[Array, ""]]:
     """Take one optimizer step on the mean cross-entropy of a minibatch.
@@ -142,6 +151,9 @@ def train_step(
         state: before the step.
         data: only its training split is used.
         indices: which training examples make up the minibatch.
+        loss_fn: (logits, labels) -> loss of each example.
+        num_portions: that the minibatch is worked on in, one after another, whose gradients are added: it takes less
+            memory, and a model with state has the statistics of each portion. It divides the size of the minibatch.
         axis_name: a mapped axis, as of `jax.shard_map`, that the minibatch is split over: all of its devices get the
             same arguments, each computes the gradient of its part, and all return the same. A model with state, which
             depends on the whole minibatch, is not split.
@@ -162,13 +174,15 @@ def train_step(
     if has_state:
         axis_name = None
     indices, shard = (indices, 0) if axis_name is None else _own_part(indices, axis_name)
-    portion = batch_size if has_state else _portion_size(indices.shape[0])
-    examples = on_device(data.train)
+    asked = _divide(indices.shape[0], num_portions)
+    on_cpu = asked if has_state else _portion_size(asked)
+    examples, losses = on_device(data.train), training_losses(model)
 
-    def loss_fn(params: Any, model_state: Any, indices: Array, key: Key) -> tuple[Array, Any]:
+    def sum_losses(params: Any, model_state: Any, indices: Array, key: Key) -> tuple[Array, Any]:
         images = scale_pixels(examples.images[indices], data.pixel_divisor)
-        logits, new_state = model.apply(Variables(params, model_state), images, train=True, key=key)
-        return jnp.sum(cross_entropy(logits, examples.labels[indices])), new_state
+        variables = Variables(params, model_state)
+        each, new_state = losses(loss_fn, variables, images, examples.labels[indices], key=key)
+        return jnp.sum(each), new_state
 
     def mean_loss(params: Any) -> Array:
         """Return the same loss for other parameters, for optimizers that look around (`value_fn`)."""
@@ -178,14 +192,14 @@ def train_step(
             def add(total: Array, xs: tuple[Array, Array]) -> tuple[Array, None]:
                 number, indices = xs
                 key = jax.random.fold_in(step_key, shard * portions.shape[0] + number)
-                return total + loss_fn(params, model_state, indices, key)[0], None
+                return total + sum_losses(params, model_state, indices, key)[0], None
 
             return lax.scan(add, jnp.zeros((), jnp.float32), (jnp.arange(portions.shape[0]), portions))[0]
 
         total = lax.platform_dependent(
             params,
-            cpu=functools.partial(total_loss, indices.reshape(-1, portion)),
-            default=functools.partial(total_loss, indices[None]),
+            cpu=functools.partial(total_loss, indices.reshape(-1, on_cpu)),
+            default=functools.partial(total_loss, indices.reshape(-1, asked)),
         )
         return (total if axis_name is None else lax.psum(total, axis_name)) * scale
 
@@ -194,7 +208,7 @@ def train_step(
             grads, loss, model_state = carry
             number, indices = xs
             key = jax.random.fold_in(step_key, shard * portions.shape[0] + number)
-            (more_loss, model_state), more = jax.value_and_grad(loss_fn, has_aux=True)(
+            (more_loss, model_state), more = jax.value_and_grad(sum_losses, has_aux=True)(
                 params, model_state, indices, key
             )
             return (jax.tree.map(jnp.add, grads, more), loss + more_loss, model_state), None
@@ -204,13 +218,12 @@ def train_step(
         at_a_time = min(_PORTIONS_AT_A_TIME, portions.shape[0]) if axis_name is None else 1
         return lax.scan(accumulate, start, xs, unroll=at_a_time)[0]
 
-    def in_portions(*args: Any) -> tuple[Any, Array, Any]:
-        return total_gradient(indices.reshape(-1, portion), *args)
-
-    def at_once(*args: Any) -> tuple[Any, Array, Any]:
-        return total_gradient(indices[None], *args)
-
-    grads, loss, new_model_state = lax.platform_dependent(params, model_state, cpu=in_portions, default=at_once)
+    grads, loss, new_model_state = lax.platform_dependent(
+        params,
+        model_state,
+        cpu=functools.partial(total_gradient, indices.reshape(-1, on_cpu)),
+        default=functools.partial(total_gradient, indices.reshape(-1, asked)),
+    )
     if axis_name is not None:
         grads, loss = lax.psum((grads, loss), axis_name)
 
@@ -231,6 +244,12 @@ def train_step(
     return state, jnp.where(finite & running, loss, jnp.nan)
 
 
+def averaged(state: TrainState) -> Variables:
+    """Return the variables that a run is measured with: of averaged parameters, where its optimizer keeps such."""
+    params = averaged_parameters(state.opt_state)
+    return state.variables if params is None else state.variables._replace(params=params)
+
+
 def _is_finite(tree: Any) -> Array:
     """Tell whether all numbers are finite, and not so large that the sum of their squares is not."""
     # First over all axes but the last, which a CPU does in vectors; a sum over all of them is one addition at a time.
@@ -248,6 +267,15 @@ def _own_part(indices: Array, axis_name: str) -> tuple[Array, Array]:
         )
     number = lax.axis_index(axis_name)
     return lax.dynamic_index_in_dim(indices.reshape(num_parts, -1), number, keepdims=False), number
+
+
+def _divide(batch_size: int, num_portions: int) -> int:
+    if num_portions < 1 or batch_size % num_portions:
+        raise InputError(
+            f"train_step: `num_portions` must be 1 or above and divide the minibatch of {batch_size} examples; "
+            f"got {num_portions!r}."
+        )
+    return batch_size // num_portions
 
 
 def _portion_size(batch_size: int) -> int:
@@ -299,13 +327,18 @@ def train_interval(
     """
     num_train = data.train.images.shape[0]
     plan = plan_run(config, num_train)
+    model = in_compute_dtype(model, config.compute_dtype)
+    loss_fn = functools.partial(cross_entropy, label_smoothing=config.label_smoothing)
 
     def step(state: TrainState, indices: Array) -> tuple[TrainState, Array]:
-        return train_step(model, optimizer, state, data, indices, axis_name=axis_name)
+        return train_step(
+            model, optimizer, state, data, indices,
+            loss_fn=loss_fn, num_portions=config.num_portions, axis_name=axis_name,
+        )  # fmt: skip
 
     with jax.default_matmul_precision(config.matmul_precision):
         state, losses = lax.scan(step, state, _batches(config, plan, num_train, state))
-        validation = evaluate(model, state.variables, data.validation, data.pixel_divisor, axis_name=axis_name)
+        validation = evaluate(model, averaged(state), data.validation, data.pixel_divisor, axis_name=axis_name)
     evaluation = Evaluation(state.iteration, jnp.mean(losses), validation)
     return _apply_rules(config, plan, state, evaluation), evaluation
 
@@ -328,7 +361,7 @@ def _apply_rules(config: TrainerConfig, plan: Plan, state: TrainState, evaluatio
 
     return state._replace(
         early_stopping=stopping,
-        best=keep_best(state.variables, state.best),
+        best=keep_best(averaged(state), state.best),
         best_validation=keep_best(validation, state.best_validation),
         status=status.astype(jnp.int32),
     )
@@ -369,7 +402,8 @@ def make_train(
 
         state, history = lax.while_loop(running, advance, (state, history))
         with jax.default_matmul_precision(config.matmul_precision):
-            test = evaluate(model, state.best, data.test, data.pixel_divisor, axis_name=axis_name)
+            measured = in_compute_dtype(model, config.compute_dtype)
+            test = evaluate(measured, state.best, data.test, data.pixel_divisor, axis_name=axis_name)
         return TrainResult(state.best, state.best_validation, test, state.iteration, state.status, history)
 
     return train

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from lenet_jax.config import DataConfig
 
+Loss = Callable[..., Array]  # (logits (N, classes), labels (N,)) -> loss of each example (N,)
 Key = Array  # of jax.random.key; a function that takes one consumes it
 
 
@@ -36,6 +37,9 @@ class Model(NamedTuple):
     trace: Callable[..., list["Visit"]] | None = None
     """(variables, images) -> what each layer does to them, in order; None if the model is not made of `layers`."""
     input_shape: tuple[int, int, int] | None = None  # height, width, channels of the images, where they are fixed
+    losses: Callable[..., tuple[Float[Array, "N"], PyTree]] | None = None  # noqa: F821
+    """(loss_fn, variables, images, labels, *, key) -> (loss of each example, state) while it trains, where that is more
+    than loss_fn(logits, labels); None: it is not"""
 
 
 class ReceptiveField(NamedTuple):
@@ -55,6 +59,7 @@ class Visit(NamedTuple):
     connections: int  # of an example: how often a weight or a bias is used
     multiply_adds: int  # of an example: how often one is multiplied
     receptive_field: ReceptiveField  # of a number of the output
+    recomputed: str = ""  # the block that it is in, if its output is not kept but computed again for the gradient
 
 
 class Split(NamedTuple):

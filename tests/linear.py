@@ -2,10 +2,10 @@
 
 from lenet_jax import layers
 from lenet_jax.initializers import fan_in_uniform
-from lenet_jax.network import make_model, serial
+from lenet_jax.network import make_model
 
 
 def linear(config, input_shape, num_classes):
     """Build a softmax layer; the configuration is that of any model."""
-    network = serial({"flatten": layers.flatten(), "softmax": layers.dense(num_classes, fan_in_uniform())})
+    network = layers.serial({"flatten": layers.flatten(), "softmax": layers.dense(num_classes, fan_in_uniform())})
     return make_model(network, input_shape)

@@ -41,8 +41,16 @@ def refuse(capsys, *arguments):
 
 
 UNKNOWN = [
-    ("model=lenett", "`model` has no 'lenett'; choose one of: lenet, lenet5, mnist_cnn, window_classifier."),
-    ("model=cnn", "`model` has no 'cnn'; choose one of: lenet, lenet5, mnist_cnn, window_classifier."),
+    (
+        "model=lenett",
+        "`model` has no 'lenett'; choose one of: lenet, lenet5, alexnet, googlenet, "
+        "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
+    ),
+    (
+        "model=cnn",
+        "`model` has no 'cnn'; choose one of: alexnet, googlenet, lenet, lenet5, "
+        "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
+    ),
     (
         "optimizer=adamm",
         "`optimizer` has no 'adamm'; "
@@ -170,7 +178,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         ),
         (
             ["summary", "model=nope"],
-            "`model` has no 'nope'; choose one of: lenet, lenet5, mnist_cnn, window_classifier.",
+            "`model` has no 'nope'; choose one of: alexnet, googlenet, lenet, lenet5, "
+            "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
         ),
         (
             ["data", "prepare", "mnist", "data.manual_dir="],

@@ -61,9 +61,9 @@ def test_no_file_names_code_to_run(file):
 @pytest.mark.parametrize("group", sorted(OPTIONS))
 def test_the_help_lists_the_options_of_a_group(group):
     template = yaml.safe_load((CONF / "hydra/help/lenet_jax.yaml").read_text())["template"]
-    listed = re.search(rf"^ +{group} +(.+)$", template, re.MULTILINE)
+    listed = re.search(rf"^ +{group} +(.+(?:(?<=,)\n +.+)*)$", template, re.MULTILINE)
     assert listed, f"the help has no line about {group}"
-    assert sorted(listed[1].split(", ")) == sorted(OPTIONS[group])
+    assert sorted(re.split(r",\s+", listed[1])) == sorted(OPTIONS[group])
 
 
 @pytest.mark.parametrize("group", sorted(OPTIONS.keys() - {"experiment"}))

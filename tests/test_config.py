@@ -177,11 +177,13 @@ def test_asdict_is_undone_by_from_dict_for_any_values(seed, num_kernels, learnin
         ),
         (
             {"model": {"name": "lenett"}},
-            "`model.name` has no 'lenett'; choose one of: lenet, lenet5, mnist_cnn, window_classifier.",
+            "`model.name` has no 'lenett'; choose one of: lenet, lenet5, alexnet, googlenet, "
+            "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
         ),
         (
             {"model": {"name": ["lenet"]}},
-            "`model.name` has no \"['lenet']\"; choose one of: lenet, lenet5, mnist_cnn, window_classifier.",
+            "`model.name` has no \"['lenet']\"; choose one of: lenet, lenet5, alexnet, googlenet, "
+            "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
         ),
         (
             {"model": {"name": "lenet", "kernelsize": 3}},

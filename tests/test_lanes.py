@@ -10,7 +10,7 @@ import pytest
 import lenet_jax as lj
 from lenet_jax import lanes, layers, training
 from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
-from lenet_jax.network import make_model, serial
+from lenet_jax.network import make_model
 from lenet_jax.types import Status
 from tests.test_devices import on_devices
 from tests.test_training import DATA, KEY, bits, trainer
@@ -21,7 +21,7 @@ LAYERS = {  # compiles in a third of the time of a convolution
     "tanh": layers.activation(jnp.tanh),
     "softmax": layers.dense(4, lj.fan_in_uniform()),
 }
-MODEL = make_model(serial(LAYERS), (10, 10, 1))
+MODEL = make_model(layers.serial(LAYERS), (10, 10, 1))
 
 CONFIG = trainer(max_epochs=6, early_stopping=EarlyStoppingConfig(patience=6, patience_increase=2))
 OPTIMIZER = lj.make_optimizer(MomentumConfig())

@@ -8,7 +8,6 @@ import pytest
 import lenet_jax as lj
 from lenet_jax import layers
 from lenet_jax.initializers import fan_in_uniform
-from lenet_jax.network import serial
 from lenet_jax.types import Variables
 
 
@@ -16,7 +15,7 @@ from lenet_jax.types import Variables
 def test_a_table_of_connections_is_a_convolution_with_zeros(pool_size):
     table = ((0, 2), (1,), (0, 1, 2))
     layer = layers.convolution(3, 3, fan_in_uniform(), table=table, pool_size=pool_size)
-    network = serial({"conv": layer})
+    network = layers.serial({"conv": layer})
     variables, shape = network.init(jax.random.key(0), (8, 8, 3))
     kernel = variables.params["conv"]["kernel"]
     assert kernel.shape == (3, 3, 6)

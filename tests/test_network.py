@@ -11,7 +11,7 @@ from jax import lax
 import lenet_jax as lj
 from lenet_jax import layers
 from lenet_jax.initializers import fan_in_uniform
-from lenet_jax.network import make_model, serial
+from lenet_jax.network import make_model
 from lenet_jax.types import Variables
 
 NETWORK = {
@@ -23,7 +23,7 @@ NETWORK = {
 
 
 def test_shapes_are_inferred_and_variables_named_after_their_layer():
-    variables, shape = serial(NETWORK).init(jax.random.key(0), (8, 8, 2))
+    variables, shape = layers.serial(NETWORK).init(jax.random.key(0), (8, 8, 2))
     assert shape == (5,)
     assert {name: {k: v.shape for k, v in own.items()} for name, own in variables.params.items()} == {
         "conv": {"kernel": (3, 3, 2, 3), "bias": (3,)},
@@ -32,7 +32,7 @@ def test_shapes_are_inferred_and_variables_named_after_their_layer():
 
 
 def test_serial_is_the_composition_of_its_layers():
-    network = serial(NETWORK)
+    network = layers.serial(NETWORK)
     variables, _ = network.init(jax.random.key(0), (8, 8, 2))
     x = jax.random.normal(jax.random.key(1), (4, 8, 8, 2))
     conv, dense = variables.params["conv"], variables.params["dense"]
@@ -44,7 +44,7 @@ def test_serial_is_the_composition_of_its_layers():
 
 
 def test_gradients_of_a_whole_network_are_those_of_its_definition():
-    network = serial(
+    network = layers.serial(
         {
             "one": layers.convolution(3, 3, fan_in_uniform(), padding="SAME", pool_size=2),
             "relu": layers.activation(jax.nn.relu),
@@ -79,7 +79,7 @@ def test_state_and_keys_reach_the_layer_that_uses_them():
         return x + jax.random.normal(key, x.shape), {"calls": variables.state["calls"] + 1}
 
     noisy = layers.Layer(init, apply)
-    network = serial({"a": noisy, "b": noisy})
+    network = layers.serial({"a": noisy, "b": noisy})
     variables, _ = network.init(jax.random.key(0), (2,))
     y, state = network.apply(variables, jnp.zeros((1, 2)), train=True, key=jax.random.key(1))
     assert state == {"a": {"calls": 1}, "b": {"calls": 1}}
@@ -91,15 +91,15 @@ def test_a_layer_that_does_not_fit_is_named():
     with pytest.raises(
         lj.InputError, match=r"layer `dense` does not fit an input of shape \(3, 3, 3\): dense: .*put `flat"
     ):
-        serial({k: v for k, v in NETWORK.items() if k != "flatten"}).init(jax.random.key(0), (8, 8, 2))
+        layers.serial({k: v for k, v in NETWORK.items() if k != "flatten"}).init(jax.random.key(0), (8, 8, 2))
     with pytest.raises(
         lj.InputError, match=r"layer `conv` does not fit an input of shape \(2, 2, 1\): conv2d: `window`"
     ):
-        serial(NETWORK).init(jax.random.key(0), (2, 2, 1))
+        layers.serial(NETWORK).init(jax.random.key(0), (2, 2, 1))
 
 
 def test_a_model_refuses_images_it_was_not_built_for():
-    model = make_model(serial(NETWORK), (8, 8, 2))
+    model = make_model(layers.serial(NETWORK), (8, 8, 2))
     variables = model.init(jax.random.key(0))
     with pytest.raises(lj.InputError, match=r"`images` must have shape \(N, 8, 8, 2\); got \(1, 8, 7, 2\)"):
         model.apply(variables, jnp.zeros((1, 8, 7, 2)))
@@ -110,11 +110,13 @@ def test_a_model_refuses_images_it_was_not_built_for():
     with pytest.raises(
         lj.InputError, match=r"`input_shape` must be \(height, width, channels\), each 1 or above; got \(8,"
     ):
-        make_model(serial(NETWORK), (8, 8))
+        make_model(layers.serial(NETWORK), (8, 8))
 
 
 def test_activations_are_the_outputs_of_the_layers_by_name():
-    model = make_model(serial({"block": serial(NETWORK), "relu": layers.activation(jax.nn.relu)}), (8, 8, 2))
+    model = make_model(
+        layers.serial({"block": layers.serial(NETWORK), "relu": layers.activation(jax.nn.relu)}), (8, 8, 2)
+    )
     variables = model.init(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (4, 8, 8, 2))
     outputs = lj.activations(model, variables, x)

@@ -42,11 +42,11 @@ def test_the_arithmetic_of_the_tensorflow_notes():
 
 def test_lenet_by_hand():
     conv1, tanh1, conv2, *_, softmax = lj.summarize(lj.create_model("lenet"))
-    assert conv1 == ("conv1", (12, 12, 20), 520, 24 * 24 * 520, 24 * 24 * 500, 4 * 12 * 12 * 20, (6, 6))
-    assert tanh1 == ("tanh1", (12, 12, 20), 0, 0, 0, 4 * 12 * 12 * 20, (6, 6))
+    assert conv1 == ("conv1", (12, 12, 20), 520, 24 * 24 * 520, 24 * 24 * 500, 4 * 12 * 12 * 20, (6, 6), "")
+    assert tanh1 == ("tanh1", (12, 12, 20), 0, 0, 0, 4 * 12 * 12 * 20, (6, 6), "")
     assert conv2[1:5] == ((4, 4, 50), 25_050, 8 * 8 * 25_050, 8 * 8 * 25_000)
     assert conv2.receptive_field == (16, 16)
-    assert softmax == ("softmax", (10,), 5_010, 5_010, 5_000, 40, (28, 28))
+    assert softmax == ("softmax", (10,), 5_010, 5_010, 5_000, 40, (28, 28), "")
 
 
 @pytest.mark.parametrize("name", [pytest.param("lenet5", marks=pytest.mark.slow), "window_classifier"])

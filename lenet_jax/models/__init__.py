@@ -5,9 +5,12 @@ from typing import Any
 
 from lenet_jax.config import SCHEMAS
 from lenet_jax.errors import InputError, unknown_name
+from lenet_jax.models.alexnet import alexnet, zfnet
+from lenet_jax.models.googlenet import googlenet
 from lenet_jax.models.lenet import lenet
 from lenet_jax.models.lenet5 import lenet5
 from lenet_jax.models.mnist_cnn import mnist_cnn
+from lenet_jax.models.resnet import resnet
 from lenet_jax.models.window_classifier import window_classifier
 from lenet_jax.types import Model
 
@@ -16,6 +19,10 @@ MODELS: dict[str, Callable[..., Model]] = {
     "lenet5": lenet5,
     "mnist_cnn": mnist_cnn,
     "window_classifier": window_classifier,
+    "alexnet": alexnet,
+    "zfnet": zfnet,
+    "googlenet": googlenet,
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), resnet),
 }
 """Name -> constructor(config, input_shape, num_classes)."""
 

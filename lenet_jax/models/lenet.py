@@ -8,7 +8,7 @@ from jax.nn.initializers import zeros
 from lenet_jax import layers
 from lenet_jax.config import LeNetConfig
 from lenet_jax.initializers import glorot_uniform
-from lenet_jax.network import make_model, serial
+from lenet_jax.network import make_model
 from lenet_jax.types import Model
 
 
@@ -28,7 +28,7 @@ def lenet(config: LeNetConfig, input_shape: tuple[int, int, int], num_classes: i
         kernel_init=glorot_uniform(pool_area=config.pool_size**2),
         pool_size=config.pool_size,
     )
-    network = serial(
+    network = layers.serial(
         {
             "conv1": stage(first),
             "tanh1": layers.activation(jnp.tanh),

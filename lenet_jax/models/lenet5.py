@@ -8,7 +8,7 @@ from lenet_jax import layers
 from lenet_jax.config import LeNet5Config
 from lenet_jax.errors import InputError
 from lenet_jax.initializers import efficient_backprop_uniform
-from lenet_jax.network import make_model, serial
+from lenet_jax.network import make_model
 from lenet_jax.types import Model
 
 C3_TABLE = (
@@ -73,7 +73,7 @@ def lenet5(config: LeNet5Config, input_shape: tuple[int, int, int], num_classes:
         "rbf": layers.radial_basis(_digit_codes()[:num_classes], scale=config.rbf_scale),
         "softmax": layers.dense(num_classes, init),
     }
-    network = serial(
+    network = layers.serial(
         {
             # paper is -0.1 and ink 1.175, which makes the mean about 0 and the variance about 1
             "input": layers.function(lambda x: 1.275 * jnp.pad(x, [(0, 0), *margins, (0, 0)]) - 0.1),

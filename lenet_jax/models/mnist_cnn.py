@@ -7,7 +7,7 @@ import jax
 from lenet_jax import layers
 from lenet_jax.config import MnistCnnConfig
 from lenet_jax.initializers import glorot_uniform
-from lenet_jax.network import make_model, serial
+from lenet_jax.network import make_model
 from lenet_jax.types import Model
 
 
@@ -25,7 +25,7 @@ def mnist_cnn(config: MnistCnnConfig, input_shape: tuple[int, int, int], num_cla
         padding="SAME",
         pool_size=config.pool_size,
     )
-    network = serial(
+    network = layers.serial(
         {
             "conv1": stage(first),
             "relu1": layers.activation(jax.nn.relu),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from lenet_jax import layers
 from lenet_jax.config import WindowClassifierConfig
 from lenet_jax.initializers import fan_in_uniform
-from lenet_jax.network import make_model, serial
+from lenet_jax.network import make_model
 from lenet_jax.types import Model
 
 
@@ -16,7 +16,7 @@ def window_classifier(config: WindowClassifierConfig, input_shape: tuple[int, in
 
     Source: C. Anderson, Colorado State University, CS545, notebooks on convolutional networks in NumPy.
     """
-    network = serial(
+    network = layers.serial(
         {
             "standardize": layers.function(lambda x: (x - config.pixel_mean) / config.pixel_std),
             "windows": layers.convolution(

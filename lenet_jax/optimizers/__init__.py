@@ -3,17 +3,34 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
 
 from lenet_jax.config import ConstantScheduleConfig
+from lenet_jax.optimizers.averaging import average_parameters, averaged_parameters
 from lenet_jax.optimizers.scaled_conjugate_gradient import scaled_conjugate_gradient
 from lenet_jax.optimizers.schedules import make_schedule
+
+__all__ = [
+    "OPTIMIZERS",
+    "TRACED",
+    "average_parameters",
+    "averaged_parameters",
+    "hyperparameters",
+    "make_optimizer",
+    "scaled_conjugate_gradient",
+]
 
 Build = Callable[..., optax.GradientTransformation]
 
 
+def _kernels(params: Any) -> Any:
+    """Tell which parameters decay: those with inputs and outputs, not biases and the scales of a normalization."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
 def _with_l2(weight_decay: Any, transformation: optax.GradientTransformation) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(weight_decay), transformation)
+    return optax.chain(optax.add_decayed_weights(weight_decay, _kernels), transformation)
 
 
 def _sgd(learning_rate: Any, weight_decay: Any) -> optax.GradientTransformation:
@@ -33,7 +50,7 @@ def _adam(learning_rate: Any, weight_decay: Any, b1: float, b2: float, eps: floa
 
 
 def _adamw(learning_rate: Any, weight_decay: Any, b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    return optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+    return optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=_kernels)
 
 
 def _rmsprop(
@@ -64,7 +81,13 @@ def hyperparameters(config: Any) -> dict[str, float]:
 
 
 def make_optimizer(
-    config: Any, schedule: Any = None, *, epoch_iterations: int = 1, num_epochs: int = 1
+    config: Any,
+    schedule: Any = None,
+    *,
+    epoch_iterations: int = 1,
+    num_epochs: int = 1,
+    clip_norm: float | None = None,
+    ema_decay: float | None = None,
 ) -> optax.GradientTransformation:
     """Build an optimizer whose learning rate, momentum and weight decay are values in its state.
 
@@ -76,9 +99,19 @@ def make_optimizer(
         schedule: one of its schedule classes, a factor on the learning rate; None: constant.
         epoch_iterations: minibatch iterations an epoch, the unit of the schedule.
         num_epochs: epochs of the whole run.
+        clip_norm: gradients with a larger Euclidean norm, over all parameters, are scaled to it (Pascanu et al. 2013,
+            algorithm 1).
+        ema_decay: of a moving average of the parameters that is kept in the state; see `average_parameters`.
     """
     values = {key: value for key, value in vars(config).items() if key != "name"}
     constants = set(values) - set(TRACED)
     optimizer = optax.inject_hyperparams(OPTIMIZERS[config.name], static_args=constants)(**values)
     factor = make_schedule(schedule or ConstantScheduleConfig(), epoch_iterations, num_epochs)
-    return optimizer if factor is None else optax.chain(optimizer, optax.scale_by_schedule(factor))
+    parts = [
+        None if clip_norm is None else optax.clip_by_global_norm(clip_norm),
+        optimizer,
+        None if factor is None else optax.scale_by_schedule(factor),
+        None if ema_decay is None else average_parameters(ema_decay),
+    ]
+    parts = [part for part in parts if part is not None]
+    return optimizer if len(parts) == 1 else optax.chain(*parts)

@@ -18,13 +18,24 @@ def make_schedule(config: Any, epoch_iterations: int, num_epochs: int) -> optax.
         case "constant":
             return None
         case "cosine":
-            warmup = min(round(config.warmup_epochs * epoch_iterations), total - 1)
+            warmup = min(_warmup(config, epoch_iterations), total - 1)
             decay = optax.cosine_decay_schedule(1.0, total - warmup, alpha=config.final_fraction)
-            if warmup == 0:
-                return decay
-            return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), decay], [warmup])
+            return _after_warmup(decay, warmup)
         case "step":
-            return optax.piecewise_constant_schedule(1.0, {e * epoch_iterations: config.factor for e in config.epochs})
+            warmup = _warmup(config, epoch_iterations)
+            steps = {max(e * epoch_iterations - warmup, 0): config.factor for e in config.epochs}
+            return _after_warmup(optax.piecewise_constant_schedule(1.0, steps), warmup)
         case "exponential":
             return optax.exponential_decay(1.0, epoch_iterations, config.epoch_factor)
     raise NotImplementedError(config.name)
+
+
+def _warmup(config: Any, epoch_iterations: int) -> int:
+    return round(config.warmup_epochs * epoch_iterations)
+
+
+def _after_warmup(schedule: optax.Schedule, warmup: int) -> optax.Schedule:
+    """Return a schedule that begins after so many iterations of linear growth from 0."""
+    if warmup == 0:
+        return schedule
+    return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), schedule], [warmup])

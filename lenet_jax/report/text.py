@@ -49,8 +49,12 @@ def summary_table(rows: Sequence[Row], input_shape: tuple[int, ...]) -> list[str
         "",
         "outputs of one example, float32: "
         f"{_size(inference_bytes(list(rows)))} at a time to apply the network (the two largest neighbours), "
-        f"{_size(training_bytes(list(rows)))} to train it (all).",
+        f"{_size(training_bytes(list(rows)))} to train it ({_kept(rows)}).",
     ]
+
+
+def _kept(rows: Sequence[Row]) -> str:
+    return "all but those that are computed again" if any(row.recomputed for row in rows) else "all"
 
 
 def _size(count: int) -> str:

@@ -13,6 +13,7 @@ from lenet_jax.evaluation import classify
 from lenet_jax.losses import cross_entropy
 from lenet_jax.metrics import confusion_matrix, expected_calibration_error, precision_and_recall
 from lenet_jax.models import build_model
+from lenet_jax.precision import in_compute_dtype
 from lenet_jax.runs.provenance import digest_parameters
 from lenet_jax.runs.records import Record
 from lenet_jax.runs.run_directory import BEST
@@ -54,8 +55,9 @@ def assess(record: Record, data_config: DataConfig | None = None) -> Assessment:
             f"got {found}."
         )
     labels = jnp.asarray(data.test.labels, jnp.int32)
+    measured = in_compute_dtype(model, record.config.trainer.compute_dtype)
     with jax.default_matmul_precision(record.config.trainer.matmul_precision):
-        logits = jax.jit(lambda v, x: classify(model, v, x, data.pixel_divisor))(variables, data.test.images)
+        logits = jax.jit(lambda v, x: classify(measured, v, x, data.pixel_divisor))(variables, data.test.images)
     predictions = logits.argmax(axis=-1).astype(jnp.int32)
     matrix = confusion_matrix(labels, predictions, data.num_classes)
     precision, recall = precision_and_recall(matrix)

@@ -25,6 +25,7 @@ from lenet_jax.evaluation import evaluate
 from lenet_jax.lanes import AXIS, advance, over_lanes
 from lenet_jax.metrics import no_examples
 from lenet_jax.optimizers import hyperparameters, make_optimizer
+from lenet_jax.precision import in_compute_dtype
 from lenet_jax.runs.compilation_cache import use_compilation_cache
 from lenet_jax.training import Plan, init_train_state, train_interval
 from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState, Variables
@@ -85,7 +86,14 @@ def choose_slots(strategy: str, num_jobs: int, batch_size: int | None, most: int
 def _make_init(config: Config, model: Model, plan: Plan) -> tuple[optax.GradientTransformation, Callable]:
     """Return the optimizer, and what makes the state before the first step of a key and hyperparameters."""
     epochs = config.trainer.max_epochs
-    optimizer = make_optimizer(config.optimizer, config.schedule, epoch_iterations=plan.epoch, num_epochs=epochs)
+    optimizer = make_optimizer(
+        config.optimizer,
+        config.schedule,
+        epoch_iterations=plan.epoch,
+        num_epochs=epochs,
+        clip_norm=config.trainer.clip_norm,
+        ema_decay=config.trainer.ema_decay,
+    )
     return optimizer, functools.partial(init_train_state, model, optimizer, config.trainer)
 
 
@@ -128,7 +136,8 @@ def compile_programs(
         splits = (data.train, data.test)
 
         def look(variables: Variables) -> tuple[Metrics, Metrics]:
-            train, test = (evaluate(model, variables, s, data.pixel_divisor, axis_name=axis_name) for s in splits)
+            measured = in_compute_dtype(model, trainer.compute_dtype)
+            train, test = (evaluate(measured, variables, s, data.pixel_divisor, axis_name=axis_name) for s in splits)
             return train, test
 
         return lax.cond(ended, look, lambda _: (no_examples(), no_examples()), variables)

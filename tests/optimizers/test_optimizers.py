@@ -51,19 +51,30 @@ def test_follows_its_formula(name):
     config = CONFIGS[name](**options)
     optimizer = lj.make_optimizer(config)
     gradients = np.random.default_rng(0).standard_normal(6)
-    params = jnp.float32(0.7)
+    params = jnp.full((1, 1), 0.7, jnp.float32)
     state = optimizer.init(params)
     for gradient in gradients:
-        updates, state = optimizer.update(jnp.float32(gradient), state, params)
+        updates, state = optimizer.update(jnp.full((1, 1), gradient, jnp.float32), state, params)
         params = optax.apply_updates(params, updates)
-    assert float(params) == pytest.approx(by_formula(config, 0.7, gradients), rel=1e-4)
+    assert float(params[0, 0]) == pytest.approx(by_formula(config, 0.7, gradients), rel=1e-4)
+
+
+def test_weight_decay_spares_biases_and_normalization():
+    params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "scale": jnp.ones(3)}
+    nothing = {name: jnp.zeros_like(leaf) for name, leaf in params.items()}
+    for name in sorted(CONFIGS.keys() - {"scaled_conjugate_gradient"}):
+        optimizer = lj.make_optimizer(CONFIGS[name](weight_decay=0.1))
+        updates, _ = optimizer.update(nothing, optimizer.init(params), params)
+        assert {key: bool(jnp.any(leaf)) for key, leaf in updates.items()} == {
+            "kernel": True, "bias": False, "scale": False,
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_a_sweep_varies_is_in_the_state_and_takes_effect_there(name):
     config = CONFIGS[name]()
     swept = {f.name for f in dataclasses.fields(config)} & {"learning_rate", "momentum", "weight_decay"}
-    params, gradient = jnp.float32(1), jnp.float32(0.3)
+    params, gradient = jnp.ones((1, 1)), jnp.full((1, 1), 0.3)
     for key in swept:
         optimizer, other = lj.make_optimizer(config), lj.make_optimizer(dataclasses.replace(config, **{key: 0.25}))
         state = optax.tree_utils.tree_set(optimizer.init(params), **{key: jnp.float32(0.25)})
@@ -71,7 +82,7 @@ def test_what_a_sweep_varies_is_in_the_state_and_takes_effect_there(name):
         for _ in range(2):
             updates, state = optimizer.update(gradient, state, params)
             expected_updates, expected = other.update(gradient, expected, params)
-        assert float(updates) == float(expected_updates)
+        assert float(updates[0, 0]) == float(expected_updates[0, 0])
 
 
 def test_cosine_warms_up_and_comes_down_to_its_final_fraction():

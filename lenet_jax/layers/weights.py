@@ -1,13 +1,7 @@
-"""Layers as (init, apply) pairs; `lenet_jax.network` puts them together.
-
-A layer's `init(key, shape)` gets the shape of one example (H, W, C) and returns its variables and the shape of its
-output, so shapes are inferred and checked while a model is built. `apply(variables, x, *, train, key)` returns the
-output for a batch and the new state.
-"""
+"""Layers with weights: convolution, dense, subsampling; and distances to fixed points."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,59 +10,13 @@ from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
 from lenet_jax.initializers import Initializer
+from lenet_jax.layers.base import Layer, Shape, Work, slide
 from lenet_jax.ops.convolution import conv2d
 from lenet_jax.ops.lowering import convolve_batch_last
+from lenet_jax.ops.mixing import mix
 from lenet_jax.ops.pooling import avg_pool, max_along_axes, max_pool
 from lenet_jax.ops.windows import Padding, make_window
-from lenet_jax.types import Key, ReceptiveField, Variables, Visit
-
-Shape = tuple[int, ...]
-
-
-class Work(NamedTuple):
-    """What a layer does for one example."""
-
-    connections: int = 0  # how often a weight or a bias is used
-    multiply_adds: int = 0  # how often one is multiplied
-
-
-class Layer(NamedTuple):
-    """A part of a network.
-
-    init: (key, shape) -> (Variables, output shape); consumes the key; shapes are those of one example.
-    apply: (variables, x, *, train, key) -> (y, state).
-    """
-
-    init: Callable[[Key, Shape], tuple[Variables, Shape]]
-    apply: Callable[..., tuple[Array, dict]]
-    batch_last: Callable[[dict[str, Array], Array], Array] | None = None
-    """(params, x) -> y: the same for a batch of shape (C, H, W, N), of layers that have neither state nor key."""
-    work: Callable[[dict[str, Array], Shape], Work] = lambda params, shape: Work()
-    """(params, input shape of one example) -> what it does."""
-    field: Callable[[ReceptiveField], ReceptiveField] = lambda field: field
-    """Receptive field of the input -> that of the output."""
-    trace: Callable[..., tuple[list[Visit], ReceptiveField]] | None = None
-    """(variables, x, field) -> what its parts do, and the field of the last; None if it has no parts."""
-
-
-def activation(fn: Callable[[Array], Array]) -> Layer:
-    """Make a layer of a function that works on each number alone."""
-    return function(fn)._replace(batch_last=lambda params, x: fn(x))
-
-
-def function(fn: Callable[[Array], Array]) -> Layer:
-    """Make a layer without variables of a function of a batch: a pooling, a reshape."""
-
-    def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
-        batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        return Variables({}, {}), jax.eval_shape(fn, batch).shape[1:]
-
-    return Layer(init, lambda variables, x, *, train, key: (fn(x), variables.state))
-
-
-def flatten() -> Layer:
-    """Lay each example out as one row, rows, columns, channels in order."""
-    return function(lambda x: x.reshape(x.shape[0], -1))
+from lenet_jax.types import Key, ReceptiveField, Variables
 
 
 def convolution(
@@ -76,11 +24,17 @@ def convolution(
     kernel_size: int,
     kernel_init: Initializer,
     *,
+    strides: int = 1,
     padding: Padding = "VALID",
+    groups: int = 1,
+    use_bias: bool = True,
     pool_size: int | None = None,
     table: Sequence[Sequence[int]] | None = None,
 ) -> Layer:
     """Convolve, max-pool windows of `pool_size` pixels if it is given, and add a bias, which starts at 0, to each map.
+
+    `strides`, `padding` and `groups` are those of `lenet_jax.conv2d`. Before a normalization, which takes the bias away
+    again, `use_bias=False` saves it.
 
     The bias is added after the pooling, as Theano's tutorial does. The largest of the values does not depend on it, and
     a step of LeNet takes 1.6 times as long on CPU if it is added to the larger maps before.
@@ -100,8 +54,13 @@ def convolution(
         return empty.at[:, :, channels, kernels].set(params["kernel"])
 
     def init_kernel(key: Key, num_channels: int) -> Array:
+        if num_channels % groups or num_kernels % groups:
+            raise InputError(
+                f"convolution: `groups` must divide the {num_channels} channels and the {num_kernels} kernels; "
+                f"got {groups}."
+            )
         if table is None:
-            return kernel_init(key, (kernel_size, kernel_size, num_channels, num_kernels))
+            return kernel_init(key, (kernel_size, kernel_size, num_channels // groups, num_kernels))
         if not all(0 <= channel < num_channels for channel in channels):
             raise InputError(f"convolution: `table` must name channels from 0 to {num_channels - 1}; got {table!r}.")
         keys = jax.random.split(key, num_kernels)
@@ -109,22 +68,24 @@ def convolution(
         return jnp.concatenate([kernel_init(k, s)[..., 0] for k, s in zip(keys, shapes, strict=True)], axis=-1)
 
     def apply_params(params: dict[str, Array], x: Array) -> Array:
-        maps = conv2d(x, full_kernel(params, x.shape[-1]), padding=padding)
-        return _add_bias(maps if pool_size is None else max_pool(maps, pool_size), params["bias"])
+        maps = conv2d(x, full_kernel(params, x.shape[-1]), strides=strides, padding=padding, groups=groups)
+        maps = maps if pool_size is None else max_pool(maps, pool_size)
+        return _add_bias(maps, params["bias"]) if use_bias else maps
 
     def batch_last(params: dict[str, Array], x: Array) -> Array:
-        window = make_window("conv2d", x.shape[1:-1], kernel_size, 1, padding)
-        maps = convolve_batch_last(x, full_kernel(params, x.shape[0]), window=window)
+        window = make_window("conv2d", x.shape[1:-1], kernel_size, strides, padding)
+        maps = convolve_batch_last(x, full_kernel(params, x.shape[0]), window=window, groups=groups)
         if pool_size is not None:
             pooling = make_window("max_pool", maps.shape[1:-1], pool_size, pool_size, "VALID")
             maps = max_along_axes(maps, window=pooling)
-        return maps + jnp.expand_dims(params["bias"], (1, 2, 3))
+        return maps + jnp.expand_dims(params["bias"], (1, 2, 3)) if use_bias else maps
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
-        params = {
-            "kernel": init_kernel(key, shape[-1]),
-            "bias": jnp.zeros(num_kernels, jnp.float32),
-        }
+        if len(shape) != 3:
+            raise InputError(f"convolution: the input needs three axes an example, H, W, C; got shape {shape}.")
+        params = {"kernel": init_kernel(key, shape[-1])}
+        if use_bias:
+            params["bias"] = jnp.zeros(num_kernels, jnp.float32)
         batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
         return Variables(params, {}), jax.eval_shape(apply_params, params, batch).shape[1:]
 
@@ -132,11 +93,11 @@ def convolution(
         return apply_params(variables.params, x), variables.state
 
     def work(params: dict[str, Array], shape: Shape) -> Work:
-        return _work(params, math.prod(make_window("conv2d", shape[:-1], kernel_size, 1, padding).output))
+        return _work(params, math.prod(make_window("conv2d", shape[:-1], kernel_size, strides, padding).output))
 
     def field(field: ReceptiveField) -> ReceptiveField:
-        field = _slide(field, kernel_size, 1)
-        return field if pool_size is None else _slide(field, pool_size, pool_size)
+        field = slide(field, kernel_size, strides)
+        return field if pool_size is None else slide(field, pool_size, pool_size)
 
     # Without pooling the maps are large, and swapping them back takes longer than the other layout saves.
     return Layer(init, apply, None if pool_size is None else batch_last, work, field)
@@ -146,11 +107,6 @@ def _work(params: dict[str, Array], num_positions: int = 1) -> Work:
     """Return the work of a layer that uses all of its parameters at each position of its output."""
     sizes = [leaf.size for leaf in params.values()]
     return Work(num_positions * sum(sizes), num_positions * params["kernel"].size)
-
-
-def _slide(field: ReceptiveField, size: int, stride: int) -> ReceptiveField:
-    """Return the receptive field behind a window."""
-    return ReceptiveField(field.size + (size - 1) * field.stride, field.stride * stride)
 
 
 def _add_bias(x: Array, bias: Array) -> Array:
@@ -167,7 +123,7 @@ def dense(num_units: int, kernel_init: Initializer) -> Layer:
         return Variables(params, {}), (num_units,)
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
-        return _add_bias(x @ variables.params["kernel"], variables.params["bias"]), variables.state
+        return _add_bias(mix(x, variables.params["kernel"]), variables.params["bias"]), variables.state
 
     return Layer(init, apply, work=lambda params, shape: _work(params), field=lambda _: ReceptiveField(math.inf))
 
@@ -193,7 +149,7 @@ def subsampling(size: int) -> Layer:
         outputs = math.prod(make_window("avg_pool", shape[:-1], size, size, "VALID").output) * shape[-1]
         return Work(outputs * (size**2 + 1), outputs)  # the coefficient is used for each pixel, the bias once
 
-    return Layer(init, apply, work=work, field=lambda field: _slide(field, size, size))
+    return Layer(init, apply, work=work, field=lambda field: slide(field, size, size))
 
 
 def radial_basis(centres: Float[np.ndarray, "centres numbers"], *, scale: float = 1.0) -> Layer:

@@ -1,0 +1,89 @@
+"""Residual networks of 18 to 152 layers."""
+
+import functools
+
+import jax
+
+from lenet_jax import layers
+from lenet_jax.config import ResNet18Config
+from lenet_jax.initializers import fan_in_uniform, he_normal
+from lenet_jax.layers import Layer
+from lenet_jax.models.scaling import resized, scaled
+from lenet_jax.network import make_model
+from lenet_jax.types import Model
+
+_BLOCKS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
+"""Blocks in conv2 to conv5; table 1 of the paper."""
+
+_EXPANSION = 4  # maps that a bottleneck ends with, for each that it works on
+_conv = functools.partial(layers.convolution, kernel_init=he_normal(), use_bias=False)
+
+
+def resnet(config: ResNet18Config, input_shape: tuple[int, int, int], num_classes: int) -> Model:
+    """Build a residual network, for images of 224x224 pixels: logits of shape (N, classes).
+
+    | stage | 18 and 34 layers | 50, 101 and 152 layers | maps |
+    | --- | --- | --- | --- |
+    | conv1 | 64 of 7x7, step 2 | the same | 112 |
+    | pool1 | 3x3, step 2 | the same | 56 |
+    | conv2 | 3x3, 64; 3x3, 64 | 1x1, 64; 3x3, 64; 1x1, 256 | 56 |
+    | conv3 | 3x3, 128; 3x3, 128 | 1x1, 128; 3x3, 128; 1x1, 512 | 28 |
+    | conv4 | 3x3, 256; 3x3, 256 | 1x1, 256; 3x3, 256; 1x1, 1024 | 14 |
+    | conv5 | 3x3, 512; 3x3, 512 | 1x1, 512; 3x3, 512; 1x1, 2048 | 7 |
+
+    The shortcut is projected where the shape changes (option B). A bottleneck takes its step of 2 in the 3x3
+    convolution, as torchvision does, not in the first 1x1: 4.1e9 multiply-adds for 50 layers instead of 3.8e9.
+
+    Source: He et al. 2016, "Deep residual learning for image recognition", table 1.
+    """
+    bottleneck = config.name not in ("resnet18", "resnet34")
+    stages: dict[str, Layer] = {}
+    channels = first = scaled(64, config.width)
+    for stage, num_blocks in enumerate(_BLOCKS[config.name]):
+        num_maps = scaled(64 * 2**stage, config.width)
+        blocks = {}
+        for number in range(num_blocks):
+            strides = 2 if stage > 0 and number == 0 else 1
+            block = _block(channels, num_maps, strides, bottleneck=bottleneck, zero=config.zero_initial_scale)
+            blocks[str(number)] = layers.rematerialized(block) if config.rematerialize else block
+            channels = num_maps * (_EXPANSION if bottleneck else 1)
+        stages[f"conv{stage + 2}"] = layers.serial(blocks)
+    network = {
+        "conv1": _conv(first, 7, strides=2, padding=((3, 3), (3, 3))),
+        "norm1": layers.batch_normalization(),
+        "relu1": layers.activation(jax.nn.relu),
+        "pool1": layers.max_pooling(3, strides=2, padding=((1, 1), (1, 1))),
+        **stages,
+        "mean": layers.global_average_pooling(),
+        "fc": layers.dense(num_classes, fan_in_uniform()),
+    }
+    return make_model(resized(config.image_size, network), input_shape)
+
+
+def _block(channels: int, num_maps: int, strides: int, *, bottleneck: bool, zero: bool) -> Layer:
+    """Return a block of figure 5: two convolutions, or three of which the first and the last mix channels only."""
+    pads = ((1, 1), (1, 1))
+    num_outputs = num_maps * _EXPANSION if bottleneck else num_maps
+    if bottleneck:
+        convolutions = [_conv(num_maps, 1), _conv(num_maps, 3, strides=strides, padding=pads), _conv(num_outputs, 1)]
+    else:
+        convolutions = [_conv(num_maps, 3, strides=strides, padding=pads), _conv(num_outputs, 3, padding=pads)]
+    parts: dict[str, Layer] = {}
+    for number, convolution in enumerate(convolutions, 1):
+        is_last = number == len(convolutions)
+        parts[f"conv{number}"] = convolution
+        parts[f"norm{number}"] = layers.batch_normalization(initial_scale=0.0 if zero and is_last else 1.0)
+        if not is_last:
+            parts[f"relu{number}"] = layers.activation(jax.nn.relu)
+    projection = None
+    if strides > 1 or channels != num_outputs:
+        projection = layers.serial(
+            {"conv": _conv(num_outputs, 1, strides=strides), "norm": layers.batch_normalization()}
+        )
+    return layers.residual(layers.serial(parts), projection=projection, activation=jax.nn.relu)
