@@ -5,7 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.benchmarks.problem import LENET, MNIST_CNN, Inference, Layer, Sweep, Task, Training, multiply_adds
+from experiments.benchmarks.problem import (
+    LENET,
+    MNIST_CNN,
+    Gradient,
+    Inference,
+    Layer,
+    Sweep,
+    Task,
+    Training,
+    multiply_adds,
+)
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,19 @@ def _sweep(name: str, what: str, task: Sweep) -> Case:
     )
 
 
+def _architecture(name: str, task: Gradient) -> Case:
+    return Case(
+        name,
+        f"Forward and backward of torchvision's {task.name}, 224x224, batch 8, and the peak memory of the process",
+        measure="gradient",
+        unit="ms a step",
+        systems=("ours", *_TORCH),
+        points=_one(task),
+        goals=(Goal(1.3),),
+        tolerance=1e-2,  # rectifiers that round to the other side of 0
+    )
+
+
 def _jobs_point(num_jobs: int) -> Point:
     rates = (0.1,) if num_jobs == 1 else (0.03, 0.1)
     return Point(f"{num_jobs} jobs", Sweep("embedded", 4_000, epochs=1, seeds=num_jobs // len(rates), rates=rates))
@@ -283,6 +306,22 @@ _ALL = (
         points=_LAYERS,
         goals=(Goal(1.3),),
         tolerance=1e-3,
+    ),
+    _architecture("alexnet", Gradient("alexnet", form="one_tower", steps=8)),
+    _architecture("resnet50", Gradient("resnet50")),
+    Case(
+        "compile_architectures",
+        "Compiling forward and backward of the architectures, 224x224, batch 8, without a cache",
+        measure="compile",
+        unit="s",
+        systems=("ours",),
+        points=(
+            Point("alexnet", Gradient("alexnet", form="one_tower")),
+            Point("googlenet", Gradient("googlenet", form="torchvision")),
+            Point("resnet50", Gradient("resnet50")),
+            Point("resnet152", Gradient("resnet152")),
+        ),
+        max_rounds=2,
     ),
     *(
         _sweep(name, what, dataclasses.replace(task, batch=batch))

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -114,7 +115,24 @@ class Sweep:
         )
 
 
-Task = Training | Inference | Layer | Sweep
+@dataclass(frozen=True)
+class Gradient:
+    """Differentiate the loss of an architecture in training mode, by its weights, without dropout."""
+
+    name: str  # in lenet_jax and in torchvision
+    form: str | None = None  # the one that torchvision has
+    size: int = 224  # height and width of the images
+    batch: int = 8
+    steps: int = 3  # inside one program, where a system can
+    calls: int = 2  # timed
+
+    def tiny(self) -> "Gradient":
+        """Return a task of the same kind that takes little time."""
+        size = self.size if self.name == "alexnet" else 64  # of which torchvision enlarges the last maps
+        return dataclasses.replace(self, size=size, batch=2, steps=1, calls=1)
+
+
+Task = Training | Inference | Layer | Sweep | Gradient
 
 
 def lenet(maps: tuple[int, int], hidden: int) -> Network:
@@ -210,6 +228,22 @@ def make_layer_arrays(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
     )
     images, kernel = (rng.uniform(-1, 1, shape).astype(np.float32) for shape in shapes)
     return images, kernel
+
+
+def make_photographs(task: Gradient) -> tuple[np.ndarray, np.ndarray]:
+    """Return images of noise (NHWC), float32, and labels of 1,000 classes."""
+    rng = np.random.default_rng(3)
+    images = rng.standard_normal((task.batch, task.size, task.size, 3)).astype(np.float32)
+    return images, rng.integers(0, 1000, task.batch, np.int32)
+
+
+def make_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the values of a tensor of an architecture, by torchvision's name and in its layout."""
+    if len(shape) < 2:
+        return np.full(shape, "running_mean" not in name and "bias" not in name, np.float32)
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    scale = math.sqrt(2 / math.prod(shape[1:]))
+    return scale * rng.standard_normal(shape, np.float32)
 
 
 def num_threads() -> int:

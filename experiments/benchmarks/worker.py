@@ -65,6 +65,13 @@ def _layer(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured
     return Measured(check, 1000 * statistics.median(seconds))
 
 
+def _gradient(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    imported = _peak_megabytes()
+    check, seconds = module.gradient(job.task, **options)
+    peak = {"peak MB": _peak_megabytes(), "MB after import": imported}
+    return Measured(check, 1000 * statistics.median(seconds), peak)
+
+
 def _memory(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
     imported = _peak_megabytes()
     loss, _ = module.train(job.task, **options)
@@ -107,6 +114,7 @@ MEASURES: dict[str, Callable[[Job, ModuleType, Mapping[str, Any]], Measured]] = 
     "growth": _growth,
     "inference": _inference,
     "layer": _layer,
+    "gradient": _gradient,
     "memory": _memory,
     "startup": _startup,
     "compile": _compile,

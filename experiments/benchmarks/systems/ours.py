@@ -11,7 +11,9 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors
 from jax import Array, lax
+from safetensors.numpy import save_file
 
 import lenet_jax as lj
 from experiments.benchmarks import problem
@@ -24,9 +26,20 @@ from lenet_jax.models import build_model
 from lenet_jax.runs import programs
 from lenet_jax.runs.driver import run_experiment
 from lenet_jax.runs.recorder import Recorder
+from lenet_jax.runs.torchvision import load_torchvision, save_torchvision
 from lenet_jax.training import plan_run
 
-__all__ = ["checkpoint_times", "compile_times", "device_name", "infer", "layer", "program_seconds", "sweep", "train"]
+__all__ = [
+    "checkpoint_times",
+    "compile_times",
+    "device_name",
+    "gradient",
+    "infer",
+    "layer",
+    "program_seconds",
+    "sweep",
+    "train",
+]
 
 _OPTIMIZERS = {"sgd": SgdConfig, "adam": AdamConfig}
 
@@ -67,11 +80,11 @@ def train(task: problem.Training) -> tuple[float, list[float]]:
     return run_epoch(), problem.time_calls(run_epoch, task.epochs)
 
 
-def compile_times(task: problem.Training) -> dict[str, float]:
-    """Return the seconds of each part of the way to the compiled epoch program."""
-    epoch, state, data = _make_epoch(task)
+def compile_times(task: problem.Training | problem.Gradient) -> dict[str, float]:
+    """Return the seconds of each part of the way to the compiled epoch program, or that of the steps."""
+    program, *arguments = _make_gradient(task) if isinstance(task, problem.Gradient) else _make_epoch(task)
     begin = time.perf_counter()
-    lowered = epoch.lower(state, data)
+    lowered = program.lower(*arguments)
     middle = time.perf_counter()
     lowered.compile()
     return {"trace and lower": middle - begin, "compile": time.perf_counter() - middle}
@@ -142,6 +155,56 @@ def layer(task: problem.Layer, *, scan: bool = True) -> tuple[float, list[float]
     num_calls = task.calls * task.steps // steps_a_call
     seconds = problem.time_calls(lambda: jax.block_until_ready(call(images, kernel)), num_calls)
     return check, [value / steps_a_call for value in seconds]
+
+
+def _make_gradient(task: problem.Gradient) -> tuple[Callable, lj.Variables]:
+    """Return a program of some steps, variables -> (variables, gradients of the last step), and its argument."""
+    options = {"form": task.form} if task.form else {}
+    if task.name in ("alexnet", "googlenet"):
+        options["dropout"] = 0.0
+    model = lj.create_model(task.name, input_shape=(task.size, task.size, 3), num_classes=1000, **options)
+    images, labels = map(jnp.asarray, problem.make_photographs(task))
+
+    def loss(params: dict, state: dict) -> tuple[Array, dict]:
+        each, state = model.losses(lj.cross_entropy, lj.Variables(params, state), images, labels, key=jax.random.key(0))
+        return jnp.mean(each), state
+
+    def steps(variables: lj.Variables) -> tuple[lj.Variables, dict]:
+        def body(carry: tuple[lj.Variables, dict], _: None) -> tuple[tuple[lj.Variables, dict], None]:
+            (params, state), _ = carry
+            grads, state = jax.grad(loss, has_aux=True)(params, state)
+            # Without this dependence XLA would compute the step once, before the loop. The weights stay as they are.
+            params = jax.tree.map(lambda param, grad: param - 1e-20 * grad, params, grads)
+            return (lj.Variables(params, state), grads), None
+
+        return lax.scan(body, (variables, variables.params), length=task.steps)[0]
+
+    return jax.jit(steps, donate_argnums=0), _make_architecture(task.name, model)
+
+
+def _make_architecture(name: str, model: lj.Model) -> lj.Variables:
+    """Return the weights that torchvision's model has, through its file format."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "weights.safetensors")
+        save_torchvision(path, model.init(jax.random.key(0)), name)
+        with safetensors.safe_open(path, "numpy") as found:
+            shapes = {each: tuple(found.get_slice(each).get_shape()) for each in found.keys()}  # noqa: SIM118
+        save_file({each: problem.make_tensor(each, shape) for each, shape in shapes.items()}, path)
+        return load_torchvision(path, model, name)
+
+
+def gradient(task: problem.Gradient) -> tuple[float, list[float]]:
+    """Differentiate an architecture, several steps inside `lax.scan`, as our epochs do."""
+    program, variables = _make_gradient(task)
+    variables, grads = program(variables)
+    check = sum_of_magnitudes(*jax.tree.leaves(grads))
+    del grads
+
+    def call() -> None:
+        nonlocal variables
+        variables = jax.block_until_ready(program(variables))[0]
+
+    return check, [value / task.steps for value in problem.time_calls(call, task.calls)]
 
 
 def checkpoint_times(task: problem.Training) -> tuple[float, float, float]:

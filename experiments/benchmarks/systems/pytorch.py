@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.benchmarks import problem
+from experiments.benchmarks.systems import torchvision_models
 from experiments.benchmarks.systems.commands import Swept, sweep_with_pytorch
 
 torch.set_num_threads(problem.num_threads())
@@ -158,6 +159,28 @@ def layer(task: problem.Layer, *, channels_last: bool = False) -> tuple[float, l
         return grads
 
     check = _sum_of_magnitudes(*call())
+    return check, problem.time_calls(call, task.calls * task.steps)
+
+
+def gradient(task: problem.Gradient, *, channels_last: bool = False) -> tuple[float, list[float]]:
+    """Differentiate an architecture of torchvision's, one step a call."""
+    options = {"googlenet": {"aux_logits": False, "init_weights": False}, "alexnet": {"dropout": 0.0}}
+    model = getattr(torchvision_models.import_models(), task.name)(**options.get(task.name, {}))
+    tensors = {name: torch.tensor(problem.make_tensor(name, tuple(t.shape))) for name, t in model.state_dict().items()}
+    tensors = {name: t for name, t in tensors.items() if "num_batches" not in name}
+    model.load_state_dict(tensors, strict=False)
+    memory_format = _memory_format(channels_last)
+    model = model.to(device=DEVICE, memory_format=memory_format)
+    images, labels = (torch.tensor(array, device=DEVICE) for array in problem.make_photographs(task))
+    images = images.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
+
+    def call() -> None:
+        model.zero_grad()
+        functional.cross_entropy(model(images), labels.long()).backward()
+        _synchronize()
+
+    call()
+    check = _sum_of_magnitudes(*(parameter.grad for parameter in model.parameters() if parameter.grad is not None))
     return check, problem.time_calls(call, task.calls * task.steps)
 
 
