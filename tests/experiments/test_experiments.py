@@ -11,7 +11,15 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("
 NOTEBOOKS = sorted((ROOT / "experiments").glob("*/*.ipynb"))
 
 
-SLOW = ("theano_lenet", "theano_lenet_modern", "lenet5_1998", "csu_scg")  # minutes together
+SLOW = (
+    "theano_lenet",
+    "theano_lenet_modern",
+    "lenet5_1998",
+    "csu_scg",
+    "alexnet_mnist",
+    "googlenet_mnist",
+    "resnet18_mnist",
+)
 
 
 @pytest.mark.parametrize(
