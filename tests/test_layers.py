@@ -7,8 +7,10 @@ import pytest
 
 import lenet_jax as lj
 from lenet_jax import layers
-from lenet_jax.initializers import fan_in_uniform
+from lenet_jax.initializers import fan_in_uniform, he_normal
 from lenet_jax.types import Variables
+
+KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize("pool_size", [None, 2])
@@ -66,3 +68,60 @@ def test_radial_basis_is_minus_the_squared_distance():
     assert halved.apply(variables, jnp.array([[2.0, 1.0]]), train=False, key=None)[0].tolist() == [[-2.5, -4.0]]
     with pytest.raises(lj.InputError, match=r"radial_basis: the input needs 2 numbers an example; got shape \(3,\)"):
         layer.init(jax.random.key(0), (3,))
+
+
+def test_dropout_drops_at_its_rate_and_keeps_the_mean():
+    layer, x = layers.dropout(0.25), jnp.ones((100, 100))
+    variables, shape = layer.init(KEY, (100,))
+    assert shape == (100,)
+    y, _ = layer.apply(variables, x, train=True, key=KEY)
+    assert set(np.unique(y).tolist()) == {0.0, np.float32(1 / 0.75).item()}
+    assert float(jnp.mean(y == 0)) == pytest.approx(0.25, abs=0.02)
+    np.testing.assert_array_equal(layer.apply(variables, x, train=False, key=None)[0], x)
+    with pytest.raises(lj.InputError, match="dropout: `key` must be given while the model trains"):
+        layer.apply(variables, x, train=True, key=None)
+    with pytest.raises(lj.InputError, match="dropout: `rate` must be from 0 to below 1; got 1"):
+        layers.dropout(1)
+
+
+def test_running_statistics_are_means_of_those_of_the_batches():
+    layer = layers.batch_normalization(momentum=0.8)
+    variables, _ = layer.init(KEY, (3,))
+    batches = jax.random.normal(KEY, (4, 6, 3)) * 2.0 + 1.0
+    mean, variance = np.zeros(3), np.ones(3)
+    for batch in batches:
+        y, state = layer.apply(variables, batch, train=True, key=None)
+        np.testing.assert_allclose(jnp.mean(y, 0), np.zeros(3), atol=1e-5)
+        variables = variables._replace(state=state)
+        mean = 0.8 * mean + 0.2 * np.mean(batch, 0)
+        variance = 0.8 * variance + 0.2 * np.var(batch, 0, ddof=1)  # as torch: unbiased
+    np.testing.assert_allclose(variables.state["mean"], mean, rtol=1e-5)
+    np.testing.assert_allclose(variables.state["variance"], variance, rtol=1e-5)
+    y, state = layer.apply(variables, batches[0], train=False, key=None)
+    np.testing.assert_allclose(y, (np.asarray(batches[0]) - mean) / np.sqrt(variance + 1e-5), rtol=1e-4, atol=1e-5)
+    with pytest.raises(lj.InputError, match="a batch needs two numbers a channel while it trains; got shape"):
+        layer.apply(variables, batches[0][:1], train=True, key=None)
+
+
+def test_a_residual_block_with_zero_scale_is_the_identity():
+    block = layers.serial(
+        {
+            "conv": layers.convolution(2, 3, he_normal(), padding="SAME"),
+            "norm": layers.batch_normalization(initial_scale=0),
+        }
+    )
+    layer, x = layers.residual(block), jax.random.normal(KEY, (2, 5, 5, 2))
+    variables, _ = layer.init(KEY, (5, 5, 2))
+    np.testing.assert_allclose(layer.apply(variables, x, train=True, key=None)[0], x, atol=1e-6)
+
+
+def test_paths_and_blocks_must_fit():
+    wide, same = (layers.convolution(4, 3, he_normal(), padding=padding) for padding in ("VALID", "SAME"))
+    with pytest.raises(
+        lj.InputError, match=r"branch: `paths` must make maps of one size; got a \(3, 3, 4\), b \(5, 5, 4\)"
+    ):
+        layers.branch({"a": wide, "b": same}).init(KEY, (5, 5, 2))
+    with pytest.raises(
+        lj.InputError, match=r"residual: `block` must make maps of the shape .* \(5, 5, 2\); got \(5, 5, 4\)"
+    ):
+        layers.residual(same).init(KEY, (5, 5, 2))

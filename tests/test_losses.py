@@ -24,3 +24,11 @@ def test_its_gradient_is_softmax_minus_label():
 
 def test_huge_logits_stay_finite():
     assert jnp.isfinite(lj.cross_entropy(jnp.array([[1e30, -1e30]]), jnp.array([0])))[0]
+
+
+def test_smoothed_labels_share_a_probability_among_all_classes():
+    logits = np.random.default_rng(0).standard_normal((6, 10)) * 5
+    targets = np.full((6, 10), 0.1 / 10) + 0.9 * np.eye(10)[:6]
+    expected = -(targets * np.log(np.exp(logits) / np.exp(logits).sum(1, keepdims=True))).sum(1)
+    loss = lj.cross_entropy(jnp.asarray(logits, jnp.float32), jnp.arange(6), label_smoothing=0.1)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)

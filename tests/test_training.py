@@ -113,6 +113,41 @@ def test_steps_are_those_of_torch(batch_size):
         np.testing.assert_allclose(state.variables.params[layer][name], weight, rtol=1e-3, atol=2e-5)
 
 
+def test_portions_add_up_to_the_whole_step():
+    optimizer = lj.make_optimizer(SgdConfig(learning_rate=0.5))
+    state = training.init_train_state(MODEL, optimizer, trainer(), KEY, {})
+    steps = [
+        jax.jit(functools.partial(training.train_step, MODEL, optimizer, num_portions=n))(state, DATA, jnp.arange(48))
+        for n in (1, 3)
+    ]
+    for a, b in zip(*map(jax.tree.leaves, ((s.variables, loss) for s, loss in steps)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    with pytest.raises(
+        lj.InputError, match="`num_portions` must be 1 or above and divide the minibatch of 48 examples; "
+    ):
+        training.train_step(MODEL, optimizer, state, DATA, jnp.arange(48), num_portions=5)
+
+
+def test_half_precision_keeps_parameters_and_losses_in_single_and_learns():
+    config = trainer(max_epochs=12, compute_dtype="bfloat16")
+    result = run(config)
+    assert {leaf.dtype for leaf in jax.tree.leaves(result.variables)} == {jnp.dtype(jnp.float32)}
+    assert result.history.train_loss.dtype == jnp.float32
+    assert float(result.test.accuracy) > 0.9
+    assert not np.array_equal(result.history.train_loss, run(trainer(max_epochs=12)).history.train_loss)
+
+
+def test_a_run_is_measured_with_its_averaged_weights():
+    optimizer, config = lj.make_optimizer(SgdConfig(learning_rate=0.5), ema_decay=0.9), trainer(max_epochs=12)
+    state = training.init_train_state(MODEL, optimizer, config, KEY, {})
+    state, evaluation = jax.jit(functools.partial(training.train_interval, MODEL, optimizer, config))(state, DATA)
+    average = training.averaged(state)
+    assert not np.array_equal(average.params["softmax"]["kernel"], state.variables.params["softmax"]["kernel"])
+    measured = lj.evaluate(MODEL, average, DATA.validation, DATA.pixel_divisor)
+    assert float(evaluation.validation.loss) == pytest.approx(float(measured.loss), rel=1e-5)
+    np.testing.assert_array_equal(state.best.params["softmax"]["kernel"], average.params["softmax"]["kernel"])
+
+
 def batches_of_run(config, num_steps, num_train=20):
     """Return the examples of every minibatch of a run, in order."""
     plan = training.plan_run(config, num_train)

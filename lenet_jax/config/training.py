@@ -27,9 +27,7 @@ class TrainerConfig:
     num_portions: int = key(COUNT, default=1)  # of a batch, one after another, whose gradients are added: less memory
     label_smoothing: float = key(DECAY, default=0.0)  # probability that all classes share; 0.1 for ImageNet
     clip_norm: float | None = key(optional(POSITIVE), default=None)  # gradients that are longer are cut to it
-    ema_decay: float | None = key(
-        optional(DECAY), default=None
-    )  # of a moving average of the weights, which is measured
+    ema_decay: float | None = key(optional(DECAY), default=None)  # of averaged weights, which are then measured
     deterministic: bool = key(SWITCH, default=False)  # on a GPU: the same bits each time, slower
     early_stopping: EarlyStoppingConfig = key(
         Rule(lambda v: isinstance(v, EarlyStoppingConfig), "an EarlyStoppingConfig"), default=EarlyStoppingConfig()

@@ -10,6 +10,7 @@ import pytest
 
 import lenet_jax as lj
 from lenet_jax.config import SCHEMAS, CosineScheduleConfig, ExponentialScheduleConfig, SgdConfig, StepScheduleConfig
+from lenet_jax.optimizers import averaged_parameters
 from lenet_jax.optimizers.schedules import make_schedule
 
 CONFIGS = SCHEMAS["optimizer"]
@@ -113,3 +114,30 @@ def test_a_schedule_multiplies_the_learning_rate_that_is_set():
         updates, state = jax.jit(optimizer.update)(jnp.float32(1), state, params)
         steps.append(float(updates))
     assert steps == pytest.approx([-0.2, -0.1, -0.1])
+
+
+def test_step_warms_up():
+    schedule = StepScheduleConfig(epochs=(4,), factor=0.1, warmup_epochs=2)
+    factor = make_schedule(schedule, epoch_iterations=10, num_epochs=5)
+    assert [float(factor(t)) for t in (0, 5, 20, 39, 40)] == pytest.approx([0, 0.25, 1, 1, 0.1])
+
+
+def test_longer_gradients_are_cut_to_the_norm():
+    optimizer = lj.make_optimizer(SgdConfig(learning_rate=1.0), clip_norm=5.0)
+    for gradient, expected in (([6.0, 8.0], [-3.0, -4.0]), ([0.3, 0.4], [-0.3, -0.4])):
+        updates, _ = optimizer.update(jnp.array(gradient), optimizer.init(jnp.zeros(2)), jnp.zeros(2))
+        np.testing.assert_allclose(updates, expected, rtol=1e-6)
+
+
+def test_averaged_parameters_are_the_recurrence_by_hand():
+    optimizer = lj.make_optimizer(SgdConfig(learning_rate=1.0), ema_decay=0.3)
+    params = average = np.float32(0)
+    state = optimizer.init(jnp.float32(params))
+    assert float(averaged_parameters(state)) == 0
+    for t in range(6):
+        updates, state = optimizer.update(jnp.float32(-1), state, jnp.float32(params))
+        params = params + np.float32(updates)
+        decay = min(0.3, (1 + t) / (10 + t))
+        average = decay * average + (1 - decay) * params
+        assert float(averaged_parameters(state)) == pytest.approx(average, rel=1e-6)
+    assert averaged_parameters(lj.make_optimizer(SgdConfig()).init(params)) is None
