@@ -89,8 +89,8 @@ def test_running_statistics_are_means_of_those_of_the_batches():
     variables, _ = layer.init(KEY, (3,))
     batches = jax.random.normal(KEY, (4, 6, 3)) * 2.0 + 1.0
     mean, variance = np.zeros(3), np.ones(3)
-    for batch in batches:
-        y, state = layer.apply(variables, batch, train=True, key=None)
+    for batch in np.asarray(batches):
+        y, state = layer.apply(variables, jnp.asarray(batch), train=True, key=None)
         np.testing.assert_allclose(jnp.mean(y, 0), np.zeros(3), atol=1e-5)
         variables = variables._replace(state=state)
         mean = 0.8 * mean + 0.2 * np.mean(batch, 0)
