@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -60,10 +61,11 @@ def _draw_first_layer(assessment: Assessment) -> Iterator[tuple[str, str, Figure
     pixels = scale_pixels(jnp.asarray(image), assessment.pixel_divisor)
     outputs = activations(assessment.model, assessment.variables, pixels)
     names = iter(outputs)  # in the order of the layers, which that of the parameters need not be
-    name = next((name for name in names if "kernel" in params.get(name, ())), None)
-    if name is None or params[name]["kernel"].ndim != 4:
+    found = ((name, _leaves_of(params, name).get("kernel")) for name in names)
+    name, kernel = next(((name, kernel) for name, kernel in found if kernel is not None), ("", None))
+    if kernel is None or kernel.ndim != 4:
         return
-    kernel = np.asarray(params[name]["kernel"])
+    kernel = np.asarray(kernel)
     yield "filters", f"Kernels of the first layer, `{name}`.", figures.filters(kernel)
     if kernel.shape[2] != 1:
         return
@@ -73,6 +75,13 @@ def _draw_first_layer(assessment: Assessment) -> Iterator[tuple[str, str, Figure
         f"The first test image, the kernels of `{name}`, and the outputs of `{following}`.",
         figures.feature_maps(image[0, :, :, 0] / 255, kernel[:, :, 0], outputs[following][0]),
     )
+
+
+def _leaves_of(params: dict[str, Any], layer: str) -> dict[str, Any]:
+    """Return the parameters of a layer, whose name has those of the layers that it is in before it: "block.conv"."""
+    for name in layer.split("."):
+        params = params.get(name, {})
+    return params
 
 
 def _page(record: Record, assessment: Assessment, pictures: str) -> str:
