@@ -39,12 +39,15 @@ OPTIONS = {
 }
 
 
-def test_every_model_takes_other_images_and_classes():
+DEEP = ("googlenet", "resnet34", "resnet50", "resnet101", "resnet152")  # as the others, and slow to trace
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in lj.MODELS])
+def test_every_model_takes_other_images_and_classes(name):
     images = jnp.zeros((2, 20, 24, 3))
-    for name in lj.MODELS:
-        model = lj.create_model(name, input_shape=(20, 24, 3), num_classes=4, **OPTIONS.get(name, {}))
-        logits = jax.eval_shape(lambda key, m=model: m.apply(m.init(key), images)[0], jax.random.key(0))
-        assert logits.shape == (2, 4)
+    model = lj.create_model(name, input_shape=(20, 24, 3), num_classes=4, **OPTIONS.get(name, {}))
+    logits = jax.eval_shape(lambda key: model.apply(model.init(key), images)[0], jax.random.key(0))
+    assert logits.shape == (2, 4)
 
 
 def torch_forward(torch, params, images, activation, padding):

@@ -31,7 +31,7 @@ def torchvision_models():
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in ("googlenet", "resnet50"))) for name in OPTIONS],
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name != "resnet18")) for name in OPTIONS],
 )
 def pair(request, tmp_path_factory):
     """A network of random weights in torchvision, and ours with them."""
