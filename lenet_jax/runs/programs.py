@@ -142,10 +142,16 @@ def compile_programs(
 
         return lax.cond(ended, look, lambda _: (no_examples(), no_examples()), variables)
 
-    devices = choose_devices(plan.batch_size) if strategy == "map" else jax.local_devices()[:num_slots]
+    state = jax.eval_shape(init, KEY_SHAPE, hyperparameters(config.optimizer))
+    if strategy != "map":
+        devices = jax.local_devices()[:num_slots]
+    elif jax.tree.leaves(state.variables.state):  # of the whole minibatch, which is not split
+        devices = jax.local_devices()[:1]
+    else:
+        devices = choose_devices(plan.batch_size)
     place, spread = _alone(devices) if strategy == "map" else _side_by_side(devices, strategy)
 
-    states = _ended(jax.eval_shape(init, KEY_SHAPE, hyperparameters(config.optimizer)), num_slots)
+    states = _ended(state, num_slots)
     nothing = np.zeros(num_slots, bool)
 
     def compiled(fn: Callable, *args: Any, **options: Any) -> Any:
