@@ -230,17 +230,27 @@ def _input_gradient(y: Array, kernel: Array, *, window: Window) -> Array:
     return _convolve_images(y, turned, around)
 
 
-def _kernel_gradient_of_patches(x: Array, y: Array, *, window: Window) -> Array:
-    kernel = jax.ShapeDtypeStruct((*window.size, x.shape[-1], y.shape[-1]), x.dtype)
-    return jax.linear_transpose(lambda kernel: _by_patches(x, kernel, window=window), kernel)(y)[0]
+def _gradients_of(compute: Callable[..., Array]) -> tuple[Callable[..., Array], Callable[..., Array]]:
+    """Return the gradients of a convolution by its kernel, (x, y, window), and by its input, (y, kernel, window)."""
+
+    def by_kernel(x: Array, y: Array, *, window: Window) -> Array:
+        kernel = jax.ShapeDtypeStruct((*window.size, x.shape[-1], y.shape[-1]), x.dtype)
+        return jax.linear_transpose(lambda kernel: compute(x, kernel, window=window), kernel)(y)[0]
+
+    def by_input(y: Array, kernel: Array, *, window: Window) -> Array:
+        space = (n - before - after for n, (before, after) in zip(_seen_space(window), window.pads, strict=True))
+        x = jax.ShapeDtypeStruct((y.shape[0], *space, kernel.shape[2]), y.dtype)
+        return jax.linear_transpose(lambda x: compute(x, kernel, window=window), x)(y)[0]
+
+    return by_kernel, by_input
 
 
-def _input_gradient_of_patches(y: Array, kernel: Array, *, window: Window) -> Array:
-    space = (n - before - after for n, (before, after) in zip(_seen_space(window), window.pads, strict=True))
-    x = jax.ShapeDtypeStruct((y.shape[0], *space, kernel.shape[2]), y.dtype)
-    return jax.linear_transpose(lambda x: _by_patches(x, kernel, window=window), x)(y)[0]
+def _seen_space(window: Window) -> list[int]:
+    axes = zip(window.output, window.strides, window.size, strict=True)
+    return [(count - 1) * stride + size for count, stride, size in axes]
 
 
+_kernel_gradient_of_patches, _input_gradient_of_patches = _gradients_of(_by_patches)
 _directly = trilinear(
     "convolution",
     Form(_value, mapped_as(_by_patches)),
@@ -260,11 +270,6 @@ def _in_steps(x: Array, kernel: Array, *, window: Window) -> Array:
     return _strided(x, kernel, window=window._replace(pads=((0, 0), (0, 0))))
 
 
-def _seen_space(window: Window) -> list[int]:
-    axes = zip(window.output, window.strides, window.size, strict=True)
-    return [(count - 1) * stride + size for count, stride, size in axes]
-
-
 def _by_blocks(x: Array, kernel: Array, *, window: Window) -> Array:
     (down, right), blocks = window.strides, _blocks(window)
     missing = [n * stride - size for n, stride, size in zip(blocks, window.strides, window.size, strict=True)]
@@ -281,16 +286,12 @@ def _blocks(window: Window) -> tuple[int, ...]:
     return tuple(-(-size // stride) for size, stride in zip(window.size, window.strides, strict=True))
 
 
+_kernel_gradient_of_wide_blocks, _input_gradient_of_blocks = _gradients_of(_by_blocks)
+
+
 def _kernel_gradient_of_blocks(x: Array, y: Array, *, window: Window) -> Array:
-    if x.shape[-1] * math.prod(window.strides) < _FEWEST_BLOCK_CHANNELS:
-        return _kernel_gradient_of_patches(x, y, window=window)
-    kernel = jax.ShapeDtypeStruct((*window.size, x.shape[-1], y.shape[-1]), x.dtype)
-    return jax.linear_transpose(lambda kernel: _by_blocks(x, kernel, window=window), kernel)(y)[0]
-
-
-def _input_gradient_of_blocks(y: Array, kernel: Array, *, window: Window) -> Array:
-    x = jax.ShapeDtypeStruct((y.shape[0], *_seen_space(window), kernel.shape[2]), y.dtype)
-    return jax.linear_transpose(lambda x: _by_blocks(x, kernel, window=window), x)(y)[0]
+    few = x.shape[-1] * math.prod(window.strides) < _FEWEST_BLOCK_CHANNELS
+    return (_kernel_gradient_of_patches if few else _kernel_gradient_of_wide_blocks)(x, y, window=window)
 
 
 _strided = trilinear(
