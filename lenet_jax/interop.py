@@ -87,11 +87,12 @@ def to_linen(model: Model) -> Any:
     """
     from flax import linen
 
+    has_state = bool(jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0)).state))
+
     class LinenModel(linen.Module):
         @linen.compact
         def __call__(self, images: Array, train: bool = False) -> Array:
             params = self.param("model", lambda key: model.init(key).params)
-            has_state = bool(jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0)).state))
             state = {}
             if has_state:
                 carried = self.variable("state", "model", lambda: model.init(self.make_rng("params")).state)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from lenet_jax.errors import InputError
 from lenet_jax.initializers import Initializer
 from lenet_jax.layers.base import Layer, Shape, Work, slide
+from lenet_jax.ops.channel_moments import along_channels
 from lenet_jax.ops.convolution import conv2d
 from lenet_jax.ops.lowering import convolve_batch_last
 from lenet_jax.ops.mixing import mix
@@ -110,7 +111,7 @@ def _work(params: dict[str, Array], num_positions: int = 1) -> Work:
 
 
 def _add_bias(x: Array, bias: Array) -> Array:
-    return x + jnp.expand_dims(bias, tuple(range(x.ndim - 1)))
+    return x + along_channels(bias, x)
 
 
 def dense(num_units: int, kernel_init: Initializer) -> Layer:
@@ -142,8 +143,8 @@ def subsampling(size: int) -> Layer:
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         means = avg_pool(x, size)
-        coefficient = jnp.expand_dims(variables.params["coefficient"], tuple(range(x.ndim - 1)))
-        return _add_bias(means * coefficient, variables.params["bias"]), variables.state
+        weighted = means * along_channels(variables.params["coefficient"], means)
+        return _add_bias(weighted, variables.params["bias"]), variables.state
 
     def work(params: dict[str, Array], shape: Shape) -> Work:
         outputs = math.prod(make_window("avg_pool", shape[:-1], size, size, "VALID").output) * shape[-1]

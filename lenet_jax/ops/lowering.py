@@ -271,7 +271,8 @@ def _in_steps(x: Array, kernel: Array, *, window: Window) -> Array:
 
 
 def _by_blocks(x: Array, kernel: Array, *, window: Window) -> Array:
-    (down, right), blocks = window.strides, _blocks(window)
+    down, right = window.strides
+    blocks = tuple(-(-size // stride) for size, stride in zip(window.size, window.strides, strict=True))
     missing = [n * stride - size for n, stride, size in zip(blocks, window.strides, window.size, strict=True)]
     around = tuple((0, n) for n in missing)
     x = pad_space(x, around)
@@ -280,10 +281,6 @@ def _by_blocks(x: Array, kernel: Array, *, window: Window) -> Array:
     kernel = jnp.pad(kernel, [*around, (0, 0), (0, 0)]).reshape(blocks[0], down, blocks[1], right, *kernel.shape[2:])
     kernel = jnp.swapaxes(kernel, 1, 2).reshape(*blocks, -1, kernel.shape[-1])
     return _directly(x, kernel, window=window._replace(size=blocks, strides=(1, 1)))
-
-
-def _blocks(window: Window) -> tuple[int, ...]:
-    return tuple(-(-size // stride) for size, stride in zip(window.size, window.strides, strict=True))
 
 
 _kernel_gradient_of_wide_blocks, _input_gradient_of_blocks = _gradients_of(_by_blocks)

@@ -113,7 +113,7 @@ def batch_norm(
 
     Args:
         x: the last axis is that of the channels.
-        mean: of each channel: of the batch, as `batch_statistics`, or a running one.
+        mean: of each channel: of the batch, as `normalize_batch` returns it, or a running one.
         variance: of each channel.
         scale: gamma of the paper.
         bias: beta of the paper.
