@@ -18,14 +18,23 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 
-def channel_sum(x: Array) -> Array:
-    """Return the sum of x (*space, C) over space: (C,), in float32 at least."""
-    return _total(lambda x: (x,), x)
+def mean_and_variance(x: Array) -> tuple[Array, Array]:
+    """Return the mean and the (biased) variance of x (*space, C) over space: (C,) each, in float32 at least.
 
+    x is read once: the sums are those of x and of its squares about the mean of its first rows, from which the mean of
+    all is not further away than the standard deviation times the root of the number of such parts. So what cancels is
+    at most a rounding error times that number.
+    """
+    count = x.size // x.shape[-1]
+    first = _widen(x.reshape(count, -1)[: _rows_at_a_time(x)])
+    center = jnp.mean(first, 0)
 
-def channel_sum_squares(x: Array, center: Array) -> Array:
-    """Return the sum of (x - center)**2 over space, x (*space, C) and center (C,): (C,), in float32 at least."""
-    return _total(lambda x: (jnp.square(x - along_channels(center, x)),), x)
+    def terms(x: Array) -> tuple[Array, Array]:
+        difference = x - along_channels(center, x)
+        return difference, jnp.square(difference)
+
+    shift, square = (total / count for total in _total(terms, x))
+    return center + shift, jnp.maximum(square - jnp.square(shift), 0)
 
 
 def moments(y: Array, x: Array, center: Array) -> Array:
@@ -47,8 +56,8 @@ _ROW = 16_384  # numbers added at a time: a core's cache holds them and their su
 Terms = Callable[..., tuple[Array, ...]]
 
 
-def _total(terms: Terms, *arrays: Array) -> Array:
-    by_rows, at_once = (lambda *arrays, add=add: add(terms, *arrays)[0] for add in (_sum_rows, _sum_at_once))
+def _total(terms: Terms, *arrays: Array) -> list[Array]:
+    by_rows, at_once = (functools.partial(add, terms) for add in (_sum_rows, _sum_at_once))
     return lax.platform_dependent(*arrays, cpu=by_rows, default=at_once)
 
 
@@ -58,10 +67,7 @@ def _sum_at_once(terms: Terms, *arrays: Array) -> list[Array]:
 
 
 def _sum_rows(terms: Terms, *arrays: Array) -> list[Array]:
-    channels = arrays[0].shape[-1]
-    positions = arrays[0].size // channels
-    most = min(max(_ROW // channels, 1), positions)
-    length = next(n for n in range(most, 0, -1) if positions % n == 0)
+    channels, length = arrays[0].shape[-1], _rows_at_a_time(arrays[0])
 
     def add(totals: list[Array], rows: list[Array]) -> tuple[list[Array], None]:
         return [total + y for total, y in zip(totals, terms(*map(_widen, rows)), strict=True)], None
@@ -69,6 +75,13 @@ def _sum_rows(terms: Terms, *arrays: Array) -> list[Array]:
     rows = [x.reshape(-1, length, channels) for x in arrays]
     zeros = [jnp.zeros_like(y) for y in terms(*(_widen(x[0]) for x in rows))]
     return [jnp.sum(total, 0) for total in lax.scan(add, zeros, rows)[0]]
+
+
+def _rows_at_a_time(x: Array) -> int:
+    channels = x.shape[-1]
+    positions = x.size // channels
+    most = min(max(_ROW // channels, 1), positions)
+    return next(n for n in range(most, 0, -1) if positions % n == 0)
 
 
 def _widen(x: Array) -> Array:

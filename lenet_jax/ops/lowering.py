@@ -19,7 +19,7 @@ from lenet_jax.ops.forward_only import forward_only
 from lenet_jax.ops.frames import copy_windows
 from lenet_jax.ops.mixing import mix
 from lenet_jax.ops.sliding_product import sliding_product
-from lenet_jax.ops.trilinear import Form, mapped_as, trilinear
+from lenet_jax.ops.trilinear import Form, apart, mapped_as, trilinear
 from lenet_jax.ops.windows import Pads, Window, pad_space, taps
 from lenet_jax.processor import available_cores
 
@@ -294,6 +294,6 @@ def _kernel_gradient_of_blocks(x: Array, y: Array, *, window: Window) -> Array:
 _strided = trilinear(
     "strided_convolution",
     Form(_by_definition, mapped_as(_by_patches)),
-    Form(_kernel_gradient_of_blocks, mapped_as(_kernel_gradient_of_patches)),
+    Form(apart(_kernel_gradient_of_blocks, ("window",)), mapped_as(_kernel_gradient_of_patches)),
     Form(_input_gradient_of_blocks, mapped_as(_input_gradient_of_patches)),
 )

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops.channel_moments import along_channels, channel_sum, channel_sum_squares, moments, spread
+from lenet_jax.ops.channel_moments import along_channels, mean_and_variance, moments, spread
 
 
 def local_response_norm(
@@ -74,13 +74,8 @@ def normalize_batch(
     Source: Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network training by reducing internal
     covariate shift", algorithm 1.
     """
-    mean = channel_sum(x) / _count(x)
-    variance = channel_sum_squares(x, mean) / _count(x)
+    mean, variance = mean_and_variance(x)
     return batch_norm(x, mean, variance, scale, bias, epsilon=epsilon), mean, variance
-
-
-def _count(x: Array) -> int:
-    return x.size // x.shape[-1]
 
 
 # A rule of its own needs two sums over the batch for the whole gradient, where JAX would derive one for each place
@@ -93,7 +88,7 @@ def _(epsilon: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -
     dx, dscale, dbias = tangents
     y, mean, variance = normalize_batch(x, scale, bias, epsilon)
     root = lax.rsqrt(variance + epsilon)
-    dmean, covariance = moments(dx, x, mean) / _count(x)
+    dmean, covariance = moments(dx, x, mean) / (x.size // x.shape[-1])
     factor = root * scale
     slope = root * (dscale - covariance * scale * root**2)
     dy = dx * along_channels(factor, x).astype(x.dtype) + spread(jnp.stack([dbias - dmean * factor, slope]), x, mean)

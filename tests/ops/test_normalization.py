@@ -54,6 +54,25 @@ def test_gradients_are_those_of_finite_differences():
         check_grads(jax.jit(normalize_batch), (x, scale, bias), order=2, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("offset", "first"), [(0.0, 0.0), (3e4, 0.0), (0.0, 1e4), (-1e3, -1e5)], ids=["plain", "offset", "first", "both"]
+)
+def test_mean_and_variance_lose_nothing_to_a_batch_far_from_zero_or_from_its_first_rows(offset, first, monkeypatch):
+    monkeypatch.setattr(channel_moments, "_ROW", 300)  # 100 rows at a time, 64 times
+    x = np.random.default_rng(0).normal(size=(6_400, 3)) + offset
+    x[:100] += first
+    x = x.astype(np.float32)
+    mean, variance = jax.jit(channel_moments.mean_and_variance)(x)
+    np.testing.assert_allclose(mean, x.astype(float).mean(0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(variance, x.astype(float).var(0), rtol=2e-5)
+
+
+def test_a_channel_of_one_value_has_no_variance():
+    mean, variance = channel_moments.mean_and_variance(jnp.full((1_000, 3), 0.1))
+    np.testing.assert_allclose(mean, 0.1, rtol=1e-6)
+    assert ((variance >= 0) & (variance < 1e-12)).all()
+
+
 def test_half_precision_is_summed_in_single():
     x = (jax.random.normal(KEY, (64, 8, 8, 3)) + 3.0).astype(jnp.bfloat16)
     y, mean, variance = normalize_batch(x, SCALE, BIAS)
