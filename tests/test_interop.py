@@ -1,5 +1,7 @@
 """flax modules in this package's trainer, and its models in flax."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +70,10 @@ def test_a_module_of_flax_learns_in_the_trainer_and_in_lanes(kind):
     lanes = make_train_lanes(model, OPTIMIZER, CONFIG)(keys, {"learning_rate": rates}, data())
     assert float(lanes.test.accuracy[0]) > 0.9
     alone = jax.jit(lj.make_train(model, OPTIMIZER, CONFIG))(keys[1], {"learning_rate": rates[1]}, data())
-    jax.tree.map(lambda lane, run: np.testing.assert_array_equal(lane[1], run), lanes.variables, alone.variables)
+    # The older way to machine code adds in another order in another program; ours is built not to depend on it.
+    rounding = 1e-6 if "fusion_emitters=false" in os.environ.get("XLA_FLAGS", "") else 0.0
+    for lane, run in zip(*map(jax.tree.leaves, (lanes.variables, alone.variables)), strict=True):
+        np.testing.assert_allclose(lane[1], run, rtol=0, atol=rounding)
 
 
 @pytest.mark.parametrize("kind", MODELS)
