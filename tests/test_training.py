@@ -274,17 +274,20 @@ def test_takes_any_optax_optimizer():
     np.testing.assert_allclose(result.test.loss, run(trainer()).test.loss, rtol=1e-5)
 
 
-def test_only_convolutions_that_are_fast_in_loops_are_left_in_the_compiled_run():
+@pytest.mark.parametrize(
+    "name",
+    ["lenet", "lenet5", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mnist_cnn", "window_classifier"))],
+)
+def test_only_convolutions_that_are_fast_in_loops_are_left_in_the_compiled_run(name):
     # XLA's CPU backend would run others as a naive nest of loops there (jax issue 12868).
-    for name in ("lenet", "lenet5"):
-        options = {} if name == "lenet5" else {"kernel_size": 2}
-        model = lj.create_model(name, input_shape=(12, 12, 1), num_classes=4, **options)
-        train = lj.make_train(model, lj.make_optimizer(SgdConfig()), trainer())
-        program = jax.jit(train).lower(KEY, {}, small_data(size=12)).compile().as_text()
-        assert " dot(" in program
-        convolutions = [line for line in program.splitlines() if " convolution(" in line]
-        assert all("dim_labels=b01f_01io->b01f" in line and "reversal" not in line for line in convolutions)
-        assert "select-and-scatter" not in program
+    options = {} if name == "lenet5" else {"kernel_size": 2}
+    model = lj.create_model(name, input_shape=(12, 12, 1), num_classes=4, **options)
+    train = lj.make_train(model, lj.make_optimizer(SgdConfig()), trainer())
+    program = jax.jit(train).lower(KEY, {}, small_data(size=12)).compile().as_text()
+    assert " dot(" in program
+    convolutions = [line for line in program.splitlines() if " convolution(" in line]
+    assert all("dim_labels=b01f_01io->b01f" in line and "reversal" not in line for line in convolutions)
+    assert "select-and-scatter" not in program
 
 
 def test_the_state_is_donated():

@@ -22,12 +22,12 @@ def formula(x, scale, bias, epsilon=1e-5):
     return scaled * jnp.expand_dims(scale, space) + jnp.expand_dims(bias, space), mean, variance
 
 
-@pytest.mark.parametrize(
-    ("shape", "row"), [((7, 3), 30), ((4, 5, 3), 1), ((3, 4, 5, 3), 30), ((2, 2, 3, 2, 3), 10_000)]
-)
+@pytest.mark.parametrize("shape", [(7, 3), (4, 5, 3), (3, 4, 5, 3), (2, 2, 3, 2, 3)])
 @pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("row", [1, 30, 10_000])
 def test_every_derivative_and_map_is_that_of_the_formula(shape, mapped, row, monkeypatch):
     monkeypatch.setattr(channel_moments, "_ROW", row)
+    jax.clear_caches()
 
     def everything(normalize):
         def loss(x, scale, bias):
