@@ -1,7 +1,7 @@
 from . import (
     config,
     early_stopping,
-    initializers,
+    interop,
     lanes,
     layers,
     losses,
@@ -16,12 +16,12 @@ from . import (
 from .data import load_dataset
 from .errors import InputError
 from .evaluation import classify, evaluate
-from .initializers import fan_in_uniform, glorot_uniform
 from .layers import Layer
 from .losses import cross_entropy
 from .metrics import confusion_matrix
 from .models import MODELS, create_model
 from .network import activations
+from .ops import initializers
 from .ops.convolution import (
     conv1d,
     conv2d,
@@ -30,13 +30,14 @@ from .ops.convolution import (
     depthwise_conv2d,
     separable_conv2d,
 )
+from .ops.initializers import fan_in_uniform, glorot_uniform
 from .ops.patches import extract_patches, sliding_windows
 from .ops.pooling import avg_pool, max_pool
 from .optimizers import OPTIMIZERS, make_optimizer
-from .runs.weights import load_variables, save_variables
 from .summary import summarize
 from .training import make_train
 from .types import Dataset, Metrics, Model, Split, TrainResult, Variables
+from .weights import load_variables, save_variables
 
 __all__ = [
     "MODELS",
@@ -67,6 +68,7 @@ __all__ = [
     "fan_in_uniform",
     "glorot_uniform",
     "initializers",
+    "interop",
     "lanes",
     "layers",
     "load_dataset",

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lenet_jax.environment import tune_environment
 from lenet_jax.errors import InputError, unknown_name
-from lenet_jax.mistakes import explain
-from lenet_jax.processor import tune_environment
-from lenet_jax.signals import RESUMABLE, signals_interrupt
+from lenet_jax.hydra_app.error_messages import explain
+from lenet_jax.runs.signals import RESUMABLE, signals_interrupt
 
 HELP = """\
 lenet-jax: functional, reproducible training of small convolutional networks in JAX.
@@ -102,7 +102,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _train(arguments: list[str]) -> int:
     from hydra._internal.utils import get_args_parser  # the parser of hydra.main itself
 
-    from lenet_jax.composition import open_hydra, register_schemas
+    from lenet_jax.hydra_app.composition import open_hydra, register_schemas
 
     register_schemas()
     parser = get_args_parser()
@@ -122,12 +122,12 @@ def _train(arguments: list[str]) -> int:
         return _answer(arguments)
     with open_hydra(**folders) as hydra:
         if options.multirun or "hydra.mode=MULTIRUN" in overrides:
-            from lenet_jax.sweeps.session import begin_sweep
+            from lenet_jax.hydra_app.sweep import begin_sweep
 
             with begin_sweep(hydra, overrides, name=name, folders=folders) as (ledger, overrides):
                 return _sweep(hydra, name, overrides, ledger)
 
-        from lenet_jax.sweeps.jobs import check_run
+        from lenet_jax.hydra_app.sweep_jobs import check_run
 
         check_run(hydra, overrides, name=name)
         return _run(hydra, name, overrides)
@@ -151,9 +151,9 @@ def _run(hydra: Any, name: str, overrides: list[str]) -> int:
 
 
 def _resume(directory: Path, options: list[str]) -> int:
+    from lenet_jax.hydra_app.strangers import refuse_links
     from lenet_jax.runs.run_directory import RUN
     from lenet_jax.sweeps.ledger import IDENTITY, Ledger
-    from lenet_jax.trust.strangers import refuse_links
 
     is_sweep = (directory / IDENTITY).is_file()
     if not is_sweep and not (directory / RUN).is_file():
@@ -170,8 +170,8 @@ def _resume(directory: Path, options: list[str]) -> int:
         _log_to(directory)
         return _show(resume_run(directory, allow_changed=switches["--allow-changed"]), directory)
 
-    from lenet_jax.composition import open_hydra, register_schemas
-    from lenet_jax.sweeps.session import resume_sweep
+    from lenet_jax.hydra_app.composition import open_hydra, register_schemas
+    from lenet_jax.hydra_app.sweep import resume_sweep
 
     ledger = Ledger(directory)
     register_schemas()
@@ -241,7 +241,7 @@ def _fraction(name: str, text: str) -> float:
 
 def _sweep(hydra: Any, name: str, overrides: list[str], ledger: Any) -> int:
     """Run a sweep and return its exit code."""
-    from lenet_jax.sweeps import worker
+    from lenet_jax.hydra_app import worker
     from lenet_jax.sweeps.ledger import DONE
 
     task = functools.partial(worker.run, parent=os.getpid())
@@ -265,7 +265,7 @@ def _answer(arguments: list[str]) -> int:
     """Let Hydra answer a question about the configuration."""
     import hydra
 
-    from lenet_jax.composition import config_directory
+    from lenet_jax.hydra_app.composition import config_directory
 
     ask = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -289,7 +289,7 @@ def _job(composed: Any) -> int:
     """Run one composed configuration and return its exit code."""
     from hydra.core.hydra_config import HydraConfig
 
-    from lenet_jax.composition import to_config
+    from lenet_jax.hydra_app.composition import to_config
     from lenet_jax.runs.driver import run_experiment
 
     directory = Path(HydraConfig.get().runtime.output_dir)
@@ -319,9 +319,9 @@ def _show(events: Iterable[Any], directory: Path) -> int:
 
 
 def _evaluate(directory: Path, overrides: list[str]) -> int:
-    from lenet_jax.composition import compose_config, register_schemas
+    from lenet_jax.hydra_app.composition import compose_config, register_schemas
     from lenet_jax.report.text import assessment_table
-    from lenet_jax.runs.assessment import assess
+    from lenet_jax.runs.evaluate import assess
     from lenet_jax.runs.records import read_record
 
     for override in overrides:
@@ -336,11 +336,11 @@ def _evaluate(directory: Path, overrides: list[str]) -> int:
 
 
 def _report(directory: Path) -> int:
+    from lenet_jax.hydra_app.strangers import refuse_links
     from lenet_jax.report.page import write_report
-    from lenet_jax.runs.assessment import assess
+    from lenet_jax.runs.evaluate import assess
     from lenet_jax.runs.records import read_record
     from lenet_jax.sweeps.ledger import IDENTITY, Ledger
-    from lenet_jax.trust.strangers import refuse_links
 
     refuse_links(directory)
     if (directory / IDENTITY).is_file():
@@ -352,17 +352,18 @@ def _report(directory: Path) -> int:
 
 
 def _report_sweep(ledger: Any) -> None:
-    from lenet_jax.sweeps.page import write_page
-    from lenet_jax.sweeps.summary import summary_lines, write_summary
+    from lenet_jax.report.sweep_page import write_page
+    from lenet_jax.report.text import sweep_lines
+    from lenet_jax.sweeps.statistics import write_summary
 
     summary = write_summary(ledger)
-    for line in summary_lines(summary):
+    for line in sweep_lines(summary):
         print(line)
     print(f"report: {write_page(ledger, summary)}")
 
 
 def _summary(arguments: list[str]) -> int:
-    from lenet_jax.composition import compose_config, register_schemas
+    from lenet_jax.hydra_app.composition import compose_config, register_schemas
 
     own = [a for a in arguments if a.startswith(("input_shape=", "num_classes="))]
     values = dict(argument.split("=", 1) for argument in own)
@@ -370,12 +371,12 @@ def _summary(arguments: list[str]) -> int:
     config = compose_config([a for a in arguments if a not in own])
 
     from lenet_jax.models import build_model
-    from lenet_jax.report.text import summary_table
+    from lenet_jax.report.text import layer_table
     from lenet_jax.summary import summarize
 
     shape = _integers("input_shape", values.get("input_shape", "28,28,1"), 3)
     (num_classes,) = _integers("num_classes", values.get("num_classes", "10"), 1)
-    for line in summary_table(summarize(build_model(config.model, shape, num_classes)), shape):
+    for line in layer_table(summarize(build_model(config.model, shape, num_classes)), shape):
         print(line)
     return 0
 

@@ -1,8 +1,8 @@
 """A model for tests of what is around a model: it compiles in a third of the time that LeNet takes."""
 
 from lenet_jax import layers
-from lenet_jax.initializers import fan_in_uniform
 from lenet_jax.network import make_model
+from lenet_jax.ops.initializers import fan_in_uniform
 
 
 def linear(config, input_shape, num_classes):

@@ -235,7 +235,7 @@ def test_a_failed_run_keeps_its_traceback(monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("lenet_jax.runs.slots.compile_programs", fail)
+    monkeypatch.setattr("lenet_jax.runs.group.compile_programs", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["train", *TINY])
 

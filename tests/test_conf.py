@@ -4,8 +4,8 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from lenet_jax import composition
 from lenet_jax.config import SCHEMAS, Config, DataConfig, TrainerConfig
+from lenet_jax.hydra_app import composition
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 

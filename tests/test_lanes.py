@@ -12,7 +12,7 @@ from lenet_jax import lanes, layers, training
 from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
 from lenet_jax.network import make_model
 from lenet_jax.types import Status
-from tests.test_devices import on_devices
+from tests.test_sharding import on_devices
 from tests.test_training import DATA, KEY, bits, trainer
 
 LAYERS = {  # compiles in a third of the time of a convolution

@@ -7,7 +7,7 @@ import pytest
 
 import lenet_jax as lj
 from lenet_jax import layers
-from lenet_jax.initializers import fan_in_uniform, he_normal
+from lenet_jax.ops.initializers import fan_in_uniform, he_normal
 from lenet_jax.types import Variables
 
 KEY = jax.random.key(0)

@@ -10,8 +10,8 @@ from jax import lax
 
 import lenet_jax as lj
 from lenet_jax import layers
-from lenet_jax.initializers import fan_in_uniform
 from lenet_jax.network import make_model
+from lenet_jax.ops.initializers import fan_in_uniform
 from lenet_jax.types import Variables
 
 NETWORK = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from lenet_jax.composition import open_hydra, register_schemas
-from lenet_jax.sweeps.jobs import check_run
-from lenet_jax.sweeps.session import begin_sweep
+from lenet_jax.hydra_app.composition import open_hydra, register_schemas
+from lenet_jax.hydra_app.sweep import begin_sweep
+from lenet_jax.hydra_app.sweep_jobs import check_run
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from experiments.benchmarks.cases import SYSTEMS, Case
 from experiments.benchmarks.problem import num_threads
-from lenet_jax.processor import tune_environment
+from lenet_jax.environment import tune_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_LIMIT = 15 * 60  # seconds a process

@@ -30,8 +30,8 @@ class LanesLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int, pruner: Any = None
     ) -> Sequence[JobReturn]:
-        """Run a batch of jobs; `pruner` is as in `lenet_jax.sweeps.launcher`."""
-        from lenet_jax.sweeps.launcher import launch
+        """Run a batch of jobs; `pruner` is as in `lenet_jax.hydra_app.launcher`."""
+        from lenet_jax.hydra_app.launcher import launch
 
         return launch(self._context, self._config, job_overrides, initial_job_idx, pruner, self.halving)
 
@@ -74,8 +74,9 @@ class OptunaBatchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run batch after batch."""
+        from lenet_jax.hydra_app.search_space import search_space
         from lenet_jax.sweeps.ledger import Ledger
-        from lenet_jax.sweeps.optuna_batch import Batches, search_space
+        from lenet_jax.sweeps.optuna_batch import Batches
 
         directory = Path(self._config.hydra.sweep.dir)
         batches = Batches(directory, search_space(arguments, self._context.config_loader), **self._choices)

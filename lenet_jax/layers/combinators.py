@@ -11,8 +11,8 @@ from jaxtyping import Array
 
 from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Layer, Shape, own_part, put_together
-from lenet_jax.ops.forward_only import forward_only
-from lenet_jax.ops.lowering import swap_batch
+from lenet_jax.ops.cpu.convolution import swap_batch
+from lenet_jax.ops.cpu.inference_only import forward_only
 from lenet_jax.ops.portions import map_portions
 from lenet_jax.types import Key, ReceptiveField, Variables, Visit
 

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.initializers import Initializer
 from lenet_jax.layers.base import Layer, Shape, Work, slide
-from lenet_jax.ops.channel_moments import along_channels
 from lenet_jax.ops.convolution import conv2d
-from lenet_jax.ops.lowering import convolve_batch_last
-from lenet_jax.ops.mixing import mix
+from lenet_jax.ops.cpu.channel_sums import along_channels
+from lenet_jax.ops.cpu.convolution import convolve_batch_last
+from lenet_jax.ops.cpu.matmul import mix
+from lenet_jax.ops.initializers import Initializer
 from lenet_jax.ops.pooling import avg_pool, max_along_axes, max_pool
 from lenet_jax.ops.windows import Padding, make_window
 from lenet_jax.types import Key, ReceptiveField, Variables

@@ -7,9 +7,9 @@ import jax
 
 from lenet_jax import layers
 from lenet_jax.config import AlexNetConfig, ZfNetConfig
-from lenet_jax.initializers import fan_in_uniform, he_normal
 from lenet_jax.models.scaling import resized, scaled
 from lenet_jax.network import make_model
+from lenet_jax.ops.initializers import fan_in_uniform, he_normal
 from lenet_jax.ops.windows import Padding
 from lenet_jax.types import Model
 

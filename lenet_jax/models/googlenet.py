@@ -5,10 +5,10 @@ import jax
 from lenet_jax import layers
 from lenet_jax.config import GoogLeNetConfig
 from lenet_jax.errors import InputError
-from lenet_jax.initializers import fan_in_uniform, he_normal
 from lenet_jax.layers import Layer
 from lenet_jax.models.scaling import resized, scaled
 from lenet_jax.network import make_model
+from lenet_jax.ops.initializers import fan_in_uniform, he_normal
 from lenet_jax.types import Model
 
 # Kernels of 1x1; of 1x1 before 3x3, of 3x3; of 1x1 before 5x5, of 5x5; of 1x1 after the pooling. Table 1.

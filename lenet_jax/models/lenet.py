@@ -7,8 +7,8 @@ from jax.nn.initializers import zeros
 
 from lenet_jax import layers
 from lenet_jax.config import LeNetConfig
-from lenet_jax.initializers import glorot_uniform
 from lenet_jax.network import make_model
+from lenet_jax.ops.initializers import glorot_uniform
 from lenet_jax.types import Model
 
 

@@ -7,8 +7,8 @@ from jaxtyping import Array
 from lenet_jax import layers
 from lenet_jax.config import LeNet5Config
 from lenet_jax.errors import InputError
-from lenet_jax.initializers import efficient_backprop_uniform
 from lenet_jax.network import make_model
+from lenet_jax.ops.initializers import efficient_backprop_uniform
 from lenet_jax.types import Model
 
 C3_TABLE = (

@@ -6,8 +6,8 @@ import jax
 
 from lenet_jax import layers
 from lenet_jax.config import MnistCnnConfig
-from lenet_jax.initializers import glorot_uniform
 from lenet_jax.network import make_model
+from lenet_jax.ops.initializers import glorot_uniform
 from lenet_jax.types import Model
 
 

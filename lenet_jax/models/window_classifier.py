@@ -4,8 +4,8 @@ import jax.numpy as jnp
 
 from lenet_jax import layers
 from lenet_jax.config import WindowClassifierConfig
-from lenet_jax.initializers import fan_in_uniform
 from lenet_jax.network import make_model
+from lenet_jax.ops.initializers import fan_in_uniform
 from lenet_jax.types import Model
 
 

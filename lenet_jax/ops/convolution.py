@@ -1,6 +1,6 @@
 """Convolutions (cross-correlations, as in all of deep learning) over one, two or three spatial axes.
 
-The definition is `lax.conv_general_dilated`; `lenet_jax.ops.lowering` chooses how it is computed. A caller sees one
+The definition is `lax.conv_general_dilated`; `lenet_jax.ops.cpu` chooses how it is computed on a CPU. A caller sees one
 function that can be jitted, vmapped and differentiated any number of times in either mode.
 """
 
@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops.lowering import LAYOUTS, convolve
+from lenet_jax.ops.cpu.convolution import LAYOUTS, convolve
 from lenet_jax.ops.windows import Ints, Padding, make_window, to_tuple
 
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops.channel_moments import along_channels, mean_and_variance, moments, spread
+from lenet_jax.ops.cpu.channel_sums import along_channels, mean_and_variance, moments, spread
 
 
 def local_response_norm(

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops.frames import frames_along, split_frames
+from lenet_jax.ops.cpu.unfold import frames_along, split_frames
 from lenet_jax.ops.windows import Ints, Padding, Window, make_window, pad_space
 
 

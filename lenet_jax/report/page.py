@@ -14,7 +14,7 @@ from lenet_jax.network import activations
 from lenet_jax.report import figures
 from lenet_jax.report.html import facts_table, page, save_pictures
 from lenet_jax.report.text import assessment_table
-from lenet_jax.runs.assessment import Assessment
+from lenet_jax.runs.evaluate import Assessment
 from lenet_jax.runs.records import Record
 from lenet_jax.storage import write_atomically
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from lenet_jax.metrics import to_percent
-from lenet_jax.runs.assessment import Assessment
+from lenet_jax.runs.evaluate import Assessment
 from lenet_jax.summary import Row, inference_bytes, training_bytes
+from lenet_jax.sweeps.ledger import DONE, FAILED, STATES, Entry
+from lenet_jax.sweeps.statistics import Statistics, Summary, is_complete, printable, rerun_command
 
 
 def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
@@ -21,7 +23,7 @@ def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     ]
 
 
-def summary_table(rows: Sequence[Row], input_shape: tuple[int, ...]) -> list[str]:
+def layer_table(rows: Sequence[Row], input_shape: tuple[int, ...]) -> list[str]:
     """Return the table of `summarize`, its totals, and what the outputs of an example take."""
     cells: list[tuple[str, ...]] = [
         ("layer", "output", "parameters", "connections", "multiply-adds", "output size", "sees")
@@ -89,3 +91,54 @@ def assessment_table(assessment: Assessment) -> list[str]:
         "percent of each class (row) that got each prediction (column):",
         *confusion_table(summary["confusion_matrix"]),
     ]
+
+
+def sweep_table(summary: Summary) -> list[list[str]]:
+    """Return a row of names, and a row for each group."""
+    keys = list(dict.fromkeys(key for group in summary.groups for key in group.varied))
+    rows = [[*keys, "n", "validation accuracy", "test accuracy", "95 % interval"]]
+    for group in summary.groups:
+        validation, test = (group.measures.get(name) for name in ("validation_accuracy", "test_accuracy"))
+        count = f"{validation.n if validation else 0} of {len(group.jobs)}"
+        rows.append([*(group.varied.get(key, "") for key in keys), count, *map(_spread, (validation, test)), _ci(test)])
+    return rows
+
+
+def sweep_lines(summary: Summary) -> list[str]:
+    """Return the summary as text: a row a group, the best job, what failed."""
+    states = [entry.state for entry in summary.entries]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
+    pruned = sum(entry.state == DONE and not is_complete(entry) for entry in summary.entries)
+    counts += f", {pruned} of them pruned" if pruned else ""
+    rows = sweep_table(summary)
+    lines = ["", f"{len(states)} jobs: {counts}", "", *align(rows, left=len(rows[0]) - 4)]
+    if summary.best is not None:
+        entry, values = _job(summary, summary.best)
+        result = entry.result or {}
+        lines += [
+            "",
+            f"best: job {entry.number}, validation {result['validation_accuracy']:.2%}, "
+            f"test {result['test_accuracy']:.2%}  {' '.join(f'{key}={value}' for key, value in values.items())}",
+        ]
+    failed = [entry for entry in summary.entries if entry.state == FAILED]
+    lines += [line for entry in failed for line in (f"job {entry.number} failed: {entry.error}", rerun_command(entry))]
+    return [printable(line) for line in lines]
+
+
+def _job(summary: Summary, number: int) -> tuple[Entry, dict[str, str]]:
+    return next(
+        (entry, values) for entry, values in zip(summary.entries, summary.varied, strict=True) if entry.number == number
+    )
+
+
+def _spread(measure: Statistics | None) -> str:
+    if measure is None:
+        return ""
+    return f"{measure.mean:.2%}" + ("" if measure.sd is None else f" ± {100 * measure.sd:.2f}")
+
+
+def _ci(measure: Statistics | None) -> str:
+    if measure is None or measure.interval is None:
+        return ""
+    low, high = measure.interval
+    return f"{low:.2%} to {min(high, 1):.2%}"

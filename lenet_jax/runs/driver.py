@@ -14,18 +14,18 @@ from typing import Any
 
 import jax
 
+from lenet_jax.augment import augmented
 from lenet_jax.config import Config, ConstantScheduleConfig, DataConfig, ScaledConjugateGradientConfig
 from lenet_jax.data import load
-from lenet_jax.data.augment import augmented
+from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.models import build_model
-from lenet_jax.processor import make_deterministic
 from lenet_jax.runs.events import Event, Failed
+from lenet_jax.runs.group import Job, Queue, Shared, Slots
 from lenet_jax.runs.programs import state_shapes
 from lenet_jax.runs.provenance import describe_run
 from lenet_jax.runs.run_directory import RunDirectory
-from lenet_jax.runs.slots import Job, Queue, Shared, Slots
-from lenet_jax.signals import postponed_signals
+from lenet_jax.runs.signals import postponed_signals
 from lenet_jax.training import Plan, plan_run
 from lenet_jax.types import Dataset, Model
 

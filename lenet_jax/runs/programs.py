@@ -19,7 +19,6 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lenet_jax.config import Config
-from lenet_jax.devices import choose_devices, jit_on, put_on
 from lenet_jax.errors import unknown_name
 from lenet_jax.evaluation import evaluate
 from lenet_jax.lanes import AXIS, advance, over_lanes
@@ -27,6 +26,7 @@ from lenet_jax.metrics import no_examples
 from lenet_jax.optimizers import hyperparameters, make_optimizer
 from lenet_jax.precision import in_compute_dtype
 from lenet_jax.runs.compilation_cache import use_compilation_cache
+from lenet_jax.sharding import choose_devices, jit_on, put_on
 from lenet_jax.training import Plan, init_train_state, train_interval
 from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainState, Variables
 

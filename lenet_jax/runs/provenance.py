@@ -15,8 +15,8 @@ import numpy as np
 
 from lenet_jax.config import Config
 from lenet_jax.data import digest_dataset
+from lenet_jax.environment import is_deterministic
 from lenet_jax.errors import InputError
-from lenet_jax.processor import is_deterministic
 from lenet_jax.types import Dataset
 
 _PACKAGES = ("lenet-jax", "jax", "jaxlib", "optax", "numpy", "hydra-core", "tensorflow-datasets")

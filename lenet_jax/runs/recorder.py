@@ -14,10 +14,10 @@ from lenet_jax.runs.checkpoints import Checkpoint, newest_first, read_checkpoint
 from lenet_jax.runs.events import Evaluated, Finished, Started
 from lenet_jax.runs.provenance import changed_conditions, digest_parameters
 from lenet_jax.runs.run_directory import BEST, LogEnd, RunDirectory, clear_run, remove_leftovers
-from lenet_jax.runs.weights import count_bytes, from_tensors, named_leaves, save_variables
 from lenet_jax.storage import to_json
 from lenet_jax.training import Plan
 from lenet_jax.types import Evaluation, Metrics, Status, TrainState
+from lenet_jax.weights import count_bytes, from_tensors, named_leaves, save_variables
 
 _log = logging.getLogger(__name__)
 

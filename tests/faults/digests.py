@@ -17,7 +17,7 @@ from lenet_jax.config import (
     TrainerConfig,
     WindowClassifierConfig,
 )
-from lenet_jax.processor import tune_environment
+from lenet_jax.environment import tune_environment
 
 DATA, TRAINER = DataConfig(train_size=100), TrainerConfig(max_epochs=2)
 TINY = LeNetConfig(num_kernels=(2, 3), kernel_size=3, hidden_units=10)

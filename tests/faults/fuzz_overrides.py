@@ -19,11 +19,11 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lenet_jax import composition
 from lenet_jax.errors import InputError
-from lenet_jax.mistakes import explain
-from lenet_jax.trust.composed import check_composed
-from lenet_jax.trust.overrides import check_overrides
+from lenet_jax.hydra_app import composition
+from lenet_jax.hydra_app.checks_composed import check_composed
+from lenet_jax.hydra_app.error_messages import explain
+from lenet_jax.hydra_app.overrides import check_overrides
 from tests.faults.hostile import SENTINEL, overrides
 
 WATCHED = (

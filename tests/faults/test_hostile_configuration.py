@@ -12,12 +12,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from lenet_jax import cli, composition
+from lenet_jax import cli
 from lenet_jax.cli import main
 from lenet_jax.errors import InputError
-from lenet_jax.trust.composed import check_composed
-from lenet_jax.trust.names import check_name, check_subdirectory
-from lenet_jax.trust.overrides import check_overrides
+from lenet_jax.hydra_app import composition
+from lenet_jax.hydra_app.checks_composed import check_composed
+from lenet_jax.hydra_app.names import check_name, check_subdirectory
+from lenet_jax.hydra_app.overrides import check_overrides
 from tests.faults import fuzz_overrides
 from tests.faults.hostile import HARMLESS, LOGGING, NAMES, REFUSED, REFUSED_COMMANDS, SENTINEL
 
@@ -32,11 +33,11 @@ def nothing_is_trained(in_an_empty_folder, monkeypatch, tmp_path):
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setattr(cli, "_job", lambda composed: 0)
-    monkeypatch.setattr("lenet_jax.sweeps.execution.run_jobs", lambda *arguments, **options: iter(()))
+    monkeypatch.setattr("lenet_jax.sweeps.groups.run_jobs", lambda *arguments, **options: iter(()))
     monkeypatch.setattr(cli, "_report_sweep", lambda ledger: None)
     monkeypatch.setattr("lenet_jax.runs.driver.check_inputs", lambda config: None)  # looks at the data
     monkeypatch.setattr(
-        "lenet_jax.sweeps.session._describe", lambda *arguments: {name: {} for name in IDENTITY} | {"data": []}
+        "lenet_jax.hydra_app.sweep._describe", lambda *arguments: {name: {} for name in IDENTITY} | {"data": []}
     )
     variables = dict(os.environ)
     yield

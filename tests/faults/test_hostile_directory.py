@@ -9,10 +9,10 @@ import pytest
 from lenet_jax import cli
 from lenet_jax.cli import main
 from lenet_jax.errors import InputError
+from lenet_jax.hydra_app.strangers import check_arguments
 from lenet_jax.models import MODELS
 from lenet_jax.storage import seal
 from lenet_jax.sweeps.ledger import DONE, Entry, Ledger
-from lenet_jax.trust.strangers import check_arguments
 from tests.faults.hostile import REFUSED, SENTINEL
 from tests.linear import linear
 

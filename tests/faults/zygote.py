@@ -67,9 +67,6 @@ class Zygote:
 def _serve() -> None:
     import jax  # noqa: F401
 
-    import lenet_jax.sweeps.launcher
-    import lenet_jax.sweeps.page
-    import lenet_jax.sweeps.session  # noqa: F401
     from lenet_jax.models import MODELS
     from tests.linear import linear
 

@@ -13,7 +13,7 @@ from jax import lax
 from jax.test_util import check_grads
 
 import lenet_jax as lj
-from lenet_jax.ops import lowering
+from lenet_jax.ops.cpu import convolution as lowering
 from lenet_jax.ops.windows import make_window
 from tests.reference import convolve, same_pads
 

@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 import lenet_jax as lj
-from lenet_jax.ops import channel_moments
+from lenet_jax.ops.cpu import channel_sums as channel_moments
 from lenet_jax.ops.normalization import local_response_norm, normalize_batch
 
 KEY = jax.random.key(0)

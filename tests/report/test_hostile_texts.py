@@ -9,10 +9,10 @@ import pytest
 
 from lenet_jax.config import Config
 from lenet_jax.report import page as run_page
+from lenet_jax.report import sweep_page
 from lenet_jax.runs.records import Record
-from lenet_jax.sweeps import page as sweep_page
 from lenet_jax.sweeps.ledger import DONE, FAILED, Entry, Ledger
-from lenet_jax.sweeps.summary import summarize_sweep, write_summary
+from lenet_jax.sweeps.statistics import summarize_sweep, write_summary
 from tests.faults.hostile import TEXTS
 
 RESULT = {"test_accuracy": 0.9, "validation_accuracy": 0.9, "epochs": 1, "stopped_by": "max_epochs"}

@@ -7,7 +7,7 @@ import pytest
 
 import lenet_jax as lj
 from lenet_jax.report.page import _draw_first_layer
-from lenet_jax.runs.assessment import Assessment
+from lenet_jax.runs.evaluate import Assessment
 
 
 def nested():

@@ -8,7 +8,7 @@ import pytest
 from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
 from lenet_jax.errors import InputError
 from lenet_jax.models import MODELS
-from lenet_jax.runs import slots
+from lenet_jax.runs import group as slots
 from lenet_jax.runs.driver import Job, run_jobs
 from lenet_jax.runs.events import Evaluated, Failed, Finished
 from lenet_jax.runs.programs import choose_slots, compile_programs, kind

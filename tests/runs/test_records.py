@@ -6,8 +6,8 @@ import pytest
 
 import lenet_jax as lj
 from lenet_jax.config import Config, LeNetConfig
-from lenet_jax.runs.assessment import assess
 from lenet_jax.runs.driver import run_experiment
+from lenet_jax.runs.evaluate import assess
 from lenet_jax.runs.records import read_record
 from tests.runs.test_driver import DATA, make_config
 

@@ -3,10 +3,11 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from lenet_jax.composition import open_hydra, register_schemas
 from lenet_jax.errors import InputError
+from lenet_jax.hydra_app.composition import open_hydra, register_schemas
+from lenet_jax.hydra_app.search_space import search_space
 from lenet_jax.sweeps.ledger import DIVERGED, DONE, FAILED, Entry
-from lenet_jax.sweeps.optuna_batch import Batches, SearchSpace, check_options, search_space
+from lenet_jax.sweeps.optuna_batch import Batches, SearchSpace, check_options
 
 SPACE = SearchSpace(
     ["trainer.max_epochs=3"], {"x": FloatDistribution(-10.0, 10.0), "kind": CategoricalDistribution(["a", "b"])}

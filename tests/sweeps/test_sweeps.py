@@ -10,10 +10,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 from lenet_jax.cli import main
+from lenet_jax.hydra_app import sweep as session
 from lenet_jax.models import MODELS
-from lenet_jax.runs import slots
+from lenet_jax.runs import group as slots
 from lenet_jax.storage import seal, unseal
-from lenet_jax.sweeps import session
 from tests.faults.training import without_times
 from tests.linear import linear
 
@@ -160,9 +160,9 @@ def test_a_damaged_or_foreign_ledger_is_one_line(tmp_path, capsys):
 
 def test_sweeps_that_begin_in_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch):
     names = iter(["aaaa", "aaaa", "bbbb"])
-    monkeypatch.setattr("lenet_jax.composition.secrets.token_hex", lambda size: next(names))
+    monkeypatch.setattr("lenet_jax.hydra_app.composition.secrets.token_hex", lambda size: next(names))
     monkeypatch.setattr("hydra.core.utils.datetime", type("Frozen", (datetime,), {"now": lambda: datetime(2026, 1, 2)}))
-    from lenet_jax.composition import open_hydra, register_schemas
+    from lenet_jax.hydra_app.composition import open_hydra, register_schemas
 
     register_schemas()
     taken = []

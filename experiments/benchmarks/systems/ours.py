@@ -19,14 +19,15 @@ import lenet_jax as lj
 from experiments.benchmarks import problem
 from experiments.benchmarks.systems.commands import Swept, sweep_with_lenet_jax
 from experiments.benchmarks.systems.jax_tools import device_name, sum_of_magnitudes
-from lenet_jax import devices, training
+from lenet_jax import sharding as devices
+from lenet_jax import training
 from lenet_jax.config import AdamConfig, Config, DataConfig, LeNetConfig, SgdConfig, TrainerConfig
 from lenet_jax.data import load_dataset
+from lenet_jax.interop.torchvision import load_torchvision, save_torchvision
 from lenet_jax.models import build_model
 from lenet_jax.runs import programs
 from lenet_jax.runs.driver import run_experiment
 from lenet_jax.runs.recorder import Recorder
-from lenet_jax.runs.torchvision import load_torchvision, save_torchvision
 from lenet_jax.training import plan_run
 
 __all__ = [

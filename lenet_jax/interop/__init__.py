@@ -1,0 +1,5 @@
+"""Models of other libraries: flax modules, and weights of torchvision's."""
+
+from lenet_jax.interop.flax import from_linen, from_nnx, to_linen, to_nnx
+
+__all__ = ["from_linen", "from_nnx", "to_linen", "to_nnx"]

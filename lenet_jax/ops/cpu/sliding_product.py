@@ -1,0 +1,130 @@
+"""The product of a matrix with every frame of consecutive rows, one frame at a time: a convolution along one axis.
+
+Frames overlap, so an array of all of them would be as many times larger than the rows as a frame is long. Here each
+frame is a slice of the rows, and small enough to stay in the processor's cache from its copy to its product; both
+gradients are computed in the same way. The three are the derivatives of one trilinear form of the arrays
+
+    weights (G, O, S, R)    rows (L, G, R, *M)    cotangent (F, G, O, *M)
+
+for G groups and F frames of S rows, `stride` rows apart: the sum over all axes of
+weights[g, o, s, r] rows[f * stride + s, g, r, m] cotangent[f, g, o, m], where M is one or several axes.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from lenet_jax.ops.cpu.primitives import Form, apart, trilinear
+
+
+def sliding_product(weights: Array, rows: Array, *, stride: int) -> Array:
+    """Return y[f, g, o, m] = sum over s, r of weights[g, o, s, r] rows[f * stride + s, g, r, m]: (F, G, O, *M)."""
+    return _bind(weights, rows, stride=stride, length=len(rows))
+
+
+def _product(weights: Array, rows: Array, *, stride: int, length: int) -> Array:
+    groups, maps, size, _ = weights.shape
+    num_frames = (length - size) // stride + 1
+    matrix = _as_matrix(weights)
+
+    def step(_: None, start: Array) -> tuple[None, Array]:
+        return None, _multiply(matrix, _frame(rows, start, size))
+
+    products = lax.scan(step, None, stride * jnp.arange(num_frames))[1]
+    return products.reshape(num_frames, groups, maps, *rows.shape[3:])
+
+
+def _rows_gradient(weights: Array, cotangent: Array, *, stride: int, length: int) -> Array:
+    groups, maps, size, width = weights.shape
+    space = cotangent.shape[3:]
+    matrix = jnp.swapaxes(_as_matrix(weights), 1, 2)
+
+    def of_frame(part: Array) -> Array:
+        product = _multiply(matrix, part.reshape(groups, maps, -1))
+        return jnp.moveaxis(product.reshape(groups, size, width, *space), 1, 0)
+
+    def step(total: Array, frame: tuple[Array, Array]) -> tuple[Array, None]:
+        start, part = frame
+        seen = lax.dynamic_slice_in_dim(total, start, size)
+        return lax.dynamic_update_slice_in_dim(total, seen + of_frame(part), start, 0), None
+
+    if length == size:
+        return of_frame(cotangent[0])
+    start = jnp.zeros((length, groups, width, *space), weights.dtype)
+    return lax.scan(step, start, (stride * jnp.arange(len(cotangent)), cotangent))[0]
+
+
+def _weights_gradient(cotangent: Array, rows: Array, *, stride: int, length: int) -> Array:
+    num_frames, groups, maps = cotangent.shape[:3]
+    width = rows.shape[2]
+    size = length - (num_frames - 1) * stride  # rows beyond the last frame are cut off before
+
+    def of_frame(start: ArrayLike, part: Array) -> Array:
+        # The product with a transposed copy is faster than the one that XLA would choose without the barrier.
+        part = jnp.swapaxes(part.reshape(groups, maps, -1), 1, 2)
+        return _multiply(_frame(rows, start, size), lax.optimization_barrier(part))
+
+    def step(total: Array, frame: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + of_frame(*frame), None
+
+    if num_frames == 1:
+        total = of_frame(0, cotangent[0])
+    else:
+        start = jnp.zeros((groups, size * width, maps), rows.dtype)
+        total = lax.scan(step, start, (stride * jnp.arange(num_frames), cotangent))[0]
+    return jnp.moveaxis(total.reshape(groups, size, width, maps), 3, 1)
+
+
+def _as_matrix(weights: Array) -> Array:
+    # A transpose that XLA may not fold into the product, for which it would choose a slower routine.
+    return lax.optimization_barrier(weights.reshape(*weights.shape[:2], -1))
+
+
+def _frame(rows: Array, start: ArrayLike, size: int) -> Array:
+    """Return (G, S * R, M)."""
+    frame = jnp.moveaxis(lax.dynamic_slice_in_dim(rows, start, size), 0, 1)
+    return frame.reshape(frame.shape[0], size * frame.shape[2], -1)
+
+
+def _multiply(a: Array, b: Array) -> Array:
+    """Return a (G, I, J) @ b (G, J, K)."""
+    return a @ b if len(a) > 1 else (a[0] @ b[0])[None]
+
+
+_WEIGHTS, _ROWS, _COTANGENT = "GOSR", "LGRM", "FGOM"
+
+
+def _batch(
+    axes: tuple[str, str], result: str, bind: Callable, arrays: Any, mapped: Any, **options: int
+) -> tuple[Array, int]:
+    """Merge the mapped axis into the groups if both arrays have it, else into the axis that the other one lacks."""
+    free = [next(a for a in own if a in result and a not in other) for own, other in (axes, axes[::-1])]
+    axis = "G" if None not in mapped else free[0] if mapped[1] is None else free[1]
+    size = next(x.shape[m] for x, m in zip(arrays, mapped, strict=True) if m is not None)
+    merged = [
+        x if m is None else _merge(jnp.moveaxis(x, m, 0), names.index(axis))
+        for x, m, names in zip(arrays, mapped, axes, strict=True)
+    ]
+    y = bind(*merged, **options)
+    position = result.index(axis)
+    return y.reshape(*y.shape[:position], size, -1, *y.shape[position + 1 :]), position
+
+
+def _merge(x: Array, axis: int) -> Array:
+    """Merge the first axis into the one that is `axis` without it."""
+    x = jnp.moveaxis(x, 0, axis)
+    return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+
+
+_OPTIONS = ("stride", "length")
+_bind = trilinear(
+    "sliding_product",
+    Form(_product, functools.partial(_batch, (_WEIGHTS, _ROWS), _COTANGENT)),
+    Form(apart(_rows_gradient, _OPTIONS), functools.partial(_batch, (_WEIGHTS, _COTANGENT), _ROWS)),
+    Form(apart(_weights_gradient, _OPTIONS), functools.partial(_batch, (_COTANGENT, _ROWS), _WEIGHTS)),
+)

@@ -1,0 +1,90 @@
+"""Arrays as a file, in the safetensors format: names, shapes and numbers, nothing to run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from lenet_jax.errors import InputError
+from lenet_jax.storage import write_atomically
+from lenet_jax.types import Model, Variables
+
+Tensors = dict[str, np.ndarray]
+"""Arrays by name."""
+
+
+def save_variables(path: str | Path, variables: Variables) -> None:
+    """Write a model's variables; a tensor is named after its place, as "params/conv1/kernel".
+
+    The file is replaced whole or not at all.
+    """
+    tensors = {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(variables).items()}
+    write_atomically(Path(path), safetensors.numpy.save(tensors))
+
+
+def load_variables(path: str | Path, model: Model) -> Variables:
+    """Read what `save_variables` wrote for the same model; of a file with anything else, only the header is read.
+
+    Raises:
+        InputError: if the file is missing or damaged, or its tensors are not those of the model.
+    """
+    expected = jax.eval_shape(model.init, jax.random.key(0))
+    if not Path(path).is_file():
+        raise InputError(f"load_variables: `path` must be a safetensors file; {path} is none.")
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            _check_shapes(shapes, expected, path)
+            return from_tensors({name: file.get_tensor(name) for name in shapes}, expected, path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"load_variables: `path` must be a whole safetensors file; {path}: {error}.") from error
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Return the leaves of a pytree by name, as "params/conv1/kernel", in the order of the tree."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def from_tensors(tensors: Tensors, expected: Any, path: str | Path) -> Any:
+    """Return arrays by name as the pytree that they were.
+
+    Args:
+        tensors: by name.
+        expected: a pytree of what has a shape and a dtype.
+        path: of the file that they come from, for the message.
+
+    Raises:
+        InputError: if they are not those of the pytree.
+    """
+    _check_shapes({name: tensor.shape for name, tensor in tensors.items()}, expected, path)
+    names = named_leaves(expected)
+    for name, leaf in names.items():
+        if tensors[name].dtype != leaf.dtype:
+            raise InputError(f"{path}: {name!r} must be of type {leaf.dtype}; it is of type {tensors[name].dtype}.")
+    return jax.tree.unflatten(jax.tree.structure(expected), [tensors[name] for name in names])
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], expected: Any, path: str | Path) -> None:
+    names = named_leaves(expected)
+    for name in sorted(set(names) ^ set(shapes)):
+        raise InputError(
+            f"{path}: must hold the tensors of the model; it {'lacks' if name in names else 'also has'} {name!r}; "
+            "build the model with the options of that run."
+        )
+    for name, leaf in names.items():
+        if shapes[name] != leaf.shape:
+            raise InputError(
+                f"{path}: {name!r} must have shape {leaf.shape}; it has {shapes[name]}; build the model with the "
+                "options of that run."
+            )
+
+
+def count_bytes(tree: Any) -> int:
+    """Return what the arrays of a pytree take."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

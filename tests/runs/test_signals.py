@@ -1,0 +1,77 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from lenet_jax.runs.signals import SIGNALS, postponed_signals, signals_interrupt
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_is_noted_and_the_second_interrupts(number):
+    before = signal.getsignal(number)
+    with postponed_signals() as asked:
+        assert not asked()
+        os.kill(os.getpid(), number)
+        assert asked()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_somebody_else_handles_stays_theirs():
+    come = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: come.append(number))
+    try:
+        with postponed_signals() as asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not asked()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert come == [signal.SIGTERM]
+
+
+def test_in_another_thread_nothing_happens():
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with postponed_signals() as asked:
+            found.append((asked(), signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(False, before)]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_every_signal_interrupts_as_control_c_does(number, capfd):
+    with signals_interrupt(), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+    assert "lenet-jax: interrupted; ends after the program on the device" in capfd.readouterr().err
+
+
+def test_a_second_signal_ends_a_process_that_waits_for_something_else_than_python():
+    program = """
+import ctypes, os, sys
+from lenet_jax.runs.signals import postponed_signals, signals_interrupt
+with signals_interrupt(), postponed_signals():
+    print("ready", flush=True)
+    ctypes.PyDLL(None)  # what follows holds no lock, and no handler of Python runs while it lasts
+    while ctypes.CDLL(None).poll(None, 0, 60_000): pass
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    begin = time.monotonic()
+    for _ in range(2):
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert time.monotonic() - begin < 5
+    assert "interrupted again; what was saved stays" in errors

@@ -1,0 +1,114 @@
+import csv
+import json
+import math
+import shlex
+
+import pytest
+
+from lenet_jax.report.text import sweep_lines
+from lenet_jax.sweeps.ledger import DIVERGED, DONE, FAILED, Entry, Ledger
+from lenet_jax.sweeps.statistics import describe_sample, rerun_command, summarize_sweep, write_summary
+from tests.sweeps.test_ledger import IDENTITY
+
+
+def make_result(accuracy):
+    return {
+        "test_accuracy": accuracy - 0.01,
+        "validation_accuracy": accuracy,
+        "train_accuracy": 1.0,
+        "test_loss": 0.5,
+        "epochs": 2,
+        "iterations": 20,
+        "best_iteration": 10,
+        "stopped_by": "max_epochs",
+        "parameters_sha256": "ab",
+        "seconds": 12.3,
+    }
+
+
+def make_entry(number, rate, seed, accuracy=None, state=DONE, **rest):
+    overrides = ["trainer.max_epochs=2", f"optimizer.learning_rate={rate}", f"seed={seed}"]
+    result = None if accuracy is None else make_result(accuracy)
+    return Entry(number, overrides, str(number), {}, state, result=result, **rest)
+
+
+ENTRIES = [
+    make_entry(0, 0.1, 0, 0.90),
+    make_entry(1, 0.1, 1, 0.94),
+    make_entry(2, 0.3, 0, 0.97),
+    make_entry(3, 0.3, 1, 0.10, state=DIVERGED),
+    make_entry(4, 9, 0, state=FAILED, error="nowhere: No such file"),
+    make_entry(5, 9, 1, state=FAILED, error="nowhere: No such file"),
+]
+
+
+def test_statistics_of_a_sample_by_hand():
+    # 1, 2, 6: mean 3, deviations -2, -1, 3, variance 14/2; t(0.975, 2) = 4.302653 (any table)
+    found = describe_sample([1.0, 2.0, 6.0])
+    assert (found.n, found.mean) == (3, 3.0)
+    assert found.sd == pytest.approx(math.sqrt(7))
+    assert found.interval == pytest.approx((3 - 4.302653 * math.sqrt(7 / 3), 3 + 4.302653 * math.sqrt(7 / 3)))
+    assert describe_sample([2.0]) == (1, 2.0, None, None)
+
+
+def test_seeds_are_one_group_and_only_what_is_done_counts():
+    summary = summarize_sweep(ENTRIES)
+    assert [(group.varied, group.jobs) for group in summary.groups] == [
+        ({"optimizer.learning_rate": "0.1"}, [0, 1]),
+        ({"optimizer.learning_rate": "0.3"}, [2, 3]),
+        ({"optimizer.learning_rate": "9"}, [4, 5]),
+    ]
+    first, second, third = (group.measures for group in summary.groups)
+    assert first["validation_accuracy"].mean == pytest.approx(0.92)
+    assert second["test_accuracy"] == (1, pytest.approx(0.96), None, None)
+    assert third == {}
+    assert summary.best == 2
+    assert summary.varied[0] == {"optimizer.learning_rate": "0.1", "seed": "0"}
+
+
+def test_a_sweep_of_which_nothing_is_done_has_no_best():
+    summary = summarize_sweep(ENTRIES[3:])
+    assert summary.best is None
+    assert "best" not in "\n".join(sweep_lines(summary))
+
+
+def test_the_text_has_a_row_a_group_the_best_and_the_failures():
+    lines = sweep_lines(summarize_sweep(ENTRIES))
+    assert lines[1] == "6 jobs: 3 done, 2 failed, 1 diverged"
+    rows = [line.split("  ") for line in lines]
+    assert [[cell.strip() for cell in row if cell] for row in rows[4:7]] == [
+        ["0.1", "2 of 2", "92.00% ± 2.83", "91.00% ± 2.83", "65.59% to 100.00%"],
+        ["0.3", "1 of 2", "97.00%", "96.00%"],
+        ["9", "0 of 2"],
+    ]
+    assert "best: job 2, validation 97.00%, test 96.00%  optimizer.learning_rate=0.3 seed=0" in lines
+    assert lines[-2:] == [
+        "job 5 failed: nowhere: No such file",
+        "lenet-jax train trainer.max_epochs=2 optimizer.learning_rate=9 seed=1",
+    ]
+
+
+def test_the_command_that_runs_a_job_again_can_be_pasted():
+    entry = Entry(0, ["data.directory='a b'", "model.num_kernels=[2,3]"], "0", {})
+    assert shlex.split(rerun_command(entry)) == ["lenet-jax", "train", *entry.overrides]
+
+
+def test_the_files_have_all_jobs_and_no_times(tmp_path):
+    ledger = Ledger.create(tmp_path, IDENTITY)
+    for entry in ENTRIES:
+        ledger.write(entry)
+    write_summary(ledger)
+    text = (tmp_path / "summary.json").read_text()
+    content = json.loads(text)
+    assert [job["state"] for job in content["jobs"]] == [entry.state for entry in ENTRIES]
+    assert content["best"] == 2
+    assert [failure["number"] for failure in content["failures"]] == [4, 5]
+    assert "seconds" not in text
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["number"], row["optimizer.learning_rate"], row["seed"]) for row in rows[:2]] == [
+        ("0", "0.1", "0"),
+        ("1", "0.1", "1"),
+    ]
+    assert float(rows[2]["validation_accuracy"]) == 0.97
+    assert rows[4]["validation_accuracy"] == ""

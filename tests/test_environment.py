@@ -1,0 +1,35 @@
+"""What the environment says before JAX starts."""
+
+import importlib.util
+
+from lenet_jax import environment as processor
+
+
+def tuned(monkeypatch, environment, *, cores=4, plugins=None):
+    monkeypatch.setattr(processor, "available_cores", lambda: cores)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: plugins)
+    processor.tune_environment(environment)
+    return environment
+
+
+def test_a_device_a_core_and_short_loops_not_unrolled(monkeypatch):
+    assert tuned(monkeypatch, {}) == {
+        "JAX_NUM_CPU_DEVICES": "4",
+        "XLA_FLAGS": "--xla_backend_extra_options=-unroll-full-max-count=4",
+    }
+
+
+def test_not_more_devices_than_a_minibatch_feeds(monkeypatch):
+    assert tuned(monkeypatch, {}, cores=64)["JAX_NUM_CPU_DEVICES"] == "16"
+
+
+def test_what_the_user_has_set_stays(monkeypatch):
+    own = {"JAX_NUM_CPU_DEVICES": "1", "XLA_FLAGS": "--xla_backend_extra_options=-slp-threshold=1"}
+    assert tuned(monkeypatch, dict(own)) == own
+    flags = tuned(monkeypatch, {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"})
+    assert "JAX_NUM_CPU_DEVICES" not in flags
+    assert flags["XLA_FLAGS"].startswith("--xla_force_host_platform_device_count=3 --xla_backend_extra_options=")
+
+
+def test_compilers_for_other_platforms_get_no_flag(monkeypatch):
+    assert tuned(monkeypatch, {}, plugins=object()) == {"JAX_NUM_CPU_DEVICES": "4"}
