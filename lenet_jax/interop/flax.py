@@ -1,4 +1,4 @@
-"""flax modules as models, and models as flax modules. flax is imported when it is used."""
+"""Conversion between flax modules and models. flax is imported only when a function is called."""
 
 import inspect
 from collections.abc import Callable
@@ -12,13 +12,14 @@ from lenet_jax.types import Key, Model, Variables
 
 
 def from_linen(module: Any, input_shape: tuple[int, int, int]) -> Model:
-    """Return a Linen module as a model, which every function of this package trains.
+    """Convert a Linen module to a model, which every function of this package can train.
 
-    Its `params` are trained, its other collections carried. What `__call__` has of `train`, `training`, `deterministic`
-    and `use_running_average` is set, and `apply`'s key is that of `dropout`.
+    The collection `params` is trained; the other collections are non-trainable state. If `__call__` has an argument
+    named `train`, `training`, `deterministic` or `use_running_average`, it is set according to the mode. The key of
+    `apply` seeds the stream `dropout`.
 
     Args:
-        module: a `flax.linen.Module` of images that returns logits.
+        module: a `flax.linen.Module` that maps images to logits.
         input_shape: height, width and channels of the images.
     """
     names = inspect.signature(type(module).__call__).parameters
@@ -45,13 +46,13 @@ def from_linen(module: Any, input_shape: tuple[int, int, int]) -> Model:
 
 
 def from_nnx(make_module: Callable[[Any], Any], input_shape: tuple[int, int, int]) -> Model:
-    """Return an NNX module as a model, which every function of this package trains.
+    """Convert an NNX module to a model, which every function of this package can train.
 
-    Its `nnx.Param`s are trained and its other variables carried; `module.train()` and `module.eval()` are called, and
-    `apply`'s key seeds its random numbers.
+    The module's `nnx.Param`s are trained; its other variables are non-trainable state. `apply` calls `module.train()`
+    or `module.eval()`, and its key seeds the module's random numbers.
 
     Args:
-        make_module: `nnx.Rngs` -> a `flax.nnx.Module` of images that returns logits.
+        make_module: `nnx.Rngs` -> a `flax.nnx.Module` that maps images to logits.
         input_shape: height, width and channels of the images.
     """
     from flax import nnx
@@ -80,10 +81,13 @@ def from_nnx(make_module: Callable[[Any], Any], input_shape: tuple[int, int, int
 
 
 def to_linen(model: Model) -> Any:
-    """Return a model as a `flax.linen.Module`: `module(images, train=False)` in other modules.
+    """Convert a model to a `flax.linen.Module`, called as `module(images, train=False)`.
 
-    Its variables are the parameter `model` and, if it has state, the variable `model` of the collection `state`; while
-    it trains it takes the key of `dropout`.
+    Its variables are the parameter `model` and, if the model has state, the variable `model` of the collection `state`.
+    In training it uses the random stream `dropout`.
+
+    Args:
+        model: the network.
     """
     from flax import linen
 
@@ -95,25 +99,26 @@ def to_linen(model: Model) -> Any:
             params = self.param("model", lambda key: model.init(key).params)
             state = {}
             if has_state:
-                carried = self.variable("state", "model", lambda: model.init(self.make_rng("params")).state)
-                state = carried.value
+                variable = self.variable("state", "model", lambda: model.init(self.make_rng("params")).state)
+                state = variable.value
             key = self.make_rng("dropout") if train and self.has_rng("dropout") else None
             logits, state = model.apply(Variables(params, state), images, train=train, key=key)
             if has_state and train and self.is_mutable_collection("state"):
-                carried.value = state
+                variable.value = state
             return logits
 
     return LinenModel()
 
 
 def to_nnx(model: Model, rngs: Any) -> Any:
-    """Return a model as a `flax.nnx.Module`: `module(images)`, in the mode of `module.train()` or `module.eval()`.
+    """Convert a model to a `flax.nnx.Module`, called as `module(images)`.
 
-    Its variables are `params` and `state`; while it trains it takes the key of `rngs.dropout()`.
+    `module.train()` and `module.eval()` choose its mode. Its variables are `params` and `state`. In training it uses
+    the random stream `dropout`.
 
     Args:
         model: the network.
-        rngs: `nnx.Rngs`, with a stream `params` or `default`.
+        rngs: `nnx.Rngs` with a stream `params` or `default`.
     """
     from flax import nnx
 

@@ -1,7 +1,7 @@
-"""Weights under the names and in the layouts of torchvision, as safetensors files.
+"""Weights in safetensors files with the names and layouts of torchvision.
 
-PyTorch keeps kernels of convolutions as (O, I, H, W) and those of dense layers as (outputs, inputs), and lays maps out
-channel by channel before a dense layer, which sees them here pixel by pixel.
+PyTorch stores the kernels of convolutions as (O, I, H, W) and those of dense layers as (outputs, inputs). It flattens
+feature maps as (C, H, W) before a dense layer, and this package as (H, W, C).
 """
 
 import math
@@ -69,27 +69,27 @@ _ARCHITECTURES: dict[str, Callable[[str], str]] = {
 
 
 def load_torchvision(path: str | Path, model: Model, name: str) -> Variables:
-    """Read weights of torchvision's for a model of the same architecture.
+    """Read the weights of a torchvision model for a model of the same architecture.
 
     Args:
-        path: of a safetensors file with the names of torchvision's `state_dict()`.
-        model: from `create_model`: alexnet with form=one_tower, googlenet with form=torchvision, a resnet; of the same
-            width and number of classes, for images of the same size.
-        name: of the architecture, as `create_model` has it. Auxiliary heads of googlenet are left out.
+        path: a safetensors file with the names of torchvision's `state_dict()`.
+        model: the result of `create_model` for alexnet with variant="one_tower", googlenet with
+            variant="torchvision", or a resnet, with the same width, number of classes and image size.
+        name: name of the architecture in `create_model`. The auxiliary heads of googlenet are ignored.
 
     Raises:
-        InputError: if there is no such architecture, the file is damaged, or its tensors are not those of the model.
+        InputError: if the architecture is unknown, the file is damaged, or its tensors are not those of the model.
     """
     expected = jax.eval_shape(model.init, jax.random.key(0))
     names = _names(expected, name)
     try:
         found = safetensors.numpy.load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"load_torchvision: `path` must be a whole safetensors file; {path}: {error}.") from error
+        raise InputError(f"load_torchvision: `path` must be an intact safetensors file; {path}: {error}.") from error
     needed = set(names.values())
     ignored = ("num_batches_tracked", *(("aux1.", "aux2.") if name == "googlenet" else ()))
-    others = {each for each in found if not each.endswith(ignored[:1]) and not each.startswith(ignored[1:] or ("\0",))}
-    for each in sorted(needed ^ others):
+    given = {each for each in found if not each.endswith(ignored[:1]) and not each.startswith(ignored[1:] or ("\0",))}
+    for each in sorted(needed ^ given):
         raise InputError(
             f"{path}: must hold the tensors of torchvision's {name}; it {'lacks' if each in needed else 'also has'} "
             f"{each!r}; build the model with the options of those weights."
@@ -100,10 +100,15 @@ def load_torchvision(path: str | Path, model: Model, name: str) -> Variables:
 
 
 def save_torchvision(path: str | Path, variables: Variables, name: str) -> None:
-    """Write variables as `load_torchvision` reads them, and torchvision's `load_state_dict`.
+    """Write variables to a file for `load_torchvision` and for the `load_state_dict` of torchvision's model.
+
+    Args:
+        path: the safetensors file to write or replace.
+        variables: the variables of a model as `load_torchvision` describes.
+        name: name of the architecture in `create_model`.
 
     Raises:
-        InputError: if there is no such architecture, or the variables are not of it.
+        InputError: if the architecture is unknown, or the variables are not those of that architecture.
     """
     channels, leaves = _last_channels(variables), named_leaves(variables)
     tensors = {
@@ -113,7 +118,7 @@ def save_torchvision(path: str | Path, variables: Variables, name: str) -> None:
 
 
 def _names(variables: Variables, name: str) -> dict[str, str]:
-    """Return our name of each tensor and torchvision's."""
+    """Return torchvision's name of each tensor, by the name of the tensor in this package."""
     if name not in _ARCHITECTURES:
         raise unknown_name("name", name, _ARCHITECTURES)
     names = {}
@@ -122,12 +127,12 @@ def _names(variables: Variables, name: str) -> dict[str, str]:
         try:
             names[ours] = f"{_ARCHITECTURES[name](layer)}.{_LEAVES[leaf]}"
         except (KeyError, ValueError) as error:
-            raise InputError(f"torchvision: its {name} has no {layer!r}; choose the form that it has.") from error
+            raise InputError(f"torchvision: its {name} has no {layer!r}; choose the variant that it has.") from error
     return names
 
 
 def _last_channels(variables: Variables) -> int | None:
-    """Return the number of maps that alexnet's first dense layer sees; None of networks that take their means."""
+    """Return the channels of AlexNet's last convolution; None for networks with global average pooling."""
     leaves = named_leaves(variables)
     last = leaves.get("params/conv5/conv/kernel")
     return None if last is None else last.shape[-1]

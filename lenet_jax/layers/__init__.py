@@ -1,15 +1,41 @@
-"""Layers as (init, apply) pairs, and ways to put them together."""
+"""Layers as (init, apply) pairs, and combinators that build layers from layers."""
 
-from lenet_jax.layers.base import Layer, Shape, Work, activation, flatten, function, resize
-from lenet_jax.layers.combinators import auxiliary, branch, rematerialized, residual, serial, take_auxiliary, visit
-from lenet_jax.layers.normalization import batch_normalization, dropout, local_response_normalization
-from lenet_jax.layers.pooling import average_pooling, global_average_pooling, max_pooling
-from lenet_jax.layers.weights import convolution, dense, radial_basis, subsampling
+from lenet_jax.layers.base import (
+    Cost,
+    Layer,
+    Shape,
+    activation,
+    average_pooling,
+    flatten,
+    function,
+    global_average_pooling,
+    max_pooling,
+    resize,
+)
+from lenet_jax.layers.combinators import (
+    auxiliary,
+    branch,
+    rematerialized,
+    residual,
+    serial,
+    take_auxiliary,
+    trace_layer,
+)
+from lenet_jax.layers.model import make_model
+from lenet_jax.layers.weights import (
+    batch_normalization,
+    convolution,
+    dense,
+    dropout,
+    local_response_normalization,
+    radial_basis,
+    subsampling,
+)
 
 __all__ = [
+    "Cost",
     "Layer",
     "Shape",
-    "Work",
     "activation",
     "auxiliary",
     "average_pooling",
@@ -22,6 +48,7 @@ __all__ = [
     "function",
     "global_average_pooling",
     "local_response_normalization",
+    "make_model",
     "max_pooling",
     "radial_basis",
     "rematerialized",
@@ -30,5 +57,5 @@ __all__ = [
     "serial",
     "subsampling",
     "take_auxiliary",
-    "visit",
+    "trace_layer",
 ]

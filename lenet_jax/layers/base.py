@@ -1,10 +1,13 @@
-"""What a layer is, and layers that are no more than a function.
+"""The type of a layer, and layers without variables: functions, activations, pooling, reshaping.
 
-A layer's `init(key, shape)` gets the shape of one example (H, W, C) and returns its variables and the shape of its
-output, so shapes are inferred and checked while a model is built. `apply(variables, x, *, train, key)` returns the
+A layer's `init(key, shape)` takes the shape of one example (H, W, C) and returns the layer's variables and the shape of
+its output, so shapes are inferred and checked while a model is built. `apply(variables, x, *, train, key)` returns the
 output for a batch and the new state.
 """
 
+import functools
+import math
+import typing
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -12,44 +15,48 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from lenet_jax.types import Key, ReceptiveField, Variables, Visit
+from lenet_jax.config.checks import Activation
+from lenet_jax.errors import unknown_name
+from lenet_jax.ops import avg_pool, max_pool
+from lenet_jax.ops.windows import Padding
+from lenet_jax.types import Key, LayerTrace, ReceptiveField, Variables
 
 Shape = tuple[int, ...]
 
 
-class Work(NamedTuple):
-    """What a layer does for one example."""
+class Cost(NamedTuple):
+    """The operations of a layer for one example."""
 
-    connections: int = 0  # how often a weight or a bias is used
-    multiply_adds: int = 0  # how often one is multiplied
+    connections: int = 0  # uses of weights and biases
+    multiply_adds: int = 0  # multiplications by weights
 
 
 class Layer(NamedTuple):
     """A part of a network.
 
     init: (key, shape) -> (Variables, output shape); consumes the key; shapes are those of one example.
-    apply: (variables, x, *, train, key) -> (y, state).
+    apply: (variables, x, *, train, key) -> (y, state); consumes the key, which is one key, an array of keys (N,), one
+        for each example, or None. A combinator passes None to a layer that is not stochastic.
     """
 
     init: Callable[[Key, Shape], tuple[Variables, Shape]]
     apply: Callable[..., tuple[Array, dict]]
-    batch_last: Callable[[dict[str, Array], Array], Array] | None = None
-    """(params, x) -> y: the same for a batch of shape (C, H, W, N), of layers that have neither state nor key."""
-    work: Callable[[dict[str, Array], Shape], Work] = lambda params, shape: Work()
-    """(params, input shape of one example) -> what it does."""
+    cost: Callable[[dict[str, Array], Shape], Cost] = lambda params, shape: Cost()
+    """(params, input shape of one example) -> the cost of one example."""
     field: Callable[[ReceptiveField], ReceptiveField] = lambda field: field
-    """Receptive field of the input -> that of the output."""
-    trace: Callable[..., tuple[list[Visit], ReceptiveField]] | None = None
-    """(variables, x, field) -> what its parts do, and the field of the last; None if it has no parts."""
-
-
-def activation(fn: Callable[[Array], Array]) -> Layer:
-    """Make a layer of a function that works on each number alone."""
-    return function(fn)._replace(batch_last=lambda params, x: fn(x))
+    """Receptive field of the input -> receptive field of the output."""
+    trace: Callable[..., tuple[list[LayerTrace], ReceptiveField]] | None = None
+    """(variables, x, field) -> the traces of its parts and the receptive field of the output; None without parts."""
+    stochastic: bool = False
+    """Whether `apply` draws random numbers in training."""
 
 
 def function(fn: Callable[[Array], Array]) -> Layer:
-    """Make a layer without variables of a function of a batch: a pooling, a reshape."""
+    """Make a layer without variables from a function of a batch, such as a reshape.
+
+    Args:
+        fn: (N, ...) -> (N, ...); the output for an example should depend on that example only.
+    """
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
@@ -58,27 +65,71 @@ def function(fn: Callable[[Array], Array]) -> Layer:
     return Layer(init, lambda variables, x, *, train, key: (fn(x), variables.state))
 
 
+def activation(fn: Callable[[Array], Array] | str) -> Layer:
+    """Make a layer of an activation function, such as `jax.nn.relu`, or `jax.nn.softmax` over the channels.
+
+    Args:
+        fn: function of a batch whose last axis is the channels, (N, H, W, C) or (N, C), that keeps its shape; or the
+            name of such a function of `jax.nn`, one of `lenet_jax.config.checks.Activation`.
+
+    Raises:
+        InputError: if there is no activation of that name.
+    """
+    if isinstance(fn, str):
+        names = typing.get_args(Activation)
+        if fn not in names:
+            raise unknown_name("activation", fn, names)
+        return function(getattr(jax.nn, fn))
+    return function(fn)
+
+
 def flatten() -> Layer:
-    """Lay each example out as one row, rows, columns, channels in order."""
+    """Reshape each example to one axis: rows, columns, channels, in this order."""
     return function(lambda x: x.reshape(x.shape[0], -1))
 
 
 def resize(size: int) -> Layer:
-    """Resize images to `size` x `size` pixels, linearly between theirs, without aliasing where they become smaller."""
+    """Resize images to `size` x `size` pixels by linear interpolation, with antialiasing where they become smaller."""
     return function(lambda x: jax.image.resize(x, (x.shape[0], size, size, x.shape[3]), "linear"))
 
 
-def own_part(variables: Variables, name: str) -> Variables:
-    """Return the variables of a part of a layer, which are under its name; a part without any has none there."""
+def max_pooling(size: int, *, strides: int | None = None, padding: Padding = "VALID") -> Layer:
+    """Take the largest value in each window; options as in `lenet_jax.max_pool`."""
+    return _pooling(max_pool, size, strides, padding)
+
+
+def average_pooling(size: int, *, strides: int | None = None, padding: Padding = "VALID") -> Layer:
+    """Take the mean of each window; options as in `lenet_jax.avg_pool`."""
+    return _pooling(avg_pool, size, strides, padding)
+
+
+def _pooling(pool: Callable[..., Array], size: int, strides: int | None, padding: Padding) -> Layer:
+    layer = function(functools.partial(pool, window=size, strides=strides, padding=padding))
+    return layer._replace(field=lambda field: widen_field(field, size, strides or size))
+
+
+def global_average_pooling() -> Layer:
+    """Take the mean of each channel over space: (H, W, C) becomes (C,). Source: Lin et al. 2014, section 3.2."""
+    layer = function(lambda x: jnp.mean(x, axis=(1, 2)))
+    return layer._replace(field=lambda field: ReceptiveField(math.inf))
+
+
+def child_variables(variables: Variables, name: str) -> Variables:
+    """Return the variables of a part of a layer, stored under its name; empty if it has none."""
     return Variables(variables.params.get(name, {}), variables.state.get(name, {}))
 
 
-def put_together(parts: Mapping[str, Variables]) -> Variables:
-    """Return the variables of a layer made of parts."""
+def merge_variables(parts: Mapping[str, Variables]) -> Variables:
+    """Return the variables of a layer from those of its parts by name; parts without any are left out."""
     params = {name: variables.params for name, variables in parts.items() if variables.params}
     return Variables(params, {name: variables.state for name, variables in parts.items() if variables.state})
 
 
-def slide(field: ReceptiveField, size: int, stride: int) -> ReceptiveField:
-    """Return the receptive field behind a window."""
+def widen_field(field: ReceptiveField, size: int, stride: int) -> ReceptiveField:
+    """Return the receptive field of a window's output, given that of its input."""
     return ReceptiveField(field.size + (size - 1) * field.stride, field.stride * stride)
+
+
+def is_one_key(key: Key) -> bool:
+    """Return whether `key` is one key rather than an array of keys, of either type that JAX has."""
+    return jax.random.key_data(key).ndim == 1

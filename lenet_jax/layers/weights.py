@@ -1,4 +1,4 @@
-"""Layers with weights: convolution, dense, subsampling; and distances to fixed points."""
+"""Layers with variables, normalization and dropout."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from lenet_jax import ops
 from lenet_jax.errors import InputError
-from lenet_jax.layers.base import Layer, Shape, Work, slide
-from lenet_jax.ops.convolution import conv2d
-from lenet_jax.ops.cpu.channel_sums import along_channels
-from lenet_jax.ops.cpu.convolution import convolve_batch_last
-from lenet_jax.ops.cpu.matmul import mix
+from lenet_jax.layers.base import Cost, Layer, Shape, function, is_one_key, widen_field
 from lenet_jax.ops.initializers import Initializer
-from lenet_jax.ops.pooling import avg_pool, max_along_axes, max_pool
 from lenet_jax.ops.windows import Padding, make_window
 from lenet_jax.types import Key, ReceptiveField, Variables
 
@@ -32,16 +28,24 @@ def convolution(
     pool_size: int | None = None,
     table: Sequence[Sequence[int]] | None = None,
 ) -> Layer:
-    """Convolve, max-pool windows of `pool_size` pixels if it is given, and add a bias, which starts at 0, to each map.
+    """Convolve images, optionally max-pool, and add a bias, initially 0, to each channel.
 
-    `strides`, `padding` and `groups` are those of `lenet_jax.conv2d`. Before a normalization, which takes the bias away
-    again, `use_bias=False` saves it.
+    Max-pooling commutes with adding a bias, so the bias is added after it, to fewer values, as in Theano's tutorial.
 
-    The bias is added after the pooling, as Theano's tutorial does. The largest of the values does not depend on it, and
-    a step of LeNet takes 1.6 times as long on CPU if it is added to the larger maps before.
+    Args:
+        num_kernels: number of output channels.
+        kernel_size: height and width of the kernels in pixels.
+        kernel_init: initializer of the kernels (kernel_size, kernel_size, C // groups, num_kernels).
+        strides: steps down and right in pixels.
+        padding: as in `lenet_jax.conv2d`.
+        groups: number of groups that channels and kernels are split into.
+        use_bias: False leaves the bias out, as before a normalization, which would subtract it.
+        pool_size: height and width in pixels of the max-pooling windows, which do not overlap; None does not pool.
+        table: the input channels of each kernel, as in LeNet-5's C3; None connects all. The weights are then stored as
+            (kernel_size, kernel_size, pairs), kernel after kernel, and initialized for each kernel's number of inputs.
 
-    `table` names for each kernel the input channels that it sees, as LeNet-5's C3 does; default: all. Then the weights
-    are kept as (kernel_size, kernel_size, pairs), kernel after kernel, and initialized as for that many inputs.
+    Raises:
+        InputError: if `table` does not have a list for each kernel; in `init`, if an option does not fit the input.
     """
     if table is not None and len(table) != num_kernels:
         raise InputError(f"convolution: `table` must have {num_kernels} lists, one a kernel; got {len(table)}.")
@@ -69,17 +73,11 @@ def convolution(
         return jnp.concatenate([kernel_init(k, s)[..., 0] for k, s in zip(keys, shapes, strict=True)], axis=-1)
 
     def apply_params(params: dict[str, Array], x: Array) -> Array:
-        maps = conv2d(x, full_kernel(params, x.shape[-1]), strides=strides, padding=padding, groups=groups)
-        maps = maps if pool_size is None else max_pool(maps, pool_size)
-        return _add_bias(maps, params["bias"]) if use_bias else maps
-
-    def batch_last(params: dict[str, Array], x: Array) -> Array:
-        window = make_window("conv2d", x.shape[1:-1], kernel_size, strides, padding)
-        maps = convolve_batch_last(x, full_kernel(params, x.shape[0]), window=window, groups=groups)
+        kernel, options = full_kernel(params, x.shape[-1]), {"strides": strides, "padding": padding, "groups": groups}
         if pool_size is not None:
-            pooling = make_window("max_pool", maps.shape[1:-1], pool_size, pool_size, "VALID")
-            maps = max_along_axes(maps, window=pooling)
-        return maps + jnp.expand_dims(params["bias"], (1, 2, 3)) if use_bias else maps
+            return ops.conv2d_max_pool(x, kernel, params.get("bias"), pool_size=pool_size, **options)
+        y = ops.conv2d(x, kernel, **options)
+        return y + _along_channels(params["bias"], y) if use_bias else y
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         if len(shape) != 3:
@@ -93,29 +91,37 @@ def convolution(
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         return apply_params(variables.params, x), variables.state
 
-    def work(params: dict[str, Array], shape: Shape) -> Work:
-        return _work(params, math.prod(make_window("conv2d", shape[:-1], kernel_size, strides, padding).output))
+    def cost(params: dict[str, Array], shape: Shape) -> Cost:
+        return _cost(params, math.prod(make_window("conv2d", shape[:-1], kernel_size, strides, padding).output))
 
     def field(field: ReceptiveField) -> ReceptiveField:
-        field = slide(field, kernel_size, strides)
-        return field if pool_size is None else slide(field, pool_size, pool_size)
+        field = widen_field(field, kernel_size, strides)
+        return field if pool_size is None else widen_field(field, pool_size, pool_size)
 
-    # Without pooling the maps are large, and swapping them back takes longer than the other layout saves.
-    return Layer(init, apply, None if pool_size is None else batch_last, work, field)
+    return Layer(init, apply, cost, field)
 
 
-def _work(params: dict[str, Array], num_positions: int = 1) -> Work:
-    """Return the work of a layer that uses all of its parameters at each position of its output."""
+def _cost(params: dict[str, Array], num_positions: int = 1) -> Cost:
+    """Return the cost of a layer that uses all of its parameters at each position of its output."""
     sizes = [leaf.size for leaf in params.values()]
-    return Work(num_positions * sum(sizes), num_positions * params["kernel"].size)
+    return Cost(num_positions * sum(sizes), num_positions * params["kernel"].size)
 
 
-def _add_bias(x: Array, bias: Array) -> Array:
-    return x + along_channels(bias, x)
+def _along_channels(a: Array, x: Array) -> Array:
+    """Reshape a (C,) so that it broadcasts against x (..., C)."""
+    return jnp.expand_dims(a, tuple(range(x.ndim - 1)))
 
 
 def dense(num_units: int, kernel_init: Initializer) -> Layer:
-    """Weigh all inputs for each unit and add a bias, which starts at 0."""
+    """Connect all inputs to each unit: y = x @ kernel + bias, with a bias that is initially 0.
+
+    Args:
+        num_units: number of outputs.
+        kernel_init: initializer of the kernel (inputs, num_units).
+
+    Raises:
+        InputError: in `init`, if an example has more than one axis.
+    """
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         if len(shape) != 1:
@@ -124,40 +130,53 @@ def dense(num_units: int, kernel_init: Initializer) -> Layer:
         return Variables(params, {}), (num_units,)
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
-        return _add_bias(mix(x, variables.params["kernel"]), variables.params["bias"]), variables.state
+        return ops.dense(x, variables.params["kernel"], variables.params["bias"]), variables.state
 
-    return Layer(init, apply, work=lambda params, shape: _work(params), field=lambda _: ReceptiveField(math.inf))
+    return Layer(init, apply, cost=lambda params, shape: _cost(params), field=lambda _: ReceptiveField(math.inf))
 
 
 def subsampling(size: int) -> Layer:
-    """Weigh the mean of each window of `size` pixels by a coefficient of its map, and add a bias of its map.
+    """Multiply the mean of each window by a trained coefficient of its channel and add a trained bias.
 
-    Both are trained; they start at 1 and 0. Source: LeCun et al. 1998, "Gradient-based learning applied to document
-    recognition", section II.B, layers S2 and S4.
+    Coefficients are initially 1, biases 0.
+
+    Args:
+        size: height and width of the windows in pixels; they do not overlap.
+
+    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B (S2 and S4).
     """
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         params = {"coefficient": jnp.ones(shape[-1], jnp.float32), "bias": jnp.zeros(shape[-1], jnp.float32)}
         batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        return Variables(params, {}), jax.eval_shape(lambda x: avg_pool(x, size), batch).shape[1:]
+        return Variables(params, {}), jax.eval_shape(lambda x: ops.avg_pool(x, size), batch).shape[1:]
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
-        means = avg_pool(x, size)
-        weighted = means * along_channels(variables.params["coefficient"], means)
-        return _add_bias(weighted, variables.params["bias"]), variables.state
+        means = ops.avg_pool(x, size)
+        coefficient, bias = (_along_channels(variables.params[name], means) for name in ("coefficient", "bias"))
+        return means * coefficient + bias, variables.state
 
-    def work(params: dict[str, Array], shape: Shape) -> Work:
+    def cost(params: dict[str, Array], shape: Shape) -> Cost:
         outputs = math.prod(make_window("avg_pool", shape[:-1], size, size, "VALID").output) * shape[-1]
-        return Work(outputs * (size**2 + 1), outputs)  # the coefficient is used for each pixel, the bias once
+        return Cost(outputs * (size**2 + 1), outputs)  # the coefficient is used for each pixel, the bias once
 
-    return Layer(init, apply, work=work, field=lambda field: slide(field, size, size))
+    return Layer(init, apply, cost=cost, field=lambda field: widen_field(field, size, size))
 
 
 def radial_basis(centres: Float[np.ndarray, "centres numbers"], *, scale: float = 1.0) -> Layer:
-    """Measure how near the input is to each of some fixed points: minus `scale` times the squared Euclidean distance.
+    """Return minus `scale` times the squared Euclidean distance of the input from each of some fixed points.
 
-    As logits, they make of softmax and cross-entropy the discriminative criterion of LeCun et al. 1998,
-    "Gradient-based learning applied to document recognition", equation 9 (there with a constant class besides).
+    As logits of a softmax cross-entropy, they give the discriminative criterion of the source, except for its constant
+    additional class.
+
+    Args:
+        centres: the points, one a row.
+        scale: factor of the squared distances.
+
+    Raises:
+        InputError: in `init`, if an example is not one axis with as many values as a point.
+
+    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", equation 9.
     """
     points = jnp.asarray(centres, jnp.float32)
 
@@ -169,7 +188,103 @@ def radial_basis(centres: Float[np.ndarray, "centres numbers"], *, scale: float 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         return -scale * jnp.sum((x[:, None, :] - points[None]) ** 2, axis=-1), variables.state
 
-    def work(params: dict[str, Array], shape: Shape) -> Work:
-        return Work(points.size, points.size)
+    def cost(params: dict[str, Array], shape: Shape) -> Cost:
+        return Cost(points.size, points.size)
 
-    return Layer(init, apply, work=work, field=lambda _: ReceptiveField(math.inf))
+    return Layer(init, apply, cost=cost, field=lambda _: ReceptiveField(math.inf))
+
+
+def batch_normalization(*, momentum: float = 0.9, epsilon: float = 1e-5, initial_scale: float = 1.0) -> Layer:
+    """Normalize each channel over the batch, scale it and add a bias.
+
+    In training, mean and variance are those of the batch. Otherwise they are running averages from the state:
+    running = momentum * running + (1 - momentum) * batch, where the variance is the unbiased one, as in PyTorch.
+    So at inference an output does not depend on the rest of the batch.
+
+    Args:
+        momentum: decay of the running averages, 0 to 1.
+        epsilon: added to the variance, above 0.
+        initial_scale: initial value of the scale; with 0 in its last normalization a residual block is initially the
+            identity (Goyal et al. 2017, section 5.1).
+
+    Raises:
+        InputError: if an argument is out of its range; in training, if a batch has one value per channel only.
+
+    Source: Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network training by reducing internal
+    covariate shift", algorithms 1 and 2.
+    """
+    if not 0 <= momentum <= 1 or not epsilon > 0:
+        raise InputError(
+            f"batch_normalization: `momentum` must be 0 to 1 and `epsilon` above 0; got {momentum!r} and {epsilon!r}."
+        )
+
+    def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
+        zeros, ones = jnp.zeros(shape[-1], jnp.float32), jnp.ones(shape[-1], jnp.float32)
+        return Variables({"scale": initial_scale * ones, "bias": zeros}, {"mean": zeros, "variance": ones}), shape
+
+    def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
+        params, state = variables
+        if not train:
+            return ops.batch_norm(x, **state, **params, epsilon=epsilon), state
+        count = x.size // x.shape[-1]
+        if count < 2:
+            raise InputError(
+                f"batch_normalization: `x` needs at least 2 values per channel in training; got shape {x.shape}; "
+                "use larger batches or images."
+            )
+        y, mean, variance = ops.normalize_batch(x, params["scale"], params["bias"], epsilon)
+        batch = {"mean": mean, "variance": variance * (count / (count - 1))}
+        running = jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, state, batch)
+        return y, running
+
+    def cost(params: dict[str, Array], shape: Shape) -> Cost:
+        positions = math.prod(shape[:-1])
+        return Cost(2 * positions * shape[-1], 0)  # no products: after training it can be merged into a convolution
+
+    return Layer(init, apply, cost=cost)
+
+
+def local_response_normalization(
+    *, radius: int = 2, alpha: float = 2e-5, beta: float = 0.75, bias: float = 1.0
+) -> Layer:
+    """Normalize each value by the squared values of nearby channels; see `lenet_jax.ops.local_response_norm`."""
+    return function(lambda x: ops.local_response_norm(x, depth_radius=radius, alpha=alpha, beta=beta, bias=bias))
+
+
+def dropout(rate: float) -> Layer:
+    """In training, set each value to 0 with probability `rate` and divide the others by 1 - rate.
+
+    With an array of keys (N,), the mask of each example is drawn from its own key, whatever the rest of the batch is;
+    with one key, the mask of the whole batch is drawn from it.
+
+    Args:
+        rate: probability, from 0 to below 1.
+
+    Raises:
+        InputError: if the rate is out of its range; in training, if there is no key or not one for each example.
+
+    Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", section 10.
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"dropout: `rate` must be from 0 to below 1; got {rate!r}.")
+
+    def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
+        return Variables({}, {}), shape
+
+    def draw(key: Key, shape: Shape) -> Array:
+        return jax.random.bernoulli(key, 1 - rate, shape)
+
+    def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
+        if not train or rate == 0:
+            return x, {}
+        if key is None:
+            raise InputError("dropout: `key` must be given while the model trains; pass a jax.random.key.")
+        if is_one_key(key):
+            kept = draw(key, x.shape)
+        elif len(key) == len(x):
+            kept = jax.vmap(lambda key: draw(key, x.shape[1:]))(key)
+        else:
+            raise InputError(f"dropout: `key` must be one key or {len(x)}, one for each example; got {len(key)} keys.")
+        return jnp.where(kept, x / (1 - rate), jnp.zeros_like(x)), {}
+
+    return Layer(init, apply, stochastic=True)

@@ -1,63 +1,50 @@
-"""The architectures, one a file, and the table of their names."""
+"""The architectures, one per file; their names are those of the files in `conf/model`."""
 
-from collections.abc import Callable
 from typing import Any
 
-from lenet_jax.config import SCHEMAS
-from lenet_jax.errors import InputError, unknown_name
-from lenet_jax.models.alexnet import alexnet, zfnet
-from lenet_jax.models.googlenet import googlenet
-from lenet_jax.models.lenet import lenet
-from lenet_jax.models.lenet5 import lenet5
-from lenet_jax.models.mnist_cnn import mnist_cnn
-from lenet_jax.models.resnet import resnet
-from lenet_jax.models.window_classifier import window_classifier
+from lenet_jax import components
+from lenet_jax.config.catalogue import TARGET, built_in
+from lenet_jax.errors import InputError
 from lenet_jax.types import Model
 
-MODELS: dict[str, Callable[..., Model]] = {
-    "lenet": lenet,
-    "lenet5": lenet5,
-    "mnist_cnn": mnist_cnn,
-    "window_classifier": window_classifier,
-    "alexnet": alexnet,
-    "zfnet": zfnet,
-    "googlenet": googlenet,
-    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), resnet),
-}
-"""Name -> constructor(config, input_shape, num_classes)."""
+MODELS = tuple(built_in("model"))
+"""The names that `create_model` accepts."""
 
 
 def create_model(
-    name: str, *, input_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 10, **options: Any
+    name: str, *, input_shape: tuple[int, ...] = (28, 28, 1), num_classes: int = 10, **options: Any
 ) -> Model:
     """Build a model by name.
 
     Args:
-        name: a key of `MODELS`.
+        name: one of `MODELS`.
         input_shape: height, width and channels of the images.
-        num_classes: number of logits.
-        **options: the fields of the model's configuration class in `lenet_jax.config`.
+        num_classes: number of logits, 2 or above.
+        **options: options of the model's function in `lenet_jax.models`.
 
     Raises:
-        InputError: if the name or an option is unknown, a value breaks its rule, or the layers do not fit the images.
+        InputError: if the name or an option is unknown, an option is out of its range, or the images are too small
+            for the layers.
 
     >>> model = create_model("lenet", hidden_units=100)
     """
-    if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
-    schema = SCHEMAS["model"][name]
-    unknown = sorted(set(options) - set(schema.__dataclass_fields__))
-    if unknown:
-        raise unknown_name(f"model {name}", unknown[0], schema.__dataclass_fields__)
-    return build_model(schema(**options), tuple(input_shape), num_classes)
-
-
-def build_model(config: Any, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """Build the model of a configuration class of `lenet_jax.config`.
-
-    Raises:
-        InputError: if there are fewer than two classes, or the layers do not fit the images.
-    """
     if num_classes < 2:
         raise InputError(f"model: `num_classes` must be 2 or above; got {num_classes!r}.")
-    return MODELS[config.name](config, input_shape, num_classes)
+    return build_model(components.built_in_component("model", name, options), tuple(input_shape), num_classes)
+
+
+def build_model(node: Any, input_shape: tuple[int, ...], num_outputs: int) -> Model:
+    """Build the model of a complete configuration.
+
+    Args:
+        node: the complete configuration of the component.
+        input_shape: shape of one example.
+        num_outputs: number of outputs, such as logits.
+
+    Raises:
+        InputError: if the layers do not fit the inputs.
+    """
+    model = components.build(node, input_shape=tuple(input_shape), num_outputs=num_outputs)
+    if not isinstance(model, Model):
+        raise InputError(f"`model` must return a Model; {node[TARGET]} returns a {type(model).__name__}.")
+    return model

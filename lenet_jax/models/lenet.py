@@ -1,43 +1,57 @@
-"""LeNet as the Theano deep learning tutorial builds it."""
+"""LeNet of the Theano deep learning tutorials."""
 
-import functools
-
-import jax.numpy as jnp
 from jax.nn.initializers import zeros
 
 from lenet_jax import layers
-from lenet_jax.config import LeNetConfig
-from lenet_jax.network import make_model
+from lenet_jax.config.checks import Activation, Count, PerLayer, TwoCounts
+from lenet_jax.layers.model import make_model
+from lenet_jax.models.sizes import per_layer
 from lenet_jax.ops.initializers import glorot_uniform
 from lenet_jax.types import Model
 
 
-def lenet(config: LeNetConfig, input_shape: tuple[int, int, int], num_classes: int) -> Model:
-    """Build LeNet: two stages of convolution, max-pool and tanh, a tanh hidden layer, a softmax layer of zeros.
+def lenet(
+    *,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    num_kernels: TwoCounts = (20, 50),
+    kernel_size: PerLayer = 5,
+    pool_size: PerLayer = 2,
+    strides: PerLayer = 1,
+    hidden_units: Count = 500,
+    activation: Activation = "tanh",
+) -> Model:
+    """Build LeNet: two stages of convolution, max-pooling and tanh, a hidden layer with tanh, and a softmax layer.
 
-    The squashing function comes after the pooling, and the pooling divides the convolutions' fan_out. The softmax
-    itself is in the loss: `apply` returns logits.
+    The activation follows the pooling. The initialization divides the fan-out of each convolution by the area of its
+    pooling window; the weights of the softmax layer start at zero. The outputs are logits, as the loss includes the
+    softmax.
+
+    Args:
+        input_shape: height, width and channels of the images.
+        num_outputs: number of logits.
+        num_kernels: feature maps of the two convolutions.
+        kernel_size: side of the kernels in pixels: one number for both convolutions, or one for each.
+        pool_size: side and stride of the pooling windows in pixels: one number for both stages, or one for each;
+            1: no pooling.
+        strides: strides of the convolutions in pixels: one number for both, or one for each.
+        hidden_units: units of the hidden layer.
+        activation: activation of both stages and of the hidden layer.
 
     Source: Theano deep learning tutorials, "Convolutional Neural Networks (LeNet)", after LeCun et al. 1998,
     "Gradient-based learning applied to document recognition".
     """
-    first, second = config.num_kernels
-    stage = functools.partial(
-        layers.convolution,
-        kernel_size=config.kernel_size,
-        kernel_init=glorot_uniform(pool_area=config.pool_size**2),
-        pool_size=config.pool_size,
-    )
-    network = layers.serial(
-        {
-            "conv1": stage(first),
-            "tanh1": layers.activation(jnp.tanh),
-            "conv2": stage(second),
-            "tanh2": layers.activation(jnp.tanh),
-            "flatten": layers.flatten(),
-            "hidden": layers.dense(config.hidden_units, glorot_uniform()),
-            "tanh3": layers.activation(jnp.tanh),
-            "softmax": layers.dense(num_classes, zeros),
-        }
-    )
-    return make_model(network, input_shape)
+    network = {}
+    sizes = zip(num_kernels, per_layer(kernel_size), per_layer(pool_size), per_layer(strides), strict=True)
+    for number, (kernels, size, pool, stride) in enumerate(sizes, 1):
+        network[f"conv{number}"] = layers.convolution(
+            kernels, size, glorot_uniform(pool_area=pool**2), strides=stride, pool_size=pool if pool > 1 else None
+        )
+        network[f"{activation}{number}"] = layers.activation(activation)
+    network |= {
+        "flatten": layers.flatten(),
+        "hidden": layers.dense(hidden_units, glorot_uniform()),
+        f"{activation}3": layers.activation(activation),
+        "softmax": layers.dense(num_outputs, zeros),
+    }
+    return make_model(layers.serial(network), input_shape)

@@ -1,57 +1,77 @@
 """Residual networks of 18 to 152 layers."""
 
 import functools
+from typing import Literal
 
 import jax
 
 from lenet_jax import layers
-from lenet_jax.config import ResNet18Config
+from lenet_jax.config.checks import Count, Positive
 from lenet_jax.layers import Layer
-from lenet_jax.models.scaling import resized, scaled
-from lenet_jax.network import make_model
+from lenet_jax.layers.model import make_model
+from lenet_jax.models.sizes import resized, scaled
 from lenet_jax.ops.initializers import fan_in_uniform, he_normal
 from lenet_jax.types import Model
 
 _BLOCKS = {
-    "resnet18": (2, 2, 2, 2),
-    "resnet34": (3, 4, 6, 3),
-    "resnet50": (3, 4, 6, 3),
-    "resnet101": (3, 4, 23, 3),
-    "resnet152": (3, 8, 36, 3),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
 }
-"""Blocks in conv2 to conv5; table 1 of the paper."""
+"""Depth -> numbers of blocks in conv2 to conv5; table 1 of the paper."""
 
-_EXPANSION = 4  # maps that a bottleneck ends with, for each that it works on
+_EXPANSION = 4  # output channels of a bottleneck per channel of its 3x3 convolution
 _conv = functools.partial(layers.convolution, kernel_init=he_normal(), use_bias=False)
 
 
-def resnet(config: ResNet18Config, input_shape: tuple[int, int, int], num_classes: int) -> Model:
-    """Build a residual network, for images of 224x224 pixels: logits of shape (N, classes).
+def resnet(
+    *,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    depth: Literal[18, 34, 50, 101, 152] = 50,
+    width: Positive = 1.0,
+    zero_initial_scale: bool = False,
+    image_size: Count | None = None,
+    rematerialize: bool = False,
+) -> Model:
+    """Build a residual network, for images of 224x224 pixels; the outputs are logits (N, classes).
 
     | stage | 18 and 34 layers | 50, 101 and 152 layers | maps |
     | --- | --- | --- | --- |
-    | conv1 | 64 of 7x7, step 2 | the same | 112 |
-    | pool1 | 3x3, step 2 | the same | 56 |
+    | conv1 | 64 of 7x7, stride 2 | the same | 112 |
+    | pool1 | 3x3, stride 2 | the same | 56 |
     | conv2 | 3x3, 64; 3x3, 64 | 1x1, 64; 3x3, 64; 1x1, 256 | 56 |
     | conv3 | 3x3, 128; 3x3, 128 | 1x1, 128; 3x3, 128; 1x1, 512 | 28 |
     | conv4 | 3x3, 256; 3x3, 256 | 1x1, 256; 3x3, 256; 1x1, 1024 | 14 |
     | conv5 | 3x3, 512; 3x3, 512 | 1x1, 512; 3x3, 512; 1x1, 2048 | 7 |
 
-    The shortcut is projected where the shape changes (option B). A bottleneck takes its step of 2 in the 3x3
-    convolution, as torchvision does, not in the first 1x1: 4.1e9 multiply-adds for 50 layers instead of 3.8e9.
+    Shortcuts are projections where the shape changes (option B). A bottleneck has its stride of 2 in the 3x3
+    convolution, as in torchvision, and not in the first 1x1 convolution: 4.1e9 multiply-adds for 50 layers instead of
+    3.8e9.
+
+    Args:
+        input_shape: height, width and channels of the images.
+        num_outputs: number of logits.
+        depth: number of layers with weights; blocks have two 3x3 convolutions (18, 34), or 1x1, 3x3 and 1x1 ones.
+        width: factor on the number of channels, above 0.
+        zero_initial_scale: whether blocks start as the identity (Goyal et al. 2017).
+        image_size: height and width in pixels to which images are resized on the device; None: no resizing.
+        rematerialize: whether the backward pass recomputes each block, to save memory.
 
     Source: He et al. 2016, "Deep residual learning for image recognition", table 1.
     """
-    bottleneck = config.name not in ("resnet18", "resnet34")
+    bottleneck = depth >= 50
     stages: dict[str, Layer] = {}
-    channels = first = scaled(64, config.width)
-    for stage, num_blocks in enumerate(_BLOCKS[config.name]):
-        num_maps = scaled(64 * 2**stage, config.width)
+    channels = first = scaled(64, width)
+    for stage, num_blocks in enumerate(_BLOCKS[depth]):
+        num_maps = scaled(64 * 2**stage, width)
         blocks = {}
         for number in range(num_blocks):
             strides = 2 if stage > 0 and number == 0 else 1
-            block = _block(channels, num_maps, strides, bottleneck=bottleneck, zero=config.zero_initial_scale)
-            blocks[str(number)] = layers.rematerialized(block) if config.rematerialize else block
+            block = _block(channels, num_maps, strides, bottleneck=bottleneck, zero=zero_initial_scale)
+            blocks[str(number)] = layers.rematerialized(block) if rematerialize else block
             channels = num_maps * (_EXPANSION if bottleneck else 1)
         stages[f"conv{stage + 2}"] = layers.serial(blocks)
     network = {
@@ -61,13 +81,13 @@ def resnet(config: ResNet18Config, input_shape: tuple[int, int, int], num_classe
         "pool1": layers.max_pooling(3, strides=2, padding=((1, 1), (1, 1))),
         **stages,
         "mean": layers.global_average_pooling(),
-        "fc": layers.dense(num_classes, fan_in_uniform()),
+        "fc": layers.dense(num_outputs, fan_in_uniform()),
     }
-    return make_model(resized(config.image_size, network), input_shape)
+    return make_model(resized(image_size, network), input_shape)
 
 
 def _block(channels: int, num_maps: int, strides: int, *, bottleneck: bool, zero: bool) -> Layer:
-    """Return a block of figure 5: two convolutions, or three of which the first and the last mix channels only."""
+    """Return a residual block of figure 5: two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1 convolutions."""
     pads = ((1, 1), (1, 1))
     num_outputs = num_maps * _EXPANSION if bottleneck else num_maps
     if bottleneck:

@@ -1,17 +1,22 @@
-"""Convolutions (cross-correlations, as in all of deep learning) over one, two or three spatial axes.
+"""Convolutions (cross-correlations, as usual in deep learning) over one, two or three spatial axes.
 
-The definition is `lax.conv_general_dilated`; `lenet_jax.ops.cpu` chooses how it is computed on a CPU. A caller sees one
-function that can be jitted, vmapped and differentiated any number of times in either mode.
+The definition is `lax.conv_general_dilated`, which is also how they are computed on a GPU or TPU; `lenet_jax.ops.cpu`
+computes them on a CPU, and `lax.platform_dependent` chooses when the program is compiled. They can be jitted, vmapped
+and differentiated any number of times in either mode.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops.cpu.convolution import LAYOUTS, convolve
-from lenet_jax.ops.windows import Ints, Padding, make_window, to_tuple
+from lenet_jax.ops import cpu, definitions
+from lenet_jax.ops.definitions import LAYOUTS, along_channels
+from lenet_jax.ops.windows import Ints, Padding, Window, make_window, to_tuple
 
 
 def conv1d(
@@ -42,12 +47,13 @@ def conv2d(
 
     Args:
         x: images (N, H, W, C), floating point.
-        kernel: (K_h, K_w, C // groups, O), same dtype.
-        strides: steps down and right in pixels, an int or two.
-        padding: "VALID" (none), "SAME" (output = ceil(input / stride), as TensorFlow) or
+        kernel: (K_h, K_w, C // groups, O), of the same dtype.
+        strides: steps down and right in pixels, an int or two, each 1 or more.
+        padding: "VALID" (none), "SAME" (output = ceil(input / stride), as in TensorFlow) or
             ((top, bottom), (left, right)) pixels of zeros.
-        dilation: pixels from one entry of the kernel to the next, an int or two.
-        groups: number of groups that channels and maps are split into; each group of maps sees its channels only.
+        dilation: pixels from one entry of the kernel to the next, an int or two, each 1 or more.
+        groups: number of groups that channels and kernels are split into; a kernel is applied to the channels of its
+            group only.
 
     Returns:
         (N, out_h, out_w, O).
@@ -59,6 +65,53 @@ def conv2d(
     (1, 2, 2, 1)
     """
     return _convolve("conv2d", 2, x, kernel, strides, padding, dilation, groups)
+
+
+def conv2d_max_pool(
+    x: Float[ArrayLike, "..."],
+    kernel: Float[ArrayLike, "..."],
+    bias: Float[ArrayLike, "..."] | None = None,
+    *,
+    pool_size: Ints,
+    strides: Ints = 1,
+    padding: Padding = "VALID",
+    groups: int = 1,
+) -> Float[Array, "N out_h out_w O"]:
+    """Convolve, take the largest value of each pooling window, and add a bias to each channel.
+
+    y = max_pool(conv2d(x, kernel), pool_size) + bias, computed in fewer passes over memory on a CPU. Pooling windows do
+    not overlap, and incomplete ones at the border are dropped. The gradient goes to the first of equal largest values.
+
+    Args:
+        x: images (N, H, W, C), floating point.
+        kernel: (K_h, K_w, C // groups, O), of the same dtype.
+        bias: (O,), of the same dtype; None adds nothing.
+        pool_size: height and width of the pooling windows in pixels of the convolution's output, an int or two.
+        strides: steps of the convolution in pixels, an int or two, each 1 or more.
+        padding: of the convolution: "VALID", "SAME" or ((top, bottom), (left, right)) pixels of zeros.
+        groups: number of groups that channels and kernels are split into.
+
+    Returns:
+        (N, out_h, out_w, O).
+
+    Raises:
+        InputError: if a rank, dtype, number of channels or option is wrong, or a window does not fit into its input.
+
+    >>> conv2d_max_pool(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), jnp.ones(1), pool_size=2)[0, :, :, 0]
+    Array([[10.]], dtype=float32)
+    """
+    function = "conv2d_max_pool"
+    x, kernel = _check_arrays(function, 2, x, kernel, LAYOUTS[2][1])
+    window = _check_convolution(function, x, kernel, strides, padding, 1, groups)
+    pooling = make_window(function, window.output, pool_size, pool_size, "VALID", argument="pool_size")
+    if bias is not None:
+        bias = jnp.asarray(bias)
+        if bias.shape != kernel.shape[-1:] or bias.dtype != x.dtype:
+            raise InputError(
+                f"{function}: `bias` needs shape {kernel.shape[-1:]}, one value per kernel, and the dtype {x.dtype} of "
+                f"`x`; got {bias.shape} and {bias.dtype}."
+            )
+    return _compute(x, kernel, bias, window=window, groups=groups, pooling=pooling)
 
 
 def conv3d(
@@ -82,17 +135,17 @@ def depthwise_conv2d(
     padding: Padding = "VALID",
     dilation: Ints = 1,
 ) -> Float[Array, "N out_h out_w CM"]:
-    """Convolve each channel with kernels of its own, as tf.nn.depthwise_conv2d.
+    """Convolve each channel with its own kernels, as tf.nn.depthwise_conv2d.
 
     Args:
         x: images (N, H, W, C).
-        kernel: (K_h, K_w, C, M): M kernels a channel.
-        strides: as in `conv2d`; so are `padding` and `dilation`.
-        padding: see above.
-        dilation: see above.
+        kernel: (K_h, K_w, C, M), M kernels for each channel, of the same dtype.
+        strides: steps in pixels, as in `conv2d`.
+        padding: as in `conv2d`.
+        dilation: as in `conv2d`.
 
     Returns:
-        (N, out_h, out_w, C * M); map c * M + m is channel c convolved with kernel[:, :, c, m].
+        (N, out_h, out_w, C * M); channel c * M + m is channel c of `x` convolved with kernel[:, :, c, m].
 
     Raises:
         InputError: as `conv2d`.
@@ -117,26 +170,29 @@ def separable_conv2d(
     padding: Padding = "VALID",
     dilation: Ints = 1,
 ) -> Float[Array, "N out_h out_w O"]:
-    """Convolve each channel alone, then mix the maps pixel by pixel, as tf.nn.separable_conv2d.
+    """Apply a depthwise convolution, then a convolution with kernels of one pixel, as tf.nn.separable_conv2d.
 
     Args:
         x: images (N, H, W, C).
-        depthwise_kernel: (K_h, K_w, C, M).
-        pointwise_kernel: (1, 1, C * M, O).
-        strides: of the depthwise convolution; so are `padding` and `dilation`.
-        padding: see above.
-        dilation: see above.
+        depthwise_kernel: (K_h, K_w, C, M), of the same dtype.
+        pointwise_kernel: (1, 1, C * M, O), of the same dtype.
+        strides: steps of the depthwise convolution in pixels, as in `conv2d`.
+        padding: of the depthwise convolution, as in `conv2d`.
+        dilation: of the depthwise convolution, as in `conv2d`.
+
+    Returns:
+        (N, out_h, out_w, O).
 
     Raises:
         InputError: as `conv2d`.
     """
-    maps = depthwise_conv2d(x, depthwise_kernel, strides=strides, padding=padding, dilation=dilation)
+    y = depthwise_conv2d(x, depthwise_kernel, strides=strides, padding=padding, dilation=dilation)
     pointwise_kernel = jnp.asarray(pointwise_kernel)
     if pointwise_kernel.ndim != 4 or pointwise_kernel.shape[:2] != (1, 1):
         raise InputError(
             f"separable_conv2d: `pointwise_kernel` must have shape (1, 1, C * M, O); got {pointwise_kernel.shape}."
         )
-    return _convolve("separable_conv2d", 2, maps, pointwise_kernel, 1, "VALID", 1, 1)
+    return _convolve("separable_conv2d", 2, y, pointwise_kernel, 1, "VALID", 1, 1)
 
 
 def conv2d_transpose(
@@ -146,10 +202,13 @@ def conv2d_transpose(
 
     Args:
         x: images (N, H, W, C).
-        kernel: (K_h, K_w, O, C): the kernel of the convolution from O to C channels that is transposed.
-        strides: of that convolution: the output is larger by this factor.
+        kernel: (K_h, K_w, O, C), of the same dtype: the kernel of the transposed convolution, from O to C channels.
+        strides: steps of that convolution in pixels, an int or two: the output is larger than `x` by this factor.
         padding: of that convolution: "SAME" (output = input * stride) or "VALID"
             (output = input * stride + max(kernel - stride, 0)).
+
+    Returns:
+        (N, out_h, out_w, O).
 
     Raises:
         InputError: if a rank, dtype, number of channels or option is wrong.
@@ -163,16 +222,16 @@ def conv2d_transpose(
     if padding not in ("SAME", "VALID"):
         raise InputError(f'conv2d_transpose: `padding` must be "SAME" or "VALID"; got {padding!r}.')
     steps = to_tuple("conv2d_transpose", "strides", strides, 2)
-    # The transpose spreads the input `stride` pixels apart and convolves it with the kernel turned by 180 degrees.
-    spread = [(0, 0, 0)]
+    # Pad `stride - 1` zeros between the pixels of the input, and convolve it with the flipped kernel.
+    padding_config = [(0, 0, 0)]
     for n, k, s in zip(x.shape[1:3], kernel.shape[:2], steps, strict=True):
         overlap = max(k - s, 0)
         out, cut = (n * s, overlap // 2) if padding == "SAME" else (n * s + overlap, 0)
         before = k - 1 - cut
-        spread.append((before, out + k - 1 - before - ((n - 1) * s + 1), s - 1))
-    x = lax.pad(x, jnp.zeros((), x.dtype), [*spread, (0, 0, 0)])
-    turned = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
-    return _convolve("conv2d_transpose", 2, x, turned, 1, "VALID", 1, 1)
+        padding_config.append((before, out + k - 1 - before - ((n - 1) * s + 1), s - 1))
+    x = lax.pad(x, jnp.zeros((), x.dtype), [*padding_config, (0, 0, 0)])
+    flipped = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
+    return _convolve("conv2d_transpose", 2, x, flipped, 1, "VALID", 1, 1)
 
 
 def _check_arrays(
@@ -203,10 +262,17 @@ def _convolve(
     groups: int,
 ) -> Array:
     x, kernel = _check_arrays(function, num_axes, x, kernel, LAYOUTS[num_axes][1])
-    channels, (inputs, maps) = x.shape[-1], kernel.shape[-2:]
-    if groups < 1 or channels % groups or maps % groups:
+    window = _check_convolution(function, x, kernel, strides, padding, dilation, groups)
+    return _compute(x, kernel, None, window=window, groups=groups)
+
+
+def _check_convolution(
+    function: str, x: Array, kernel: Array, strides: Ints, padding: Padding, dilation: Ints, groups: int
+) -> Window:
+    channels, (inputs, num_kernels) = x.shape[-1], kernel.shape[-2:]
+    if groups < 1 or channels % groups or num_kernels % groups:
         raise InputError(
-            f"{function}: `groups` must divide the {channels} channels of `x` and the {maps} maps of `kernel`; "
+            f"{function}: `groups` must divide the {channels} channels of `x` and the {num_kernels} maps of `kernel`; "
             f"got {groups!r}."
         )
     if inputs * groups != channels:
@@ -214,5 +280,24 @@ def _convolve(
             f"{function}: `kernel` must have channels / groups = {channels // groups} inputs on its second to last "
             f"axis; got shape {kernel.shape}."
         )
-    window = make_window(function, x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
-    return convolve(x, kernel, window=window, groups=groups)
+    return make_window(function, x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
+
+
+# Jitted so that a call outside `jit` is one compiled program; inlined into the programs of callers.
+@functools.partial(jax.jit, static_argnames=("window", "groups", "pooling"), inline=True)
+def _compute(
+    x: Array, kernel: Array, bias: Array | None, *, window: Window, groups: int, pooling: Window | None = None
+) -> Array:
+    on_cpu, default = (
+        functools.partial(compute, window=window, groups=groups, pooling=pooling)
+        for compute in (cpu.conv, _by_definition)
+    )
+    return lax.platform_dependent(x, kernel, bias, cpu=on_cpu, default=default)
+
+
+def _by_definition(
+    x: Array, kernel: Array, bias: Array | None, *, window: Window, groups: int, pooling: Window | None
+) -> Array:
+    y = definitions.conv(x, kernel, window=window, groups=groups)
+    y = y if pooling is None else definitions.max_pool(y, window=pooling)
+    return y if bias is None else y + along_channels(bias, y)

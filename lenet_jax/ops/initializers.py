@@ -1,7 +1,7 @@
-"""Random initial weights, in the form of `jax.nn.initializers`: (key, shape, dtype) -> array.
+"""Random initial weights, as in `jax.nn.initializers`: functions (key, shape, dtype) -> array.
 
-The last two axes of a kernel are input and output channels, the axes before them are space (HWIO). A dense kernel is
-(inputs, outputs).
+The last two axes of a kernel are its input and output channels, the axes before them are spatial (HWIO). A dense kernel
+is (inputs, outputs).
 """
 
 import math
@@ -19,8 +19,8 @@ Initializer = Callable[..., Array]
 def fan_in_uniform() -> Initializer:
     """Return an initializer that draws from U(-b, b), b = 1 / sqrt(fan_in).
 
-    fan_in is the number of inputs of a unit: kernel area times input channels. It keeps a unit's weighted input small
-    enough for a squashing function (LeCun et al. 1998, "Efficient BackProp", section 4.6).
+    fan_in is the number of inputs of a unit: kernel area times input channels. The weighted input of a unit then stays
+    in the range where a sigmoid is not saturated (LeCun et al. 1998, "Efficient BackProp", section 4.6).
     """
     return _uniform(lambda fan_in, fan_out: 1 / math.sqrt(fan_in))
 
@@ -39,8 +39,8 @@ def glorot_uniform(*, pool_area: int = 1) -> Initializer:
     Glorot and Bengio 2010, equation 16. fan_in and fan_out are kernel area times input and output channels.
 
     Args:
-        pool_area: pixels of the pooling window that follows a convolution, 1 or above. A max-pool sends the gradient to
-            one of them, which divides fan_out (Theano's LeNet tutorial).
+        pool_area: pixels in the pooling window after a convolution, 1 or more. A max-pool passes the gradient to one of
+            them, so fan_out is divided by their number (Theano's LeNet tutorial).
 
     Raises:
         InputError: if `pool_area` is below 1.
@@ -51,7 +51,7 @@ def glorot_uniform(*, pool_area: int = 1) -> Initializer:
 
 
 def he_normal() -> Initializer:
-    """Return an initializer that draws from N(0, 2 / fan_in), for layers before rectified units.
+    """Return an initializer that draws from N(0, 2 / fan_in), for layers before a ReLU.
 
     Source: He et al. 2015, "Delving deep into rectifiers", equation 10.
     """

@@ -1,4 +1,4 @@
-"""Normalization over neighbouring channels, and over a batch."""
+"""Normalization over nearby channels, and over a batch."""
 
 import functools
 
@@ -9,24 +9,25 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops.cpu.channel_sums import along_channels, mean_and_variance, moments, spread
+from lenet_jax.ops import cpu
+from lenet_jax.ops.definitions import along_channels
 
 
 def local_response_norm(
-    x: Float[ArrayLike, "... C"], *, radius: int = 2, alpha: float = 2e-5, beta: float = 0.75, bias: float = 1.0
+    x: Float[ArrayLike, "... C"], *, depth_radius: int = 2, bias: float = 1.0, alpha: float = 2e-5, beta: float = 0.75
 ) -> Float[Array, "... C"]:
-    """Divide each number by what its neighbours among the channels, and it itself, amount to.
+    """Normalize each value by the squared values of nearby channels, as tf.nn.local_response_normalization.
 
-    y[c] = x[c] / (bias + alpha * sum over d from c - radius to c + radius of x[d]**2)**beta
+    y[c] = x[c] / (bias + alpha * sum over d from c - depth_radius to c + depth_radius of x[d]**2)**beta
 
-    The defaults are those of AlexNet as it is trained today: PyTorch's size 5 and alpha 1e-4, which is divided by 5.
+    The defaults are those of AlexNet in PyTorch: size 5 and alpha 1e-4, which PyTorch divides by the size.
 
     Args:
-        x: the last axis is that of the channels.
-        radius: neighbours on either side, 0 or above.
-        alpha: of the squares, 0 or above.
-        beta: the power, 0 or above.
-        bias: above 0, so that nothing is divided by 0.
+        x: (..., C).
+        depth_radius: number of channels on each side, 0 or more.
+        bias: added to the sum, above 0.
+        alpha: factor of the sum of squares, 0 or more.
+        beta: exponent, 0 or more.
 
     Returns:
         An array of the same shape and dtype.
@@ -37,7 +38,7 @@ def local_response_norm(
     Source: Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", section 3.3.
     """
     for name, value, ok in (
-        ("radius", radius, isinstance(radius, int) and radius >= 0),
+        ("depth_radius", depth_radius, isinstance(depth_radius, int) and depth_radius >= 0),
         ("alpha", alpha, alpha >= 0),
         ("beta", beta, beta >= 0),
     ):
@@ -46,11 +47,11 @@ def local_response_norm(
     if not bias > 0:
         raise InputError(f"local_response_norm: `bias` must be above 0; got {bias!r}.")
     x = jnp.asarray(x)
-    squares = jnp.pad(x * x, [(0, 0)] * (x.ndim - 1) + [(radius, radius)])
+    squares = jnp.pad(x * x, [(0, 0)] * (x.ndim - 1) + [(depth_radius, depth_radius)])
     channels = x.shape[-1]
-    near = (lax.slice_in_dim(squares, d, d + channels, axis=-1) for d in range(2 * radius + 1))
+    near = (lax.slice_in_dim(squares, d, d + channels, axis=-1) for d in range(2 * depth_radius + 1))
     total = bias + alpha * functools.reduce(jnp.add, near)
-    if beta == 0.75:  # roots take a quarter of the time of a power
+    if beta == 0.75:  # two square roots take a quarter of the time of a power
         root = lax.rsqrt(total)
         return x * root * jnp.sqrt(root)
     return x * total**-beta
@@ -63,23 +64,23 @@ def normalize_batch(
     """Normalize each channel by its own mean and variance over all other axes, scale it and add a bias.
 
     Args:
-        x: the last axis is that of the channels.
-        scale: gamma of the paper.
-        bias: beta of the paper.
+        x: (..., C).
+        scale: gamma of the paper, (C,).
+        bias: beta of the paper, (C,).
         epsilon: added to the variance, above 0.
 
     Returns:
-        `batch_norm` of x with these statistics, the mean, and the (biased) variance, both in float32 at least.
+        `batch_norm` of x with these statistics, the mean, and the biased variance, both in at least float32.
 
     Source: Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network training by reducing internal
     covariate shift", algorithm 1.
     """
-    mean, variance = mean_and_variance(x)
+    mean, variance = cpu.mean_and_variance(x)
     return batch_norm(x, mean, variance, scale, bias, epsilon=epsilon), mean, variance
 
 
-# A rule of its own needs two sums over the batch for the whole gradient, where JAX would derive one for each place
-# where mean and variance are used; and it keeps x alone for the backward pass.
+# With this rule the gradient takes two sums over the batch, where JAX would derive one for each use of mean and
+# variance, and only x is stored for the backward pass.
 
 
 @normalize_batch.defjvp
@@ -88,10 +89,12 @@ def _(epsilon: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -
     dx, dscale, dbias = tangents
     y, mean, variance = normalize_batch(x, scale, bias, epsilon)
     root = lax.rsqrt(variance + epsilon)
-    dmean, covariance = moments(dx, x, mean) / (x.size // x.shape[-1])
+    scale, dscale, dbias = (array.astype(root.dtype) for array in (scale, dscale, dbias))
+    dmean, covariance = cpu.channel_sums(dx, x, mean) / (x.size // x.shape[-1])
     factor = root * scale
     slope = root * (dscale - covariance * scale * root**2)
-    dy = dx * along_channels(factor, x).astype(x.dtype) + spread(jnp.stack([dbias - dmean * factor, slope]), x, mean)
+    constant_and_slope = jnp.stack([dbias - dmean * factor, slope])
+    dy = dx * along_channels(factor, x).astype(x.dtype) + cpu.channel_sums_adjoint(constant_and_slope, x, mean)
     return (y, mean, variance), (dy, dmean, 2 * covariance)
 
 
@@ -107,12 +110,12 @@ def batch_norm(
     """Normalize each channel: y = (x - mean) / sqrt(variance + epsilon) * scale + bias.
 
     Args:
-        x: the last axis is that of the channels.
-        mean: of each channel: of the batch, as `normalize_batch` returns it, or a running one.
-        variance: of each channel.
-        scale: gamma of the paper.
-        bias: beta of the paper.
-        epsilon: above 0.
+        x: (..., C).
+        mean: mean of each channel: of the batch, from `normalize_batch`, or a running mean.
+        variance: variance of each channel, likewise.
+        scale: gamma of the paper, (C,).
+        bias: beta of the paper, (C,).
+        epsilon: added to the variance, above 0.
 
     Returns:
         An array of the same shape and dtype.

@@ -1,16 +1,18 @@
-"""Geometry of sliding windows, shared by convolution, patches and pooling.
+"""Sliding windows: their geometry, shared by convolution and pooling, and windows as arrays of their own.
 
-A window slides over the spatial axes of an array (N, *space, C). Each of its positions is a *tap*: the strided slice of
-the padded array that one offset inside the window sees.
+A window slides over the spatial axes of an array (N, *space, C). Each offset inside the window selects a strided slice
+of the padded array: the entries at that offset in all windows.
 """
 
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array
+from jax.typing import ArrayLike
+from jaxtyping import Array, Num, Shaped
 
 from lenet_jax.errors import InputError
 
@@ -20,23 +22,27 @@ Pads = tuple[tuple[int, int], ...]
 
 
 class Window(NamedTuple):
-    """A checked window: one entry a spatial axis."""
+    """Checked options of a window: one entry for each spatial axis."""
 
     size: tuple[int, ...]  # pixels
     strides: tuple[int, ...]
     dilation: tuple[int, ...]
     pads: Pads  # pixels before and after each axis
-    output: tuple[int, ...]  # positions along each axis
+    output: tuple[int, ...]  # number of windows along each axis
 
     @property
     def offsets(self) -> list[tuple[int, ...]]:
-        """Offsets of the taps, in row-major order."""
+        """Offsets inside the window, in row-major order, in pixels."""
         axes = zip(self.size, self.dilation, strict=True)
         return list(itertools.product(*(range(0, k * d, d) for k, d in axes)))
 
 
 def to_tuple(function: str, argument: str, value: Ints, length: int) -> tuple[int, ...]:
-    """Return an int or a sequence of ints as a tuple with one entry, 1 or above, an axis."""
+    """Return an int or a sequence of ints as a tuple of `length` entries, each 1 or more.
+
+    Raises:
+        InputError: if it is neither; the message names the `argument` of `function`.
+    """
     values = (value,) * length if isinstance(value, int) else tuple(value)
     if len(values) != length or not all(isinstance(v, int) and v >= 1 for v in values):
         raise InputError(
@@ -55,25 +61,37 @@ def make_window(
     dilation: Ints = 1,
     *,
     allow_ceil: bool = False,
+    argument: str = "window",
 ) -> Window:
-    """Check the arguments of `function` and work out the window over an array with spatial shape `space`.
+    """Check the options of a window over an array with spatial shape `space`.
+
+    Args:
+        function: name of the function that messages speak of.
+        space: spatial shape, in pixels.
+        size: size of the window in pixels, an int or one for each axis.
+        strides: steps in pixels, an int or one for each axis.
+        padding: "VALID", "SAME" or (before, after) pairs in pixels; "CEIL" too if `allow_ceil`.
+        dilation: pixels from one entry of the window to the next, an int or one for each axis.
+        allow_ceil: whether windows may extend beyond the image on the right and at the bottom ("CEIL").
+        argument: name of the argument of `function` that `size` is given by.
 
     Raises:
         InputError: if a number is not positive, the padding is unknown or the window is larger than the padded array.
     """
     size, strides, dilation = (
         to_tuple(function, name, value, len(space))
-        for name, value in (("window", size), ("strides", strides), ("dilation", dilation))
+        for name, value in ((argument, size), ("strides", strides), ("dilation", dilation))
     )
     extent = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
     pads = _resolve_padding(function, space, extent, strides, padding, allow_ceil)
-    room = [n + lo + hi for n, (lo, hi) in zip(space, pads, strict=True)]
-    if any(k > n for k, n in zip(extent, room, strict=True)):
+    padded_space = [n + lo + hi for n, (lo, hi) in zip(space, pads, strict=True)]
+    if any(k > n for k, n in zip(extent, padded_space, strict=True)):
         raise InputError(
-            f"{function}: `window` must fit into the image; a window of {'x'.join(map(str, extent))} pixels is larger "
-            f"than {'x'.join(map(str, room))} with padding {padding!r}; use a smaller window or more padding."
+            f"{function}: `{argument}` must fit into the image; a window of {'x'.join(map(str, extent))} pixels is "
+            f"larger than {'x'.join(map(str, padded_space))} with padding {padding!r}; use a smaller window or more "
+            "padding."
         )
-    output = tuple((n - k) // s + 1 for n, k, s in zip(room, extent, strides, strict=True))
+    output = tuple((n - k) // s + 1 for n, k, s in zip(padded_space, extent, strides, strict=True))
     return Window(size, strides, dilation, pads, output)
 
 
@@ -88,10 +106,10 @@ def _resolve_padding(
     axes = list(zip(space, extent, strides, strict=True))
     if padding == "VALID":
         return ((0, 0),) * len(axes)
-    if padding == "SAME":  # as TensorFlow: the odd pixel goes after
+    if padding == "SAME":  # as in TensorFlow: an odd pixel goes after
         totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in axes]
         return tuple((total // 2, total - total // 2) for total in totals)
-    if padding == "CEIL" and allow_ceil:  # the last window must begin inside the image, as Theano and PyTorch
+    if padding == "CEIL" and allow_ceil:  # as in Theano and PyTorch: the last window must begin inside the image
         counts = [min(max(-(-(n - k) // s), 0), (n - 1) // s) + 1 for n, k, s in axes]
         return tuple((0, max((count - 1) * s + k - n, 0)) for count, (n, k, s) in zip(counts, axes, strict=True))
     pairs = () if isinstance(padding, str) else tuple(tuple(pair) for pair in padding)
@@ -111,15 +129,70 @@ def pad_space(x: Array, pads: Pads, value: float = 0.0) -> Array:
     """Pad the spatial axes of x (N, *space, C) with `value`."""
     if not any(map(any, pads)):
         return x
-    return lax.pad(x, jax.numpy.asarray(value, x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in pads), (0, 0, 0)])
+    return lax.pad(x, jnp.asarray(value, x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in pads), (0, 0, 0)])
 
 
-def taps(x: Array, window: Window, pad_value: float = 0.0) -> list[Array]:
-    """Return what each offset of the window sees: arrays (N, *output, C), offsets in row-major order."""
-    x = pad_space(x, window.pads, pad_value)
+def strided_slices(x: Array, window: Window) -> list[Array]:
+    """Return the strided slices of x (N, *space, C), one (N, *output, C) for each offset, in row-major order."""
+    x = pad_space(x, window.pads)
     strides = (1, *window.strides, 1)
     slices = []
     for offset in window.offsets:
         last = [o + (n - 1) * s + 1 for o, n, s in zip(offset, window.output, window.strides, strict=True)]
         slices.append(lax.slice(x, (0, *offset, 0), (x.shape[0], *last, x.shape[-1]), strides))
     return slices
+
+
+def sliding_windows(images: Shaped[np.ndarray, "..."], window: Ints, *, strides: Ints = 1) -> Shaped[np.ndarray, "..."]:
+    """Return every window of NumPy images as a read-only view: no pixel is copied.
+
+    Args:
+        images: (N, H, W) or (N, H, W, C), any dtype.
+        window: height and width in pixels, an int or two.
+        strides: steps down and right in pixels, an int or two.
+
+    Returns:
+        (N, out_h, out_w, K_h, K_w) or (N, out_h, out_w, K_h, K_w, C), out = (size - window) // stride + 1.
+
+    Raises:
+        InputError: if `images` has another rank, or the window does not fit into it.
+
+    >>> sliding_windows(np.arange(12).reshape(1, 3, 4), 2)[0, 1, 2]
+    array([[ 6,  7],
+           [10, 11]])
+    """
+    if images.ndim not in (3, 4):
+        raise InputError(f"sliding_windows: `images` needs 3 axes (NHW) or 4 (NHWC); got shape {images.shape}.")
+    checked = make_window("sliding_windows", images.shape[1:3], window, strides, "VALID")
+    view = np.lib.stride_tricks.sliding_window_view(images, checked.size, axis=(1, 2))
+    view = view[:, :: checked.strides[0], :: checked.strides[1]]
+    return view if images.ndim == 3 else np.moveaxis(view, 3, -1)
+
+
+def extract_patches(
+    x: Num[ArrayLike, "..."], window: Ints, *, strides: Ints = 1, padding: Padding = "VALID"
+) -> Num[Array, "N out_h out_w KKC"]:
+    """Return every window of images as a row: the JAX form of `sliding_windows`.
+
+    A row lists the window's rows, columns, then channels, so `extract_patches(x, k) @ kernel.reshape(-1, out)` is
+    `conv2d(x, kernel)`.
+
+    Args:
+        x: images (N, H, W, C).
+        window: height and width in pixels, an int or two.
+        strides: steps down and right in pixels, an int or two.
+        padding: "VALID", "SAME" (as in TensorFlow) or ((top, bottom), (left, right)) pixels of zeros.
+
+    Returns:
+        (N, out_h, out_w, K_h * K_w * C), of the same dtype.
+
+    Raises:
+        InputError: if `x` has another rank, or the window does not fit into it.
+    """
+    x = jnp.asarray(x)
+    if x.ndim != 4:
+        raise InputError(f"extract_patches: `x` needs 4 axes (NHWC); got shape {x.shape}.")
+    checked = make_window(
+        "extract_patches", x.shape[1:3], to_tuple("extract_patches", "window", window, 2), strides, padding
+    )
+    return jnp.concatenate(strided_slices(x, checked), axis=-1)

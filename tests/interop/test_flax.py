@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import lenet_jax as lj
-from lenet_jax.config import MomentumConfig, TrainerConfig
+from lenet_jax.config import TrainerConfig
 from lenet_jax.interop import from_linen, from_nnx, to_linen, to_nnx
 from lenet_jax.lanes import make_train_lanes
 from lenet_jax.types import Dataset, Split
@@ -60,16 +60,16 @@ def data():
 
 
 CONFIG = TrainerConfig(batch_size=8, max_epochs=10)
-OPTIMIZER = lj.make_optimizer(MomentumConfig(learning_rate=0.05))
+OPTIMIZER = lj.make_optimizer("momentum", learning_rate=0.05)
 
 # As users compile: made the older way, flax's operations are added up in another order in another program.
 OLDER = "fusion_emitters=false" in os.environ.get("XLA_FLAGS", "")
 jit = functools.partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": True} if OLDER else None)
 
 
-@pytest.mark.parametrize("kind", MODELS)
-def test_a_module_of_flax_learns_in_the_trainer_and_in_lanes(kind):
-    model = MODELS[kind](0.1)
+@pytest.mark.parametrize("library", MODELS)
+def test_a_module_of_flax_learns_in_the_trainer_and_in_lanes(library):
+    model = MODELS[library](0.1)
     rates = jnp.asarray([0.05, 0.02])
     keys = jax.random.split(jax.random.key(0), 2)
     lanes = jit(make_train_lanes(model, OPTIMIZER, CONFIG))(keys, {"learning_rate": rates}, data())
@@ -78,9 +78,9 @@ def test_a_module_of_flax_learns_in_the_trainer_and_in_lanes(kind):
     jax.tree.map(lambda lane, run: np.testing.assert_array_equal(lane[1], run), lanes.variables, alone.variables)
 
 
-@pytest.mark.parametrize("kind", MODELS)
-def test_its_state_moves_while_it_trains_only_and_its_key_is_the_callers(kind):
-    model, images = MODELS[kind](0.5), jax.random.normal(jax.random.key(1), (6, *SHAPE))
+@pytest.mark.parametrize("library", MODELS)
+def test_its_state_moves_while_it_trains_only_and_its_key_is_the_callers(library):
+    model, images = MODELS[library](0.5), jax.random.normal(jax.random.key(1), (6, *SHAPE))
     variables = model.init(jax.random.key(0))
     _, same = model.apply(variables, images)
     jax.tree.map(np.testing.assert_array_equal, same, variables.state)
@@ -109,7 +109,7 @@ def normalized_model():
         "flatten": lj.layers.flatten(),
         "dense": lj.layers.dense(4, lj.fan_in_uniform()),
     }
-    return lj.network.make_model(lj.layers.serial(stages), (8, 8, 1))
+    return lj.layers.make_model(lj.layers.serial(stages), (8, 8, 1))
 
 
 def test_a_model_stands_inside_a_linen_module():

@@ -13,8 +13,8 @@ from lenet_jax.interop.torchvision import load_torchvision, save_torchvision
 from lenet_jax.weights import named_leaves
 
 OPTIONS = {
-    "alexnet": {"form": "one_tower", "dropout": 0.0},
-    "googlenet": {"form": "torchvision", "dropout": 0.0},
+    "alexnet": {"variant": "one_tower", "dropout": 0.0},
+    "googlenet": {"variant": "torchvision", "dropout": 0.0},
     "resnet18": {},
     "resnet50": {},
 }
@@ -87,8 +87,8 @@ def test_a_step_of_training_is_that_of_torch(pair, tmp_path):
     def step(variables, images):
         def loss(params):
             labelled = jnp.asarray(labels, jnp.int32)
-            losses, state = model.losses(lj.cross_entropy, variables._replace(params=params), images, labelled)
-            return losses.mean(), state
+            logits, state = model.apply(variables._replace(params=params), images, train=True)
+            return lj.cross_entropy(logits, labelled).mean(), state
 
         return jax.value_and_grad(loss, has_aux=True)(variables.params)
 
@@ -122,10 +122,10 @@ def test_other_weights_are_refused(tmp_path):
         load_torchvision(path, deeper, "resnet34")
     with pytest.raises(lj.InputError, match=r"`name` has no 'vgg'; choose one of: "):
         save_torchvision(path, variables, "vgg")
-    with pytest.raises(lj.InputError, match="choose the form that it has"):
+    with pytest.raises(lj.InputError, match="choose the variant that it has"):
         save_torchvision(
             path, lj.create_model("alexnet", image_size=227, width=0.01).init(jax.random.key(0)), "resnet18"
         )
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(lj.InputError, match="`path` must be a whole safetensors file"):
+    with pytest.raises(lj.InputError, match="`path` must be an intact safetensors file"):
         load_torchvision(path, model, "resnet18")

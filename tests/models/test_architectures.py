@@ -9,13 +9,14 @@ import optax
 import pytest
 
 import lenet_jax as lj
-from lenet_jax.config import MomentumConfig, TrainerConfig
+from lenet_jax.config import TrainerConfig
 from lenet_jax.models.resnet import _BLOCKS
+from lenet_jax.objective import Batch, Task, training_loss
+from lenet_jax.objectives import classification
 from lenet_jax.summary import training_bytes
 from lenet_jax.types import Dataset, Split
 
-RESNETS = tuple(_BLOCKS)
-# Parameters, and multiply-adds in millions; of torchvision's documentation where the paper has none of that form.
+# Parameters, and multiply-adds in millions; of torchvision's documentation where the paper has none of that variant.
 PUBLISHED = {
     ("alexnet", "two_groups"): (60_965_224, 724),
     ("alexnet", "ungrouped"): (62_378_344, 1_135),
@@ -32,16 +33,16 @@ PUBLISHED = {
 
 
 @functools.cache
-def summary(name, form=None, size=224, **options):
-    options = options if form is None else {**options, "form": form}
+def summary(name, variant=None, size=224, **options):
+    options = options if variant is None else {**options, "variant": variant}
     return lj.summarize(lj.create_model(name, input_shape=(size, size, 3), num_classes=1000, **options))
 
 
-@pytest.mark.parametrize(("name", "form"), PUBLISHED)
-def test_parameters_and_work_are_the_published_ones(name, form):
-    parameters, millions = PUBLISHED[name, form]
-    size = 227 if name == "alexnet" and form != "one_tower" else 224
-    rows = summary(name, form, size)
+@pytest.mark.parametrize(("name", "variant"), PUBLISHED)
+def test_parameters_and_work_are_the_published_ones(name, variant):
+    parameters, millions = PUBLISHED[name, variant]
+    size = 227 if name == "alexnet" and variant != "one_tower" else 224
+    rows = summary(name, variant, size)
     assert sum(row.parameters for row in rows) == parameters
     if millions is not None:
         assert sum(row.multiply_adds for row in rows) == pytest.approx(1e6 * millions, rel=0.02)
@@ -79,16 +80,20 @@ def test_the_maps_of_each_stage_are_those_of_the_paper(name, size, maps):
     assert {stage: found[stage] for stage in maps} == maps
 
 
-@pytest.mark.parametrize("name", RESNETS)
-def test_the_maps_of_a_resnet_are_those_of_table_1(name):
-    rows = {row.layer: row for row in summary(name)}
-    wide = 1 if name in ("resnet18", "resnet34") else 4
-    stages = zip(_BLOCKS[name], (56, 28, 14, 7), (64, 128, 256, 512), strict=True)
+@pytest.mark.parametrize("depth", _BLOCKS)
+def test_the_maps_of_a_resnet_are_those_of_table_1(depth):
+    rows = {row.layer: row for row in summary(f"resnet{depth}")}
+    wide = 1 if depth < 50 else 4
+    stages = zip(_BLOCKS[depth], (56, 28, 14, 7), (64, 128, 256, 512), strict=True)
     maps = {f"conv{n}.{blocks - 1}.add": (size, size, wide * c) for n, (blocks, size, c) in enumerate(stages, 2)}
     maps |= {"conv1": (112, 112, 64), "pool1": (56, 56, 64), "fc": (1000,)}
     assert {stage: rows[stage].output_shape for stage in maps} == maps
     layers = [layer for layer in rows if ".block.conv" in layer]
-    assert len(layers) + 2 == int(name.removeprefix("resnet"))  # with conv1 and fc
+    assert len(layers) + 2 == depth  # with conv1 and fc
+
+
+def test_the_resnets_are_one_function_by_depth():
+    assert summary("resnet18", depth=34) == summary("resnet34")
 
 
 def test_the_inputs_of_googlenet_begin_with_what_its_table_says():
@@ -119,9 +124,15 @@ def digits(count, size=28, seed=0):
     return Split(images.astype(np.uint8), labels)
 
 
+def losses_of(model, variables, images, labels, key):
+    """Return the loss of each example in training, and the new state."""
+    keys = jax.random.split(key, len(images))
+    return training_loss(Task(model, classification()), variables, Batch(images, labels, keys))
+
+
 def gradient_of(model):
     def loss(params, state, images, labels, key):
-        each, state = model.losses(lj.cross_entropy, lj.Variables(params, state), images, labels, key=key)
+        each, state = losses_of(model, lj.Variables(params, state), images, labels, key)
         return jnp.mean(each), state
 
     return jax.value_and_grad(loss, has_aux=True)
@@ -152,21 +163,22 @@ def test_recomputing_changes_nothing_and_a_map_is_each_alone(name):
 @pytest.mark.parametrize("name", slow_for("googlenet", "resnet18", "resnet50", "zfnet"))
 def test_a_small_one_learns_in_lanes_as_it_does_alone(name):
     split = digits(32)
-    data, config = Dataset(split, split, split), TrainerConfig(batch_size=8, max_epochs=4, label_smoothing=0.1)
-    optimizer = lj.make_optimizer(MomentumConfig(weight_decay=1e-4))
+    data, config = Dataset(split, split, split), TrainerConfig(batch_size=8, max_epochs=4)
+    objective = classification(label_smoothing=0.1)
+    optimizer = lj.make_optimizer("momentum", weight_decay=1e-4)
     model = lj.create_model(name, **SMALL[name])
     keys, rates = jax.random.split(jax.random.key(0)), {"learning_rate": jnp.asarray([0.02, 0.01])}
-    lanes = lj.lanes.make_train_lanes(model, optimizer, config)(keys, rates, data)
+    lanes = lj.lanes.make_train_lanes(model, optimizer, config, objective=objective)(keys, rates, data)
     losses = np.asarray(lanes.history.train_loss)
     assert np.all(losses[:, -1] < losses[:, 0])
     one = jax.tree.map(lambda leaf: leaf[1], rates)
-    alone = jax.jit(lj.make_train(model, optimizer, config))(keys[1], one, data)
+    alone = jax.jit(lj.make_train(model, optimizer, config, objective=objective))(keys[1], one, data)
     jax.tree.map(lambda lane, run: np.testing.assert_array_equal(lane[1], run), lanes.variables, alone.variables)
 
 
 @pytest.mark.parametrize("name", [pytest.param("googlenet", marks=pytest.mark.slow), "resnet18"])
 def test_what_it_says_of_an_image_does_not_depend_on_the_others(name):
-    options = {**SMALL[name], **({"form": "torchvision"} if name == "googlenet" else {})}
+    options = {**SMALL[name], **({"variant": "torchvision"} if name == "googlenet" else {})}
     model = lj.create_model(name, image_size=32, **options)
     variables = model.init(jax.random.key(0))
     images = digits(6).images / np.float32(256)
@@ -187,12 +199,12 @@ def test_auxiliary_heads_count_in_training_only():
     bare = {name: part for name, part in variables.params.items() if not name.startswith("auxiliary")}
     assert len(bare) == len(variables.params) - 2
     split = digits(4, 80)
-    images, labels = split.images / np.float32(256), jnp.asarray(split.labels)
+    images, labels = jnp.asarray(split.images / np.float32(256)), jnp.asarray(split.labels)
     expected = plain.apply(variables._replace(params=bare), images)[0]
     np.testing.assert_array_equal(helped.apply(variables, images)[0], expected)
 
     def losses(model, params):
-        return model.losses(lj.cross_entropy, variables._replace(params=params), images, labels, key=jax.random.key(2))
+        return losses_of(model, variables._replace(params=params), images, labels, jax.random.key(2))
 
     main, state = losses(plain, bare)
     more, helped_state = losses(helped, variables.params)
@@ -207,8 +219,8 @@ def test_auxiliary_heads_count_in_training_only():
     [
         ("alexnet", {"input_shape": (28, 28, 1)}, "layer `pool2` does not fit an input of shape (2, 2, 256): max"),
         ("resnet18", {"input_shape": (28, 28, 0)}, "model: `input_shape` must be (height, width, channels), each 1 or"),
-        ("resnet18", {"depth": 20}, "`model resnet18` has no 'depth'; choose one of: "),
-        ("googlenet", {"form": "torchvision", "auxiliary_heads": True}, "googlenet: `auxiliary_heads` must be false"),
+        ("resnet18", {"depth": 20}, "`model.depth` must be one of 18, 34, 50, 101, 152; got 20."),
+        ("googlenet", {"variant": "torchvision", "auxiliary_heads": True}, "googlenet: `auxiliary_heads` must be"),
         ("googlenet", {"auxiliary_heads": True}, "layer `auxiliary1` does not fit an input of shape (2, 2, 512): "),
     ],
 )  # fmt: skip

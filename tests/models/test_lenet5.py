@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lenet_jax as lj
-from lenet_jax.models.lenet5 import C3_TABLE, _digit_codes, squash
+from lenet_jax.models.lenet5 import C3_TABLE, _digit_codes, scaled_tanh
 from tests.reference import convolve, pool
 
 
@@ -65,9 +65,9 @@ def test_the_codes_are_bitmaps_of_7_by_12_pixels():
 
 
 def test_the_squashing_function_is_1_at_1_and_steepest_at_0():
-    assert float(squash(jnp.float32(1))) == pytest.approx(1, abs=1e-4)
-    assert float(squash(jnp.float32(-1))) == pytest.approx(-1, abs=1e-4)
-    assert float(jax.grad(squash)(jnp.float32(0))) == pytest.approx(1.7159 * 2 / 3, rel=1e-6)
+    assert float(scaled_tanh(jnp.float32(1))) == pytest.approx(1, abs=1e-4)
+    assert float(scaled_tanh(jnp.float32(-1))) == pytest.approx(-1, abs=1e-4)
+    assert float(jax.grad(scaled_tanh)(jnp.float32(0))) == pytest.approx(1.7159 * 2 / 3, rel=1e-6)
 
 
 @pytest.mark.parametrize(("connections", "c3"), [("table", 1_516), ("full", 2_416), ("random", 1_616)])

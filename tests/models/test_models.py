@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import lenet_jax as lj
 
@@ -88,17 +89,46 @@ def test_lenet_starts_as_the_tutorial_says():
         assert 0.9 * bound < float(jnp.max(jnp.abs(params[name]["kernel"]))) <= bound
 
 
+@pytest.mark.parametrize("name", ["lenet", "mnist_cnn"])
+def test_each_convolution_has_sizes_and_an_activation_of_its_own(name):
+    """Against plain JAX, convolution, activation, then pooling; the GELU is not monotonic."""
+    options = {"kernel_size": (3, 2), "pool_size": (2, 1), "strides": (1, 2), "activation": "gelu"}
+    model = lj.create_model(name, input_shape=(11, 12, 2), num_kernels=(3, 4), num_classes=5, **options)
+    variables = model.init(jax.random.key(0))
+    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(2), p.shape), variables.params)
+    images = jax.random.normal(jax.random.key(1), (2, 11, 12, 2))
+    x, padding = images, "VALID" if name == "lenet" else "SAME"
+    for layer, pool, stride in (("conv1", 2, 1), ("conv2", 1, 2)):
+        kernel, bias = params[layer]["kernel"], params[layer]["bias"][None, None, None]
+        layout = ("NHWC", "HWIO", "NHWC")
+        x = lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=layout) + bias
+        x = x if name == "lenet" else jax.nn.gelu(x)
+        x = lax.reduce_window(x, -jnp.inf, lax.max, (1, pool, pool, 1), (1, pool, pool, 1), "VALID")
+        x = jax.nn.gelu(x) if name == "lenet" else x
+    x = x.reshape(2, -1)
+    if name == "lenet":
+        x = jax.nn.gelu(x @ params["hidden"]["kernel"] + params["hidden"]["bias"][None])
+    expected = x @ params["softmax"]["kernel"] + params["softmax"]["bias"][None]
+    logits, _ = model.apply(variables._replace(params=params), images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("lenett", {}, "`model` has no 'lenett'; choose one of: lenet, lenet5, alexnet, "),
-        ("lenet", {"units": 3}, "`model lenet` has no 'units'; choose one of: hidden_units, kernel_size, name, "),
-        ("lenet", {"kernel_size": 0}, "`model.kernel_size` must be an integer, 1 or above; got 0."),
+        ("lenet", {"units": 3}, "`model` has no 'units'; choose one of: activation, hidden_units, kernel_size, "),
+        (
+            "lenet",
+            {"kernel_size": 0},
+            "`model.kernel_size` must be an integer, 1 or above, or a list of two integers, each 1 or above; got 0.",
+        ),
+        ("lenet", {"activation": "tan"}, "`model.activation` must be one of tanh, relu, "),
         ("lenet", {"num_classes": 1}, "model: `num_classes` must be 2 or above; got 1."),
         (
             "lenet",
             {"input_shape": (8, 8, 1)},
-            "layer `conv2` does not fit an input of shape (2, 2, 20): conv2d: `window`",
+            "layer `conv2` does not fit an input of shape (2, 2, 20): conv2d_max_pool: `window`",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from jax import lax
 from jax.test_util import check_grads
 
 import lenet_jax as lj
+from lenet_jax.ops import convolution, cpu
 from lenet_jax.ops.cpu import convolution as lowering
 from lenet_jax.ops.windows import make_window
 from tests.reference import convolve, same_pads
@@ -138,9 +139,9 @@ def test_row_by_row_and_at_once_are_the_definition(case):
     for min_row_work in (0, 10**12):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(lowering, "_min_row_work", lambda: min_row_work)  # noqa: B023
-            by_patches = functools.partial(lowering._by_patches, window=window, groups=options["groups"])
+            unfolded = functools.partial(lowering.unfolded, window=window, groups=options["groups"])
             expected = definition(x, kernel, options)
-            y, gradients = value_and_transpose(by_patches)(expected, x, kernel)
+            y, gradients = value_and_transpose(unfolded)(expected, x, kernel)
         close(y, expected)
         transpose = jax.vjp(lambda x, kernel: definition(x, kernel, options), x, kernel)[1]
         for ours, theirs in zip(gradients, transpose(expected), strict=True):
@@ -396,3 +397,125 @@ def test_no_convolution_is_left_in_a_program_for_the_cpu_that_has_no_fast_routin
     program = jax.jit(jax.grad(loss, (0, 1))).lower(jnp.ones((1, 8, 8, 2)), K).compile().as_text()
     assert " dot(" in program
     assert " convolution(" not in program
+
+
+POOLED = {
+    "few channels": ((3, 3, 2, 4), {"pool_size": 2}),
+    "many channels": ((3, 2, 8, 6), {"pool_size": (2, 3), "padding": "SAME"}),
+    "strides": ((3, 3, 4, 6), {"pool_size": 2, "strides": 2, "padding": ((1, 0), (2, 1))}),
+    "groups": ((3, 3, 2, 4), {"pool_size": 2, "groups": 2}),
+    "pixel": ((1, 1, 3, 4), {"pool_size": 3}),
+}
+
+
+@pytest.mark.parametrize("case", POOLED)
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("num_examples", [3, 101])
+def test_convolution_and_pooling_together_are_the_definition_in_every_derivative_and_map(case, has_bias, num_examples):
+    shape, options = POOLED[case]
+    pool_size, groups = options["pool_size"], options.get("groups", 1)
+    size = pool_size if isinstance(pool_size, tuple) else (pool_size,) * 2
+    x = jax.random.normal(KEY, (num_examples, 9, 8, groups * shape[2]))
+    kernel = jax.random.normal(jax.random.key(2), shape)
+    bias = jnp.arange(1.0, shape[-1] + 1) if has_bias else None
+
+    def theirs(x, kernel, bias):
+        strides = (options.get("strides", 1),) * 2
+        y = lax.conv_general_dilated(
+            x,
+            kernel,
+            strides,
+            options.get("padding", "VALID"),
+            dimension_numbers=LAYOUTS[2],
+            feature_group_count=groups,
+        )
+        y = lax.reduce_window(y, -jnp.inf, lax.max, (1, *size, 1), (1, *size, 1), "VALID")
+        return y if bias is None else y + bias[None, None, None]
+
+    def everything(apply):
+        loss = lambda *point: jnp.mean(jnp.tanh(apply(*point)))  # noqa: E731
+        arguments = (0, 1, 2) if has_bias else (0, 1)
+        gradient = jax.grad(loss, arguments)
+
+        def compute(x, kernel, bias):
+            point = (x, kernel, bias)
+            return apply(*point), gradient(*point), jax.jvp(gradient, point, point)[1]
+
+        images = jax.vmap(apply, (0, None, None))(x[:3, None], kernel, bias)
+        kernels = jax.vmap(apply, (None, 0, None))(x[:3], jnp.stack([kernel, -kernel]), bias)
+        return jax.jit(compute)(x, kernel, bias), images, kernels, jax.jit(apply)(x, kernel, bias)
+
+    ours = functools.partial(lj.ops.conv2d_max_pool, **options)
+    for a, b in zip(jax.tree.leaves(everything(ours)), jax.tree.leaves(everything(theirs)), strict=True):
+        close(a, b, 1e-4)
+
+
+def test_convolution_and_pooling_on_other_platforms_is_the_same():
+    x, kernel, bias = jax.random.normal(KEY, (3, 9, 8, 2)), jax.random.normal(KEY, (3, 3, 2, 4)), jnp.arange(4.0)
+    window = make_window("conv", (9, 8), (3, 3), 1, "VALID")
+    pooling = make_window("pool", window.output, 2, 2, "VALID")
+    expected = convolution._by_definition(x, kernel, bias, window=window, groups=1, pooling=pooling)
+    close(lj.ops.conv2d_max_pool(x, kernel, bias, pool_size=2), expected)
+
+
+def test_convolution_and_pooling_by_hand():
+    x = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    kernel = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 2, 1, 1)
+    y = lj.ops.conv2d_max_pool(x, kernel, jnp.array([0.5]), pool_size=2)
+    assert y.tolist() == [[[[67.5]]]]
+
+
+@pytest.mark.parametrize(
+    ("bias", "options", "message"),
+    [
+        (
+            jnp.ones(3),
+            {},
+            "conv2d_max_pool: `bias` needs shape (4,), one value per kernel, and the dtype float32 of `x`; "
+            "got (3,) and float32.",
+        ),
+        (
+            jnp.ones(4, jnp.bfloat16),
+            {},
+            "conv2d_max_pool: `bias` needs shape (4,), one value per kernel, and the dtype float32 of `x`; "
+            "got (4,) and bfloat16.",
+        ),
+        (
+            None,
+            {"pool_size": 0},
+            "conv2d_max_pool: `pool_size` must be an integer, 1 or above, or 2 of them, one a spatial axis; got 0.",
+        ),
+        (
+            None,
+            {"pool_size": 3},
+            "conv2d_max_pool: `pool_size` must fit into the image; a window of 3x3 pixels is larger than 2x2 with "
+            "padding 'VALID'; use a smaller window or more padding.",
+        ),
+        (
+            None,
+            {"groups": 3},
+            "conv2d_max_pool: `groups` must divide the 2 channels of `x` and the 4 maps of `kernel`; got 3.",
+        ),
+    ],
+)
+def test_convolution_and_pooling_refuse_bad_input_with_the_rule_and_the_value(bias, options, message):
+    with pytest.raises(lj.InputError) as error:
+        inspect.unwrap(lj.ops.conv2d_max_pool)(X, K, bias, **{"pool_size": 2, **options})
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel_shape", "options", "method"),
+    [
+        ((2, 8, 8, 8), (1, 1, 8, 4), {}, "pixelwise"),
+        ((2, 8, 8, 8), (3, 3, 8, 4), {"padding": "SAME"}, "direct"),
+        ((2, 8, 8, 8), (3, 3, 8, 4), {"strides": 2}, "space_to_depth"),
+        ((2, 8, 8, 2), (3, 3, 2, 4), {"dilation": 2}, "unfolded"),
+        ((2, 8, 8), (3, 8, 4), {}, "unfolded"),
+    ],
+)
+def test_the_method_that_is_chosen(shape, kernel_shape, options, method):
+    settings = {"strides": 1, "padding": "VALID", "dilation": 1, **options}
+    window = make_window("conv", shape[1:-1], kernel_shape[:-2], **settings)
+    chosen = cpu.choose_method(jnp.ones(shape), jnp.ones(kernel_shape), window=window)
+    assert chosen.args[0].func is getattr(lowering, method)

@@ -1,8 +1,8 @@
-"""Functions linear in each of two arrays, with gradients of our own, differentiable any number of times in either mode.
+"""JAX primitives of two kinds: bilinear functions with their own gradients, and functions with a method for inference.
 
-Such a function and its two gradients are the derivatives of one trilinear form of three arrays: the arguments a and b,
-and the cotangent c. Each is linear in the two arrays that it takes, so primitives of the three are closed under
-differentiation.
+A bilinear function is linear in each of two arrays. The function and its two gradients are the derivatives of one
+trilinear form of three arrays: the arguments a and b, and the cotangent c. Each is linear in the two arrays that it
+takes, so primitives of the three are closed under differentiation of any order in either mode.
 """
 
 import functools
@@ -17,26 +17,26 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 
-class Form(NamedTuple):
-    """One of the three functions.
+class Rule(NamedTuple):
+    """How one of the three functions is computed.
 
     compute: (array, array, **options) -> array; the options are hashable.
-    batch: (bind, arrays, axes, **options) -> (array, axis): the rule of `jax.vmap`, where `bind` is the function itself
-        and an axis of None means that the array is not mapped.
+    batch: (bind, arrays, axes, **options) -> (array, axis): the batching rule, where `bind` is the function itself and
+        an axis of None means that the array is not mapped.
     """
 
     compute: Callable[..., Array]
     batch: Callable[..., tuple[Array, int]]
 
 
-def trilinear(name: str, product: Form, b_gradient: Form, a_gradient: Form) -> Callable[..., Array]:
-    """Return the function (a, b, **options) -> c that is `product` and has these gradients.
+def bilinear_primitive(name: str, product: Rule, b_gradient: Rule, a_gradient: Rule) -> Callable[..., Array]:
+    """Return the function (a, b, **options) -> c that is computed by `product` and has these gradients.
 
     Args:
-        name: of the primitives, for those who read programs.
-        product: of (a, b).
-        b_gradient: of (a, c): the gradient of the sum of product(a, b) * c with respect to b.
-        a_gradient: of (c, b): that with respect to a.
+        name: name of the primitive in printed programs.
+        product: function of (a, b).
+        b_gradient: function of (a, c): the gradient of the sum of product(a, b) * c with respect to b.
+        a_gradient: function of (c, b): the gradient of that sum with respect to a.
     """
     of_ab = _primitive(name, product)
     of_ac = _primitive(f"{name}_b_gradient", b_gradient)
@@ -59,8 +59,8 @@ def trilinear(name: str, product: Form, b_gradient: Form, a_gradient: Form) -> C
     return of_ab.bind
 
 
-def mapped_as(general: Callable[..., Array]) -> Callable[..., tuple[Array, int]]:
-    """Return a rule of `jax.vmap` for `Form.batch`: the map of another function of the same value."""
+def batching_rule(general: Callable[..., Array]) -> Callable[..., tuple[Array, int]]:
+    """Return a batching rule that maps `general`, another function of the same value."""
 
     def batch(bind: Callable, arrays: Any, axes: Any, **options: Any) -> tuple[Array, int]:
         return jax.vmap(functools.partial(general, **options), axes)(*arrays), 0
@@ -68,13 +68,15 @@ def mapped_as(general: Callable[..., Array]) -> Callable[..., tuple[Array, int]]
     return batch
 
 
-def apart(compute: Callable[..., Array], options: Sequence[str] = ()) -> Callable[..., Array]:
+def outlined(compute: Callable[..., Array], options: Sequence[str] = ()) -> Callable[..., Array]:
     """Make `compute` a function of its own in the program, so that its arguments are arrays in memory.
 
-    `options` are the names of its arguments that are not arrays.
+    XLA would fuse the operations that make the cotangent, such as the gradient of a pooling, into each of its
+    transposed copies, and a fusion that ends in a transpose or in merged axes is computed one number at a time.
 
-    XLA would fuse what computes the cotangent, as the gradient of a pooling, into each of its transposed copies, and a
-    fusion that ends in a transpose or in merged axes is computed one number at a time.
+    Args:
+        compute: function of arrays.
+        options: names of its arguments that are not arrays.
     """
 
     def with_inlined_parts(*arrays: Array, **options: Any) -> Array:
@@ -90,14 +92,78 @@ def apart(compute: Callable[..., Array], options: Sequence[str] = ()) -> Callabl
     return call
 
 
-def _primitive(name: str, form: Form) -> Primitive:
-    def shape(*arrays: Any, **options: Any) -> ShapedArray:
-        y = jax.eval_shape(functools.partial(form.compute, **options), *arrays)
+def _primitive(name: str, rule: Rule) -> Primitive:
+    def abstract_value(*arrays: Any, **options: Any) -> ShapedArray:
+        y = jax.eval_shape(functools.partial(rule.compute, **options), *arrays)
         return ShapedArray(y.shape, y.dtype)
 
     primitive = Primitive(name)
-    primitive.def_impl(form.compute)
-    primitive.def_abstract_eval(shape)
-    mlir.register_lowering(primitive, mlir.lower_fun(form.compute, multiple_results=False))
-    batching.primitive_batchers[primitive] = functools.partial(form.batch, primitive.bind)
+    primitive.def_impl(rule.compute)
+    primitive.def_abstract_eval(abstract_value)
+    mlir.register_lowering(primitive, mlir.lower_fun(rule.compute, multiple_results=False))
+    batching.primitive_batchers[primitive] = functools.partial(rule.batch, primitive.bind)
     return primitive
+
+
+def inference_only(fast: Callable[..., Array], general: Callable[..., Array]) -> Callable[..., Array]:
+    """Return the function that is computed by `fast`, or by `general` under differentiation and `vmap`.
+
+    Args:
+        fast: function of arrays or pytrees of arrays.
+        general: the same function, in a form that is fast to differentiate, any number of times, and to map.
+    """
+
+    def chosen(*args: Any) -> Array:
+        leaves, tree = jax.tree.flatten(args)
+
+        def of_leaves(fn: Callable[..., Array]) -> Callable[..., Array]:
+            return lambda *leaves: fn(*jax.tree.unflatten(tree, leaves))
+
+        return _inference_only_p.bind(*leaves, fast=of_leaves(fast), general=of_leaves(general))
+
+    return chosen
+
+
+def _compute(*leaves: Array, fast: Callable, general: Callable) -> Array:
+    return fast(*leaves)
+
+
+def _abstract_value(*leaves: Any, fast: Callable, general: Callable) -> ShapedArray:
+    y = jax.eval_shape(general, *leaves)
+    return ShapedArray(y.shape, y.dtype)
+
+
+def _with_fixed(general: Callable, leaves: Sequence[Any], is_fixed: Sequence[bool]) -> Callable[..., Array]:
+    """Return `general` as a function of the leaves that are not fixed."""
+
+    def of_others(*others: Any) -> Array:
+        rest = iter(others)
+        return general(*(leaf if fixed else next(rest) for leaf, fixed in zip(leaves, is_fixed, strict=True)))
+
+    return of_others
+
+
+def _jvp(leaves: Sequence[Any], tangents: Sequence[Any], *, fast: Callable, general: Callable) -> tuple[Array, Array]:
+    is_fixed = [type(tangent) is ad.Zero for tangent in tangents]
+    varying = [(x, t) for x, t, fixed in zip(leaves, tangents, is_fixed, strict=True) if not fixed]
+    return jax.jvp(_with_fixed(general, leaves, is_fixed), tuple(x for x, _ in varying), tuple(t for _, t in varying))
+
+
+def _transpose(cotangent: Any, *leaves: Any, fast: Callable, general: Callable) -> list[Array | None]:
+    is_fixed = [not ad.is_undefined_primal(leaf) for leaf in leaves]
+    unknown = [leaf.aval for leaf, fixed in zip(leaves, is_fixed, strict=True) if not fixed]
+    parts = iter(jax.linear_transpose(_with_fixed(general, leaves, is_fixed), *unknown)(cotangent))
+    return [None if fixed else next(parts) for fixed in is_fixed]
+
+
+def _batch(leaves: Sequence[Any], axes: Sequence[Any], *, fast: Callable, general: Callable) -> tuple[Array, int]:
+    return jax.vmap(general, axes)(*leaves), 0
+
+
+_inference_only_p = Primitive("inference_only")
+_inference_only_p.def_impl(_compute)
+_inference_only_p.def_abstract_eval(_abstract_value)
+mlir.register_lowering(_inference_only_p, mlir.lower_fun(_compute, multiple_results=False))
+batching.primitive_batchers[_inference_only_p] = _batch
+ad.primitive_jvps[_inference_only_p] = _jvp
+ad.primitive_transposes[_inference_only_p] = _transpose

@@ -1,9 +1,8 @@
-"""Overlapping frames of an axis, and their overlap-add: the two halves of every convolution and pooling on CPU.
+"""Overlapping windows along an axis: `unfold` copies them out, `fold` adds them back.
 
-A window over several spatial axes is a frame along each of them, one axis after the other. `split_frames` takes an
-array apart into the entries of its frames, `overlap_add` sums entries back into an array; each is the transpose of the
-other, so derivatives of any order in either mode are made of these two. They are JAX primitives because JAX's own
-transpose of slices, a sum of padded arrays, takes XLA's CPU backend three times as long as additions in place.
+A window over several spatial axes is a window along each of them, one axis after the other. `unfold` and `fold` are
+transposes of each other, so derivatives of any order in either mode consist of these two. They are JAX primitives
+because JAX's own transpose of slices, a sum of padded arrays, takes three times as long on a CPU as adding in place.
 """
 
 from collections.abc import Sequence
@@ -19,55 +18,55 @@ from jaxtyping import Array
 from lenet_jax.ops.windows import Window
 
 
-class Frames(NamedTuple):
-    """Frames along one axis of an array."""
+class AxisWindows(NamedTuple):
+    """Windows along one axis of an array."""
 
     axis: int
     length: int  # of the axis
-    size: int  # entries a frame
-    stride: int  # from one frame to the next
-    dilation: int  # from one entry to the next
-    count: int  # frames
+    size: int  # entries of a window
+    stride: int  # entries from one window to the next
+    dilation: int  # from one entry of a window to the next
+    count: int  # number of windows
 
 
-def frames_along(window: Window, space_axis: int, axis: int, length: int) -> Frames:
-    """Return the frames of one axis of space, which is `axis` of the array and `length` long there."""
+def axis_windows(window: Window, space_axis: int, axis: int, length: int) -> AxisWindows:
+    """Return the windows along one spatial axis, which is axis number `axis` of the array and `length` long."""
     size, stride, dilation, count = (
         entry[space_axis] for entry in (window.size, window.strides, window.dilation, window.output)
     )
-    return Frames(axis, length, size, stride, dilation, count)
+    return AxisWindows(axis, length, size, stride, dilation, count)
 
 
-def split_frames(x: Array, frames: Frames) -> list[Array]:
-    """Return the first entries of all frames, the second, and so on: `size` arrays, `count` long along the axis."""
-    return _split_frames_p.bind(x, frames=frames)
+def unfold(x: Array, windows: AxisWindows) -> list[Array]:
+    """Return the first entries of all windows, the second, and so on: `size` arrays, `count` long along the axis."""
+    return _unfold_p.bind(x, windows=windows)
 
 
-def overlap_add(entries: Sequence[Array], frames: Frames) -> Array:
-    """Add each entry to where it came from: the transpose of `split_frames`."""
-    return _overlap_add_p.bind(*entries, frames=frames)
+def fold(entries: Sequence[Array], windows: AxisWindows) -> Array:
+    """Add each entry to the position that `unfold` takes it from: the transpose of `unfold`."""
+    return _fold_p.bind(*entries, windows=windows)
 
 
 def copy_windows(x: Array, window: Window) -> Array:
-    """Copy every window of x (A, *space, B), which is padded already: (A, *size, *output, B)."""
+    """Copy every window of the padded x (A, *space, B): (A, *size, *output, B)."""
     num_axes = len(window.size)
     for axis in reversed(range(num_axes)):
-        # Each axis of space that is done has put its entries before those that are not.
-        entries = split_frames(x, frames_along(window, axis, num_axes, x.shape[num_axes]))
-        # Without the barrier XLA would compute the frames of each axis from the source again.
+        # The entries of an axis that is done stand before the axes that are not.
+        entries = unfold(x, axis_windows(window, axis, num_axes, x.shape[num_axes]))
+        # Without the barrier XLA would compute the windows of each axis from the source again.
         x = lax.optimization_barrier(jnp.stack(entries, 1))
     return x
 
 
-def _slice_frames(x: Array, frames: Frames) -> list[Array]:
-    axis, _, size, stride, dilation, count = frames
+def _compute_unfold(x: Array, windows: AxisWindows) -> list[Array]:
+    axis, _, size, stride, dilation, count = windows
     span = (count - 1) * stride + 1
     return [lax.slice_in_dim(x, k * dilation, k * dilation + span, stride, axis) for k in range(size)]
 
 
-def _overlap_add(*entries: Array, frames: Frames) -> Array:
-    axis, length, size, stride, dilation, count = frames
-    # In rows of `stride` numbers the places that one entry of all frames came from are a block of one column.
+def _compute_fold(*entries: Array, windows: AxisWindows) -> Array:
+    axis, length, size, stride, dilation, count = windows
+    # In rows of `stride` numbers, the positions of one entry in all windows are consecutive rows of one column.
     rows = max(-(-length // stride), (size - 1) * dilation // stride + count)
     shape = entries[0].shape
     total = jnp.zeros((*shape[:axis], rows, stride, *shape[axis + 1 :]), entries[0].dtype)
@@ -83,46 +82,48 @@ def _overlap_add(*entries: Array, frames: Frames) -> Array:
     return lax.slice_in_dim(total, 0, length, axis=axis)
 
 
-def _along_axis(x: Any, frames: Frames, length: int) -> ShapedArray:
-    return ShapedArray((*x.shape[: frames.axis], length, *x.shape[frames.axis + 1 :]), x.dtype)
+def _abstract_value(x: Any, windows: AxisWindows, length: int) -> ShapedArray:
+    return ShapedArray((*x.shape[: windows.axis], length, *x.shape[windows.axis + 1 :]), x.dtype)
 
 
-def _batched(frames: Frames, arrays: Sequence[Array], axes: Sequence[Any]) -> tuple[list[Array], Frames]:
-    """Put the mapped axis first."""
+def _move_batch_first(
+    windows: AxisWindows, arrays: Sequence[Array], axes: Sequence[Any]
+) -> tuple[list[Array], AxisWindows]:
+    """Move the mapped axis to the front, and shift the axis of the windows."""
     size = next(x.shape[axis] for x, axis in zip(arrays, axes, strict=True) if axis is not None)
     moved = [batching.bdim_at_front(x, axis, size) for x, axis in zip(arrays, axes, strict=True)]
-    return moved, frames._replace(axis=frames.axis + 1)
+    return moved, windows._replace(axis=windows.axis + 1)
 
 
-def _batch_split_frames(arrays: Any, axes: Any, *, frames: Frames) -> tuple[list[Array], list[int]]:
-    (x,), frames = _batched(frames, arrays, axes)
-    return split_frames(x, frames), [0] * frames.size
+def _batch_unfold(arrays: Any, axes: Any, *, windows: AxisWindows) -> tuple[list[Array], list[int]]:
+    (x,), windows = _move_batch_first(windows, arrays, axes)
+    return unfold(x, windows), [0] * windows.size
 
 
-def _batch_overlap_add(arrays: Any, axes: Any, *, frames: Frames) -> tuple[Array, int]:
-    return overlap_add(*_batched(frames, arrays, axes)), 0
+def _batch_fold(arrays: Any, axes: Any, *, windows: AxisWindows) -> tuple[Array, int]:
+    return fold(*_move_batch_first(windows, arrays, axes)), 0
 
 
-def _transpose_split_frames(cotangents: Any, _: Any, *, frames: Frames) -> list[Array]:
-    return [overlap_add([ad.instantiate_zeros(c) for c in cotangents], frames)]
+def _transpose_unfold(cotangents: Any, _: Any, *, windows: AxisWindows) -> list[Array]:
+    return [fold([ad.instantiate_zeros(c) for c in cotangents], windows)]
 
 
-def _transpose_overlap_add(cotangent: Array, *entries: Any, frames: Frames) -> list[Array | None]:
-    parts = split_frames(cotangent, frames)
+def _transpose_fold(cotangent: Array, *entries: Any, windows: AxisWindows) -> list[Array | None]:
+    parts = unfold(cotangent, windows)
     return [part if ad.is_undefined_primal(entry) else None for part, entry in zip(parts, entries, strict=True)]
 
 
-_split_frames_p = Primitive("split_frames")
-_split_frames_p.multiple_results = True
-_split_frames_p.def_impl(_slice_frames)
-_split_frames_p.def_abstract_eval(lambda x, *, frames: [_along_axis(x, frames, frames.count)] * frames.size)
-mlir.register_lowering(_split_frames_p, mlir.lower_fun(_slice_frames, multiple_results=True))
-batching.primitive_batchers[_split_frames_p] = _batch_split_frames
-ad.deflinear2(_split_frames_p, _transpose_split_frames)
+_unfold_p = Primitive("unfold")
+_unfold_p.multiple_results = True
+_unfold_p.def_impl(_compute_unfold)
+_unfold_p.def_abstract_eval(lambda x, *, windows: [_abstract_value(x, windows, windows.count)] * windows.size)
+mlir.register_lowering(_unfold_p, mlir.lower_fun(_compute_unfold, multiple_results=True))
+batching.primitive_batchers[_unfold_p] = _batch_unfold
+ad.deflinear2(_unfold_p, _transpose_unfold)
 
-_overlap_add_p = Primitive("overlap_add")
-_overlap_add_p.def_impl(_overlap_add)
-_overlap_add_p.def_abstract_eval(lambda *entries, frames: _along_axis(entries[0], frames, frames.length))
-mlir.register_lowering(_overlap_add_p, mlir.lower_fun(_overlap_add, multiple_results=False))
-batching.primitive_batchers[_overlap_add_p] = _batch_overlap_add
-ad.deflinear2(_overlap_add_p, _transpose_overlap_add)
+_fold_p = Primitive("fold")
+_fold_p.def_impl(_compute_fold)
+_fold_p.def_abstract_eval(lambda *entries, windows: _abstract_value(entries[0], windows, windows.length))
+mlir.register_lowering(_fold_p, mlir.lower_fun(_compute_fold, multiple_results=False))
+batching.primitive_batchers[_fold_p] = _batch_fold
+ad.deflinear2(_fold_p, _transpose_fold)

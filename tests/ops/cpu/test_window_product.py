@@ -1,4 +1,4 @@
-"""The sliding product and its two gradients against their sum written out, in every derivative and map."""
+"""The product with sliding windows and its two gradients against their sum written out, in every derivative and map."""
 
 import functools
 
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lenet_jax.ops.cpu.sliding_product import sliding_product
+from lenet_jax.ops.cpu.window_product import window_product
 
 WEIGHTS = (2, 3, 3, 2)  # G, O, S, R
-ROWS = (6, 2, 2, 4)  # L, G, R, M: 2 frames of 3 rows
+ROWS = (6, 2, 2, 4)  # L, G, R, M: 2 windows of 3 rows
 STRIDE = 3
 
 
@@ -20,11 +20,11 @@ def arrays(*lead, rows=ROWS):
 
 def definition(weights, rows):
     size = weights.shape[2]
-    frames = [rows[start : start + size] for start in range(0, len(rows) - size + 1, STRIDE)]
-    return jnp.stack([jnp.einsum("gosr,sgr...->go...", weights, frame) for frame in frames])
+    windows = [rows[start : start + size] for start in range(0, len(rows) - size + 1, STRIDE)]
+    return jnp.stack([jnp.einsum("gosr,sgr...->go...", weights, window) for window in windows])
 
 
-ours = functools.partial(sliding_product, stride=STRIDE)
+ours = functools.partial(window_product, stride=STRIDE)
 
 
 def derivatives(product, weights, rows):
@@ -50,10 +50,10 @@ def assert_close(actual, expected):
 def test_by_hand():
     weights = jnp.array([1.0, 10.0]).reshape(1, 1, 2, 1)
     rows = jnp.array([1.0, 2.0, 3.0]).reshape(3, 1, 1, 1)
-    assert sliding_product(weights, rows, stride=1).ravel().tolist() == [21.0, 32.0]
+    assert window_product(weights, rows, stride=1).ravel().tolist() == [21.0, 32.0]
 
 
-@pytest.mark.parametrize("rows", [ROWS, (3, 2, 2, 4), (6, 2, 2, 3, 1, 2)], ids=["two frames", "one", "three axes"])
+@pytest.mark.parametrize("rows", [ROWS, (3, 2, 2, 4), (6, 2, 2, 3, 1, 2)], ids=["two windows", "one", "three axes"])
 def test_equals_its_definition_in_every_derivative(rows):
     both = tuple(arrays(rows=rows))
     assert_close(jax.jit(functools.partial(derivatives, ours))(*both), derivatives(definition, *both))

@@ -1,11 +1,11 @@
-"""Which of the two forms of a function is used where. They differ here, so that the result tells."""
+"""Which of the two methods of a function is used where; here their values differ, so that the result shows it."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from lenet_jax.ops.cpu.inference_only import forward_only
+from lenet_jax.ops.cpu.primitives import inference_only
 
 X = jnp.array([1.0, 2.0])
 W = {"w": jnp.array([3.0, 4.0])}
@@ -19,7 +19,7 @@ def general(params, x):
     return params["w"] * x
 
 
-chosen = forward_only(fast, general)
+chosen = inference_only(fast, general)
 
 
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit, jax.checkpoint])

@@ -1,12 +1,12 @@
-"""The product of a matrix with every frame of consecutive rows, one frame at a time: a convolution along one axis.
+"""The product of a matrix with every window of consecutive rows, one window at a time: a convolution along one axis.
 
-Frames overlap, so an array of all of them would be as many times larger than the rows as a frame is long. Here each
-frame is a slice of the rows, and small enough to stay in the processor's cache from its copy to its product; both
-gradients are computed in the same way. The three are the derivatives of one trilinear form of the arrays
+Windows overlap, so an array of all of them would be many times larger than the rows. Here each window is a slice of the
+rows, small enough to stay in the processor's cache until its product is done; both gradients are computed in the same
+way. The three are the derivatives of one trilinear form of the arrays
 
     weights (G, O, S, R)    rows (L, G, R, *M)    cotangent (F, G, O, *M)
 
-for G groups and F frames of S rows, `stride` rows apart: the sum over all axes of
+for G groups and F windows of S rows, `stride` rows apart: the sum over all axes of
 weights[g, o, s, r] rows[f * stride + s, g, r, m] cotangent[f, g, o, m], where M is one or several axes.
 """
 
@@ -19,65 +19,65 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from lenet_jax.ops.cpu.primitives import Form, apart, trilinear
+from lenet_jax.ops.cpu.primitives import Rule, bilinear_primitive, outlined
 
 
-def sliding_product(weights: Array, rows: Array, *, stride: int) -> Array:
+def window_product(weights: Array, rows: Array, *, stride: int) -> Array:
     """Return y[f, g, o, m] = sum over s, r of weights[g, o, s, r] rows[f * stride + s, g, r, m]: (F, G, O, *M)."""
     return _bind(weights, rows, stride=stride, length=len(rows))
 
 
 def _product(weights: Array, rows: Array, *, stride: int, length: int) -> Array:
-    groups, maps, size, _ = weights.shape
-    num_frames = (length - size) // stride + 1
+    groups, outputs, size, _ = weights.shape
+    num_windows = (length - size) // stride + 1
     matrix = _as_matrix(weights)
 
     def step(_: None, start: Array) -> tuple[None, Array]:
-        return None, _multiply(matrix, _frame(rows, start, size))
+        return None, _multiply(matrix, _window(rows, start, size))
 
-    products = lax.scan(step, None, stride * jnp.arange(num_frames))[1]
-    return products.reshape(num_frames, groups, maps, *rows.shape[3:])
+    products = lax.scan(step, None, stride * jnp.arange(num_windows))[1]
+    return products.reshape(num_windows, groups, outputs, *rows.shape[3:])
 
 
 def _rows_gradient(weights: Array, cotangent: Array, *, stride: int, length: int) -> Array:
-    groups, maps, size, width = weights.shape
+    groups, outputs, size, width = weights.shape
     space = cotangent.shape[3:]
     matrix = jnp.swapaxes(_as_matrix(weights), 1, 2)
 
-    def of_frame(part: Array) -> Array:
-        product = _multiply(matrix, part.reshape(groups, maps, -1))
+    def of_window(part: Array) -> Array:
+        product = _multiply(matrix, part.reshape(groups, outputs, -1))
         return jnp.moveaxis(product.reshape(groups, size, width, *space), 1, 0)
 
-    def step(total: Array, frame: tuple[Array, Array]) -> tuple[Array, None]:
-        start, part = frame
-        seen = lax.dynamic_slice_in_dim(total, start, size)
-        return lax.dynamic_update_slice_in_dim(total, seen + of_frame(part), start, 0), None
+    def step(total: Array, window: tuple[Array, Array]) -> tuple[Array, None]:
+        start, part = window
+        before = lax.dynamic_slice_in_dim(total, start, size)
+        return lax.dynamic_update_slice_in_dim(total, before + of_window(part), start, 0), None
 
     if length == size:
-        return of_frame(cotangent[0])
+        return of_window(cotangent[0])
     start = jnp.zeros((length, groups, width, *space), weights.dtype)
     return lax.scan(step, start, (stride * jnp.arange(len(cotangent)), cotangent))[0]
 
 
 def _weights_gradient(cotangent: Array, rows: Array, *, stride: int, length: int) -> Array:
-    num_frames, groups, maps = cotangent.shape[:3]
+    num_windows, groups, outputs = cotangent.shape[:3]
     width = rows.shape[2]
-    size = length - (num_frames - 1) * stride  # rows beyond the last frame are cut off before
+    size = length - (num_windows - 1) * stride  # the caller has cut off the rows beyond the last window
 
-    def of_frame(start: ArrayLike, part: Array) -> Array:
+    def of_window(start: ArrayLike, part: Array) -> Array:
         # The product with a transposed copy is faster than the one that XLA would choose without the barrier.
-        part = jnp.swapaxes(part.reshape(groups, maps, -1), 1, 2)
-        return _multiply(_frame(rows, start, size), lax.optimization_barrier(part))
+        part = jnp.swapaxes(part.reshape(groups, outputs, -1), 1, 2)
+        return _multiply(_window(rows, start, size), lax.optimization_barrier(part))
 
-    def step(total: Array, frame: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + of_frame(*frame), None
+    def step(total: Array, window: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + of_window(*window), None
 
-    if num_frames == 1:
-        total = of_frame(0, cotangent[0])
+    if num_windows == 1:
+        total = of_window(0, cotangent[0])
     else:
-        start = jnp.zeros((groups, size * width, maps), rows.dtype)
-        total = lax.scan(step, start, (stride * jnp.arange(num_frames), cotangent))[0]
-    return jnp.moveaxis(total.reshape(groups, size, width, maps), 3, 1)
+        start = jnp.zeros((groups, size * width, outputs), rows.dtype)
+        total = lax.scan(step, start, (stride * jnp.arange(num_windows), cotangent))[0]
+    return jnp.moveaxis(total.reshape(groups, size, width, outputs), 3, 1)
 
 
 def _as_matrix(weights: Array) -> Array:
@@ -85,10 +85,10 @@ def _as_matrix(weights: Array) -> Array:
     return lax.optimization_barrier(weights.reshape(*weights.shape[:2], -1))
 
 
-def _frame(rows: Array, start: ArrayLike, size: int) -> Array:
+def _window(rows: Array, start: ArrayLike, size: int) -> Array:
     """Return (G, S * R, M)."""
-    frame = jnp.moveaxis(lax.dynamic_slice_in_dim(rows, start, size), 0, 1)
-    return frame.reshape(frame.shape[0], size * frame.shape[2], -1)
+    window = jnp.moveaxis(lax.dynamic_slice_in_dim(rows, start, size), 0, 1)
+    return window.reshape(window.shape[0], size * window.shape[2], -1)
 
 
 def _multiply(a: Array, b: Array) -> Array:
@@ -122,9 +122,9 @@ def _merge(x: Array, axis: int) -> Array:
 
 
 _OPTIONS = ("stride", "length")
-_bind = trilinear(
-    "sliding_product",
-    Form(_product, functools.partial(_batch, (_WEIGHTS, _ROWS), _COTANGENT)),
-    Form(apart(_rows_gradient, _OPTIONS), functools.partial(_batch, (_WEIGHTS, _COTANGENT), _ROWS)),
-    Form(apart(_weights_gradient, _OPTIONS), functools.partial(_batch, (_COTANGENT, _ROWS), _WEIGHTS)),
+_bind = bilinear_primitive(
+    "window_product",
+    Rule(_product, functools.partial(_batch, (_WEIGHTS, _ROWS), _COTANGENT)),
+    Rule(outlined(_rows_gradient, _OPTIONS), functools.partial(_batch, (_WEIGHTS, _COTANGENT), _ROWS)),
+    Rule(outlined(_weights_gradient, _OPTIONS), functools.partial(_batch, (_COTANGENT, _ROWS), _WEIGHTS)),
 )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lenet_jax.ops.cpu import matmul as mixing
+from lenet_jax.ops.cpu import matrix_product as module
 
 SHAPES = {"few rows": (3, 20, 30), "rows": (150, 20, 30), "images": (2, 3, 4, 20, 30)}
 
@@ -13,7 +13,7 @@ SHAPES = {"few rows": (3, 20, 30), "rows": (150, 20, 30), "images": (2, 3, 4, 20
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("in_axes", [None, (0, None), (None, 0), (0, 0)])
 def test_every_derivative_and_map_is_that_of_the_product(shape, in_axes, monkeypatch):
-    monkeypatch.setattr(mixing, "_LARGE", 600)
+    monkeypatch.setattr(module, "_MIN_LARGE_SIZE", 600)
     *rows, inputs, outputs = SHAPES[shape]
     x = jax.random.normal(jax.random.key(0), (2, *rows, inputs))
     matrix = jax.random.normal(jax.random.key(1), (2, inputs, outputs))
@@ -29,5 +29,5 @@ def test_every_derivative_and_map_is_that_of_the_product(shape, in_axes, monkeyp
 
         return jax.jit(compute if in_axes is None else jax.vmap(compute, in_axes))(*pair)
 
-    for a, b in zip(*map(jax.tree.leaves, (everything(mixing.mix), everything(jnp.matmul))), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (everything(module.matmul), everything(jnp.matmul))), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
