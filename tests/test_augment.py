@@ -1,7 +1,5 @@
 """Augmentation against SciPy's affine transformation, and the rules that any of it must keep."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,12 @@ import pytest
 import scipy.ndimage
 
 import lenet_jax as lj
+from lenet_jax import augment as augments
 from lenet_jax.augment import (
+    Mixup,
+    _transform,
+    chain,
+    flatten,
     mixup,
     random_affine,
     random_crop,
@@ -17,22 +20,23 @@ from lenet_jax.augment import (
     random_elastic,
     random_flip,
     random_lighting,
-    with_augmentation,
-    with_mixup,
 )
-from lenet_jax.augment.geometry import _resample
 
 IMAGES = np.random.default_rng(0).random((4, 9, 12, 2)).astype(np.float32)
+
+
+def of_each(augment, key, images):
+    """Change each image of a batch with a key of its own."""
+    return jax.vmap(augment)(jax.random.split(key, len(images)), jnp.asarray(images))
 
 
 def test_resampling_is_that_of_scipy():
     rng = np.random.default_rng(1)
     matrices = np.eye(2) + 0.3 * rng.normal(size=(4, 2, 2))
     offsets = 2 * rng.normal(size=(4, 2))
-    as_rows = [[jnp.asarray(matrices[:, i, j], jnp.float32) for j in (0, 1)] for i in (0, 1)]
-    ours = _resample(jnp.asarray(IMAGES), as_rows, jnp.asarray(offsets.T, jnp.float32))
     middle = np.array([4.0, 5.5])
-    for image, matrix, offset, result in zip(IMAGES, matrices, offsets, ours, strict=True):
+    for image, matrix, offset in zip(IMAGES, matrices, offsets, strict=True):
+        result = _transform(jnp.asarray(image), jnp.asarray(matrix, jnp.float32), jnp.asarray(offset, jnp.float32))
         for channel in range(2):
             padded = np.pad(
                 image[..., channel], 3
@@ -44,23 +48,23 @@ def test_resampling_is_that_of_scipy():
 
 
 def test_nothing_changes_without_amounts():
-    np.testing.assert_allclose(random_affine()(jax.random.key(0), jnp.asarray(IMAGES)), IMAGES, atol=1e-6)
+    np.testing.assert_allclose(of_each(random_affine(), jax.random.key(0), IMAGES), IMAGES, atol=1e-6)
 
 
 def test_each_example_depends_on_its_own_key_alone():
     augment = random_affine(degrees=20, scale=0.2, shear=0.2, shift=3)
     key = jax.random.key(5)
-    changed = augment(key, jnp.asarray(IMAGES))
+    changed = of_each(augment, key, IMAGES)
     others = jnp.asarray(IMAGES).at[1:].set(0.0)
-    np.testing.assert_array_equal(changed[0], augment(key, others)[0])
-    assert (augment(key, jnp.asarray(IMAGES)) == changed).all()
-    same = augment(key, jnp.asarray(np.repeat(IMAGES[:1], 4, axis=0)))
+    np.testing.assert_array_equal(changed[0], of_each(augment, key, others)[0])
+    assert (of_each(augment, key, IMAGES) == changed).all()
+    same = of_each(augment, key, np.repeat(IMAGES[:1], 4, axis=0))
     assert (same[0] != same[1]).any()
 
 
 def test_a_shift_moves_a_pixel_by_at_most_its_range():
     image = jnp.zeros((200, 21, 21, 1)).at[:, 10, 10].set(1.0)
-    moved = np.asarray(random_affine(shift=3)(jax.random.key(0), image))[..., 0]
+    moved = np.asarray(of_each(random_affine(shift=3), jax.random.key(0), image))[..., 0]
     rows, columns = ((moved * axis).sum(axis=(1, 2)) for axis in np.indices((21, 21)))
     for centre in (rows, columns):
         assert 2.5 < np.abs(centre - 10).max() <= 3 + 1e-4
@@ -71,9 +75,9 @@ def test_a_shift_moves_a_pixel_by_at_most_its_range():
 def test_works_under_vmap_and_jit():
     augment = jax.jit(random_affine(degrees=10))
     keys = jax.random.split(jax.random.key(0), 3)
-    together = jax.vmap(augment, in_axes=(0, None))(keys, jnp.asarray(IMAGES))
+    together = jax.vmap(augment, in_axes=(0, None))(keys, jnp.asarray(IMAGES[0]))
     for key, changed in zip(keys, together, strict=True):
-        np.testing.assert_allclose(changed, augment(key, jnp.asarray(IMAGES)), atol=1e-5)
+        np.testing.assert_allclose(changed, augment(key, jnp.asarray(IMAGES[0])), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -91,28 +95,17 @@ def test_refuses_amounts_out_of_range(name, value, limit):
     assert str(error.value) == f"random_affine: `{name}` must be 0 or above{limit}; got {value!r}."
 
 
-def test_a_model_with_augmentation_changes_images_only_while_it_trains():
-    model = lj.create_model("mnist_cnn", input_shape=(9, 12, 2))
-    augmented = with_augmentation(model, random_affine(shift=2))
-    variables = model.init(jax.random.key(0))
-    apply = functools.partial(augmented.apply, variables, jnp.asarray(IMAGES))
-    plain, _ = model.apply(variables, jnp.asarray(IMAGES))
-    assert (apply()[0] == plain).all()
-    assert (apply(train=True, key=jax.random.key(1))[0] != plain).any()
-    with pytest.raises(lj.InputError, match="`key` must be given while the model trains"):
-        apply(train=True)
-
-
 SPREAD = jnp.asarray(np.random.default_rng(2).random((6, 12, 10, 3)), jnp.float32)
 
 
 def each_alone(augment, key, images):
     """Whether what happens to an image depends on the others."""
-    changed = augment(key, images)
-    np.testing.assert_array_equal(changed[0], augment(key, images.at[1:].set(0.5))[0])
+    changed = of_each(augment, key, images)
+    np.testing.assert_array_equal(changed[0], of_each(augment, key, images.at[1:].set(0.5))[0])
     assert changed.shape == images.shape
     assert changed.dtype == images.dtype
-    np.testing.assert_allclose(jax.jit(jax.vmap(augment))(key[None], images[None])[0], changed, atol=1e-6)
+    first = jax.jit(augment)(jax.random.split(key, len(images))[0], images[0])
+    np.testing.assert_allclose(first, changed[0], atol=1e-6)
     return changed
 
 
@@ -121,22 +114,20 @@ def test_a_crop_is_a_piece_of_the_image_with_a_margin():
     padded = np.pad(SPREAD, [(0, 0), (2, 2), (2, 2), (0, 0)])
     for image, whole in zip(changed, padded, strict=True):
         assert any((whole[r : r + 12, c : c + 10] == image).all() for r in range(5) for c in range(5))
-    assert (
-        len({image.tobytes() for image in np.asarray(random_crop(2)(jax.random.key(1), SPREAD[:1].repeat(200, 0)))})
-        == 25
-    )
+    many = np.asarray(of_each(random_crop(2), jax.random.key(1), SPREAD[:1].repeat(200, 0)))
+    assert len({image.tobytes() for image in many}) == 25
 
 
 def test_a_flip_is_the_mirror_image_of_half_of_them():
     changed = each_alone(random_flip(), jax.random.key(0), SPREAD)
     mirrored = [bool((a == b[:, ::-1]).all()) for a, b in zip(changed, SPREAD, strict=True)]
     assert all(m or bool((a == b).all()) for m, a, b in zip(mirrored, changed, SPREAD, strict=True))
-    many = random_flip()(jax.random.key(1), SPREAD[:1].repeat(1000, 0))
+    many = of_each(random_flip(), jax.random.key(1), SPREAD[:1].repeat(1000, 0))
     assert 430 < int((many == SPREAD[:1]).all(axis=(1, 2, 3)).sum()) < 570
 
 
 def test_light_has_the_covariance_of_the_principal_components():
-    added = np.asarray(random_lighting(0.5)(jax.random.key(0), jnp.zeros((4000, 2, 2, 3))))
+    added = np.asarray(of_each(random_lighting(0.5), jax.random.key(0), jnp.zeros((4000, 2, 2, 3))))
     assert (added == added[:, :1, :1]).all()
     each_alone(random_lighting(), jax.random.key(0), SPREAD)
     directions = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
@@ -169,27 +160,44 @@ def test_elastic_distortions_are_those_of_scipy():
             np.testing.assert_allclose(changed[number, ..., channel], expected, atol=1e-4)
 
 
-def test_mixup_mixes_images_and_labels_alike():
-    model = lj.create_model("mnist_cnn", input_shape=(12, 10, 3))
-    variables = model.init(jax.random.key(0))
-    labels = jnp.arange(6)
-    mixed, weights = mixup(jax.random.key(1), SPREAD, 0.4)
-    for n in range(6):
-        np.testing.assert_allclose(mixed[n], weights[n] * SPREAD[n] + (1 - weights[n]) * SPREAD[n - 1], atol=1e-6)
-    _, many = mixup(jax.random.key(2), jnp.zeros((4000, 1, 1, 1)), 0.4)
-    assert float(many.mean()) == pytest.approx(0.5, abs=0.02)
-    assert float(many.var()) == pytest.approx(0.25 / 1.8, abs=0.01)  # of Beta(0.4, 0.4)
+def test_the_weights_of_mixup_have_the_moments_of_their_beta_distribution():
+    keys = jax.random.split(jax.random.key(2), 4000)
+    weights = mixup(alpha=0.4).draw_weights(keys)
+    assert float(weights.mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(weights.var()) == pytest.approx(0.25 / 1.8, abs=0.01)  # of Beta(0.4, 0.4)
+    np.testing.assert_array_equal(Mixup(0.4).draw_weights(keys[7:9]), weights[7:9])
 
-    key = jax.random.key(5)
-    losses, _ = with_mixup(model, 0.4).losses(lj.cross_entropy, variables, SPREAD, labels, key=key)
-    mixed, weights = mixup(jax.random.split(key)[0], SPREAD, 0.4)
-    logits, _ = model.apply(variables, mixed)
-    np.testing.assert_allclose(
-        losses,
-        weights * lj.cross_entropy(logits, labels) + (1 - weights) * lj.cross_entropy(logits, jnp.roll(labels, 1)),
-        rtol=1e-5,
-    )
-    assert with_mixup(model, 0.4).apply is model.apply
+
+def test_a_chain_applies_one_after_another_with_keys_of_their_own():
+    key, image = jax.random.key(3), SPREAD[0]
+    first, second = jax.random.split(key)
+    expected = random_lighting()(second, random_crop(2)(first, image))
+    np.testing.assert_array_equal(chain(random_crop(2), random_lighting())(key, image), expected)
+    np.testing.assert_array_equal(chain()(key, image), image)
+
+
+def test_what_photographs_are_augmented_with():
+    key, image = jax.random.key(4), SPREAD[0]
+    parts = augments.photo(margin=2, cutout=3, mixup=0.4)
+    assert parts[-1] == Mixup(0.4)
+    by_hand = [random_flip(), random_crop(2), random_lighting(0.1), random_cutout(3)]
+    for part, expected in zip(parts[:-1], by_hand, strict=True):
+        np.testing.assert_array_equal(part(key, image), expected(key, image))
+    assert len(augments.photo()) == 3
+    assert augments.photo(flip=False, margin=0, lighting=0) == []
+
+
+def test_elastic_is_affine_and_then_elastic():
+    key, image = jax.random.key(5), SPREAD[0]
+    expected = chain(random_affine(degrees=5, scale=0.1, shear=0.1, shift=2), random_elastic(strength=9))(key, image)
+    np.testing.assert_array_equal(augments.elastic(degrees=5, strength=9)(key, image), expected)
+
+
+def test_lists_of_augmentations_become_one_list():
+    flip, light, mix = random_flip(), random_lighting(), Mixup(0.2)
+    assert flatten([flip, [light, [mix]], []]) == (flip, light, mix)
+    with pytest.raises(lj.InputError, match=r"^augment: at most one may be a Mixup; got 2: .*; remove the others\.$"):
+        flatten([mix, [mix]])
 
 
 @pytest.mark.parametrize(
@@ -199,10 +207,10 @@ def test_mixup_mixes_images_and_labels_alike():
         (lambda: random_cutout(0), "random_cutout: `size` must be an integer, above 0; got 0."),
         (lambda: random_elastic(smoothness=0), "random_elastic: `smoothness` must be above 0; got 0."),
         (lambda: random_lighting(-0.1), "random_lighting: `deviation` must be 0 or above; got -0.1."),
-        (lambda: with_mixup(None, 0.0), "mixup: `alpha` must be above 0; got 0.0."),
+        (lambda: mixup(alpha=0.0), "mixup: `alpha` must be above 0; got 0.0."),
         (
-            lambda: random_lighting()(jax.random.key(0), jnp.zeros((1, 2, 2, 1))),
-            "random_lighting: `images` must have 3 channels; got shape (1, 2, 2, 1).",
+            lambda: random_lighting()(jax.random.key(0), jnp.zeros((2, 2, 1))),
+            "random_lighting: `images` must have 3 channels; got shape (2, 2, 1); leave the lighting out.",
         ),
     ],
 )

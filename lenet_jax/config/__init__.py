@@ -1,173 +1,136 @@
-"""The schema of `conf/`: every configuration key, its default, and the rule that its value must keep.
+"""The configuration of a run: every key, its default and its range.
 
-The classes are frozen and check themselves when they are built, so an invalid configuration cannot exist: not from the
-command line (Hydra's values become these classes before data or device are touched) and not from Python. This module
-imports neither jax nor hydra.
+A component (a model, a data set, an optimizer, ...) is a mapping that names a function by its import path, under
+`_target_`, and that function's options; `lenet_jax.components` checks them and calls it. The rest are dataclasses that
+check themselves when they are built. This package imports neither jax nor hydra.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from lenet_jax.config.data import (
-    AffineAugmentConfig,
-    DataConfig,
-    ElasticAugmentConfig,
-    NoAugmentConfig,
-    PhotoAugmentConfig,
-)
-from lenet_jax.config.models import (
-    AlexNetConfig,
-    GoogLeNetConfig,
-    LeNet5Config,
-    LeNetConfig,
-    MnistCnnConfig,
-    ResNet18Config,
-    ResNet34Config,
-    ResNet50Config,
-    ResNet101Config,
-    ResNet152Config,
-    WindowClassifierConfig,
-    ZfNetConfig,
-)
-from lenet_jax.config.optimization import (
-    AdamConfig,
-    AdamWConfig,
-    ConstantScheduleConfig,
-    CosineScheduleConfig,
-    ExponentialScheduleConfig,
-    MomentumConfig,
-    NesterovConfig,
-    RmsPropConfig,
-    ScaledConjugateGradientConfig,
-    SgdConfig,
-    StepScheduleConfig,
-)
-from lenet_jax.config.training import (
-    EarlyStoppingConfig,
-    SweepConfig,
-    TrainerConfig,
-)
+from lenet_jax.config.catalogue import GROUPS, TARGET, built_in
+from lenet_jax.config.checks import Count, Decay, Fraction, Iterations, Positive, Seed, build, config_dataclass, mapping
+from lenet_jax.config.checks import convert as convert
+from lenet_jax.config.first_edition import RENAMED, upgrade
 from lenet_jax.errors import InputError, unknown_name
-from lenet_jax.rules import SEED
-from lenet_jax.sections import build, check, key, mapping
 
-__all__ = [
-    "SCHEMAS",
-    "AdamConfig",
-    "AdamWConfig",
-    "AffineAugmentConfig",
-    "AlexNetConfig",
-    "Config",
-    "ConstantScheduleConfig",
-    "CosineScheduleConfig",
-    "DataConfig",
-    "EarlyStoppingConfig",
-    "ElasticAugmentConfig",
-    "ExponentialScheduleConfig",
-    "GoogLeNetConfig",
-    "LeNet5Config",
-    "LeNetConfig",
-    "MnistCnnConfig",
-    "MomentumConfig",
-    "NesterovConfig",
-    "NoAugmentConfig",
-    "PhotoAugmentConfig",
-    "ResNet18Config",
-    "ResNet34Config",
-    "ResNet50Config",
-    "ResNet101Config",
-    "ResNet152Config",
-    "RmsPropConfig",
-    "ScaledConjugateGradientConfig",
-    "SgdConfig",
-    "StepScheduleConfig",
-    "SweepConfig",
-    "TrainerConfig",
-    "WindowClassifierConfig",
-    "ZfNetConfig",
-    "from_dict",
-]
+__all__ = ["Config", "EarlyStoppingConfig", "SweepConfig", "TrainerConfig", "from_dict", "renamed_key", "to_dict"]
+
+Node = Mapping[str, Any]  # a component, several of them by name, or a list of them
+
+
+@config_dataclass("trainer.early_stopping")
+class EarlyStoppingConfig:
+    """The patience rule of the Theano tutorials, counted in minibatch iterations."""
+
+    enabled: bool = True
+    patience: Iterations = 10_000  # iterations that a run is always given
+    patience_increase: Count = 2  # a significant improvement extends patience to this times its iteration
+    improvement_threshold: Fraction = 0.995  # an error below this times the best one is significant
+
+
+@config_dataclass("trainer")
+class TrainerConfig:
+    """Length, batching and precision of training."""
+
+    batch_size: Count | None = 50  # examples a step; what is left over of an epoch is dropped; null: the whole set
+    max_epochs: Count = 20
+    shuffle: bool = True  # a new order in each epoch; false: the order of the data
+    checkpoint_every: Count | None = 1  # epochs from one checkpoint to the next; null: none
+    matmul_precision: Literal["default", "high", "highest"] = "highest"  # highest: no TensorFloat-32 on a GPU
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"  # of activations; parameters stay float32
+    grad_accumulation_steps: Count = 1  # microbatches of a minibatch whose gradients are summed, to save memory
+    clip_norm: Positive | None = None  # gradients with a larger Euclidean norm are scaled to it
+    ema_decay: Decay | None = None  # decay of the weights' moving average, which evaluation then uses
+    deterministic: bool = False  # on a GPU: the same bits each time, slower
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+
+
+@config_dataclass("sweep")
+class SweepConfig:
+    """How the jobs of a sweep run; none of it decides the result of a job."""
+
+    strategy: Literal["auto", "map", "devices", "vmap"] = "auto"  # see lenet_jax/runs/programs.py
+    max_parallel: Count | None = None  # jobs trained in parallel; null: one a device, 64 on a GPU
+    on_failure: Literal["continue", "stop"] = "continue"  # stop: a failure leaves the remaining jobs pending
+
+
+_DEFAULT_OPTIONS = {
+    "model": "lenet",
+    "data": "embedded",
+    "optimizer": "sgd",
+    "schedule": "constant",
+    "objective": "classification",
+}
 
 
 @dataclass(frozen=True)
 class Config:
     """A run: all that decides its result, together with the code and the data."""
 
-    seed: int = key(SEED, default=0)  # of initialization and shuffling
-    model: Any = dataclasses.field(default_factory=LeNetConfig)
-    optimizer: Any = dataclasses.field(default_factory=SgdConfig)
-    schedule: Any = dataclasses.field(default_factory=ConstantScheduleConfig)
-    data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    augment: Any = dataclasses.field(default_factory=NoAugmentConfig)
+    seed: Seed = 0  # of initialization, shuffling, augmentation and dropout
+    model: Node = dataclasses.field(default_factory=lambda: _default("model"))
+    data: Node = dataclasses.field(default_factory=lambda: _default("data"))
+    optimizer: Node = dataclasses.field(default_factory=lambda: _default("optimizer"))
+    schedule: Node = dataclasses.field(default_factory=lambda: _default("schedule"))  # a factor on the learning rate
+    augment: Any = dataclasses.field(default_factory=dict)  # one, several by name in their order, or a list of them
+    objective: Node = dataclasses.field(default_factory=lambda: _default("objective"))
+    trackers: Any = dataclasses.field(default_factory=dict)  # the same
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        check(self, "")
-        for group, options in SCHEMAS.items():
-            chosen = getattr(self, group)
-            if type(chosen) not in options.values():
-                raise InputError(f"`{group}` must be one of {', '.join(options)}; got {chosen!r}.")
+        object.__setattr__(self, "seed", convert("seed", Seed, self.seed))
+        convert("trainer", TrainerConfig, self.trainer)
+        for group in GROUPS:
+            node = getattr(self, group)
+            if group in _DEFAULT_OPTIONS and not (isinstance(node, Mapping) and isinstance(node.get(TARGET), str)):
+                raise InputError(
+                    f"`{group}` must name its function, as {group}.{TARGET}=package.module.function; got {node!r}."
+                )
 
 
-SCHEMAS: dict[str, dict[str, type]] = {
-    "model": {
-        "lenet": LeNetConfig,
-        "lenet5": LeNet5Config,
-        "mnist_cnn": MnistCnnConfig,
-        "window_classifier": WindowClassifierConfig,
-        "alexnet": AlexNetConfig,
-        "zfnet": ZfNetConfig,
-        "googlenet": GoogLeNetConfig,
-        "resnet18": ResNet18Config,
-        "resnet34": ResNet34Config,
-        "resnet50": ResNet50Config,
-        "resnet101": ResNet101Config,
-        "resnet152": ResNet152Config,
-    },
-    "optimizer": {
-        "sgd": SgdConfig,
-        "momentum": MomentumConfig,
-        "nesterov": NesterovConfig,
-        "adam": AdamConfig,
-        "adamw": AdamWConfig,
-        "rmsprop": RmsPropConfig,
-        "scaled_conjugate_gradient": ScaledConjugateGradientConfig,
-    },
-    "schedule": {
-        "constant": ConstantScheduleConfig,
-        "cosine": CosineScheduleConfig,
-        "step": StepScheduleConfig,
-        "exponential": ExponentialScheduleConfig,
-    },
-    "data": {"data": DataConfig},
-    "augment": {
-        "none": NoAugmentConfig,
-        "affine": AffineAugmentConfig,
-        "elastic": ElasticAugmentConfig,
-        "photo": PhotoAugmentConfig,
-    },
-    "trainer": {"trainer": TrainerConfig},
-}
-"""Configuration group -> schema name -> class; the command line offers these to Hydra."""
+def _default(group: str) -> Node:
+    return built_in(group)[_DEFAULT_OPTIONS[group]]
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """Build a configuration from nested dictionaries, as a YAML or JSON file holds it: `dataclasses.asdict` reversed.
+    """Build a configuration from nested dictionaries, as a YAML or JSON file holds it: `to_dict` reversed.
 
-    The `name` in `model`, `optimizer` and `schedule` says which class the other keys belong to.
+    A configuration as the first edition recorded it is read as what it is called now.
 
     Raises:
-        InputError: if a name or key is unknown or a value breaks its rule; the message has the key's full path.
+        InputError: if a key is unknown or a value is out of its range; the message has the key's full path.
     """
-    parts = dict(mapping("configuration", values))
-    for group, options in SCHEMAS.items():
-        part = mapping(group, parts.get(group, {}))
-        schema = next(iter(options.values()))
-        if len(options) > 1 and part:
-            if part.get("name") not in tuple(options):  # a name from a file may be a list
-                raise unknown_name(f"{group}.name", part.get("name"), options)
-            schema = options[part["name"]]
-        parts[group] = build(schema, group, part)
+    parts = upgrade(mapping("configuration", values))
+    fields = {field.name for field in dataclasses.fields(Config)}
+    for name in parts:
+        if name not in fields:
+            raise renamed_key(name) or unknown_name("configuration", name, fields)
+    trainer = parts.get("trainer", {})
+    for name in trainer if isinstance(trainer, Mapping) else ():
+        if (error := renamed_key(f"trainer.{name}")) is not None:
+            raise error
     return build(Config, "", parts)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return a configuration as nested dictionaries and lists of plain values."""
+    return {field.name: _to_plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _to_plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _to_plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(each) for each in value]
+    return value
+
+
+def renamed_key(path: str) -> InputError | None:
+    """Return the error for a key of the first edition, with its new name; None for any other."""
+    new = RENAMED.get(path)
+    return None if new is None else InputError(f"`{path}` is called `{new}` now; use that.")

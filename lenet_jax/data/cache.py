@@ -1,9 +1,9 @@
 """A cache of decoded arrays: the second load of a data set reads bytes instead of decoding images.
 
-Content-addressed: an array is stored as `objects/<SHA-256 of the file>.npy`, and `entries/<key>.json`, sealed by a
-digest of its own, names the arrays that a source with this key decodes to. The key is a digest of the source's own
-bytes, so a changed source is another entry. Files are written under a temporary name and renamed, the entry last;
-whatever does not have the content that its name promises is decoded again, with a warning.
+The cache is content-addressed. An array is stored as `objects/<SHA-256 of the file>.npy`. The file `entries/<key>.json`
+names the arrays of a source and holds a digest of its own content. The key is a digest of the bytes of the source, so a
+changed source gets a new entry. All files are written atomically, the entry last. If a file does not match its digest,
+the source is decoded again, with a warning.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet_jax.storage import MOST_HEADER_BYTES, read_file, seal, unseal, user_cache, write_atomically
+from lenet_jax.storage import MAX_HEADER_BYTES, dump_with_digest, load_verified, read_file, user_cache, write_atomically
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,7 +30,7 @@ def cache_directory() -> Path:
 
 
 def digest_files(paths: Iterable[Path], *extra: str) -> str:
-    """Return the SHA-256 over names and content of files, and further texts."""
+    """Return the SHA-256 of the names and contents of files, and of further texts."""
     digest = hashlib.sha256()
     for text in extra:
         digest.update(f"{len(text)}:{text}".encode())
@@ -41,9 +41,14 @@ def digest_files(paths: Iterable[Path], *extra: str) -> str:
 
 
 def load_or_decode(key: str, decode: Callable[[], Arrays], directory: Path | None = None) -> Arrays:
-    """Return the arrays of an entry, from the cache where it has them whole, else by `decode`, which fills it.
+    """Return the arrays of a cache entry; if it is missing or damaged, call `decode` and store the result.
 
-    A cache that cannot be written to costs a warning and the time to decode.
+    If the cache cannot be written, a warning is given.
+
+    Args:
+        key: the entry, the result of `digest_files`.
+        decode: returns the arrays by name.
+        directory: folder of the cache; None: `cache_directory()`.
     """
     directory = cache_directory() if directory is None else directory
     cached = _load(key, directory)
@@ -63,7 +68,7 @@ def _load(key: str, directory: Path) -> Arrays | None:
         return None
     path, arrays = entry, {}
     try:
-        for name, digest in unseal(entry, read_file(entry, MOST_HEADER_BYTES)).items():
+        for name, digest in load_verified(entry, read_file(entry, MAX_HEADER_BYTES)).items():
             if not _DIGEST.fullmatch(digest):
                 raise ValueError
             path = directory / "objects" / f"{digest}.npy"
@@ -72,14 +77,14 @@ def _load(key: str, directory: Path) -> Arrays | None:
             arrays[name] = _read_object(path, digest)
         if not arrays:
             raise ValueError
-    except Exception:  # a file that is not what this module wrote can make its parser raise almost anything
+    except Exception:  # a damaged file can make its parser raise almost any exception
         warnings.warn(f"the cached data {path.name} in {directory} are damaged; decoding again", stacklevel=3)
         return None
     return arrays
 
 
 def _read_object(path: Path, digest: str) -> np.ndarray:
-    """Return an array if its file is whole; what the header claims is compared with the file before it is read."""
+    """Return an array from an intact file; the size in the header is compared with that of the file before reading."""
     if not path.is_file():
         raise ValueError
     with path.open("rb") as file:
@@ -103,4 +108,4 @@ def _store(key: str, arrays: Arrays, directory: Path) -> None:
         raw = buffer.getvalue()
         entry[name] = hashlib.sha256(raw).hexdigest()
         write_atomically(directory / "objects" / f"{entry[name]}.npy", raw)
-    write_atomically(directory / "entries" / f"{key}.json", seal(entry))
+    write_atomically(directory / "entries" / f"{key}.json", dump_with_digest(entry))

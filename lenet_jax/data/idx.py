@@ -1,4 +1,4 @@
-"""The IDX format of the MNIST family: a big-endian header (magic number, sizes), then the bytes; gzip or not.
+"""The IDX format of the MNIST family: a big-endian header (magic number, sizes) and the bytes, with or without gzip.
 
 Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", section "File formats".
 """
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet_jax.data.files import open_foreign
 from lenet_jax.errors import InputError
+from lenet_jax.storage import open_untrusted
 
 FILES = {
     "train_images": "train-images-idx3-ubyte",
@@ -18,7 +18,7 @@ FILES = {
     "test_images": "t10k-images-idx3-ubyte",
     "test_labels": "t10k-labels-idx1-ubyte",
 }
-"""The official names, without the .gz that each may have."""
+"""The official file names; each file may have the additional ending .gz."""
 
 _UNSIGNED_BYTE = 0x08
 _SIZE_LIMIT = 600_000_000  # bytes after decompression; the largest of this family, EMNIST's, has 547 million
@@ -28,24 +28,24 @@ def read_idx(path: Path, num_axes: int) -> np.ndarray:
     """Read an IDX file of unsigned bytes.
 
     Args:
-        path: the file; decompressed if it begins as gzip does.
+        path: the file; decompressed if it starts with gzip's magic number.
         num_axes: 3 for images, 1 for labels.
 
     Returns:
-        uint8 array with the shape that the header gives.
+        A uint8 array with the shape in the header.
 
     Raises:
-        InputError: if the file is missing or unreadable, its gzip is damaged, or header and length do not agree.
+        InputError: if the file is missing or unreadable, its gzip is damaged, or its length contradicts its header.
     """
-    with open_foreign(path) as file:
+    with open_untrusted(path) as file:
         stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
         shape = _parse_header(stream.read(4 + 4 * num_axes), num_axes, path)
         size = math.prod(shape)
-        content = stream.read(size + 1)  # not all, a gzip may inflate to any size; one more tells that there is more
+        content = stream.read(size + 1)  # limited, as gzip may expand to any size; one byte more detects a longer file
     if len(content) != size:
         raise InputError(
             f"{path}: the header gives {_product(shape)} bytes; got {len(content) if len(content) < size else 'more'}; "
-            "the file is truncated or damaged: fetch it again."
+            "the file is truncated or damaged: download it again."
         )
     return np.frombuffer(content, np.uint8).reshape(shape)
 
@@ -55,7 +55,7 @@ def _parse_header(header: bytes, num_axes: int, path: Path) -> tuple[int, ...]:
     if len(header) < 4 + 4 * num_axes:
         raise InputError(
             f"{path}: the header must have {4 + 4 * num_axes} bytes; got {len(header)}; the file is truncated: "
-            "fetch it again."
+            "download it again."
         )
     if header[:4] != magic:
         raise InputError(
@@ -80,7 +80,7 @@ def find_idx_files(directory: Path) -> dict[str, Path]:
     """Return the path of each of the four files in a folder, plain or with .gz.
 
     Raises:
-        InputError: if the folder or one of the files is missing; the message lists what is.
+        InputError: if the folder or one of the files is missing; the message lists the missing files.
     """
     found = {}
     for role, name in FILES.items():
@@ -96,5 +96,9 @@ def find_idx_files(directory: Path) -> dict[str, Path]:
 
 
 def read_idx_folder(directory: Path) -> dict[str, np.ndarray]:
-    """Read the four IDX files of a folder: train_images, train_labels, test_images and test_labels."""
+    """Read the four IDX files of a folder: train_images, train_labels, test_images and test_labels.
+
+    Raises:
+        InputError: as `find_idx_files` and `read_idx`.
+    """
     return {role: read_idx(path, 3 if "images" in role else 1) for role, path in find_idx_files(directory).items()}

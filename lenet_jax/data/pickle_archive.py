@@ -1,40 +1,39 @@
-"""The converter of the classic `mnist.pkl.gz` of the Theano tutorials, without trusting the pickle.
+"""A safe reader of the classic `mnist.pkl.gz` of the Theano tutorials.
 
 The archive is a pickled ((images, labels), (images, labels), (images, labels)) of NumPy arrays. Unpickling can run
-any code, so this unpickler admits NumPy arrays and nothing else, and even those it rebuilds itself: the names that a
-pickled array calls are bound to small stand-ins that only note what they are given. No other code of lenet_jax reads
-pickles.
+any code, so this unpickler allows NumPy arrays only, and it rebuilds them itself: the functions that a pickled array
+calls are replaced by small stubs that only record their arguments. No other code of lenet_jax reads pickles.
 """
 
 import gzip
 import io
 import math
-import pickle  # the one place: the archive is a pickle; see _Unpickler for what is admitted
+import pickle  # the only import of pickle in the package; _Unpickler restricts what is allowed
 import pickletools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lenet_jax.data.files import open_foreign
 from lenet_jax.data.splits import describe
 from lenet_jax.errors import InputError
+from lenet_jax.storage import open_untrusted
 
 _DTYPES = {"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"}
 _SIZE_LIMIT = 2**28  # bytes after decompression; mnist.pkl.gz has 220 million
-_OPCODE_LIMIT = 10_000  # six arrays need some 200
+_OPCODE_LIMIT = 10_000  # six arrays need about 200
 _HASHING = {"DICT", "SETITEM", "SETITEMS", "ADDITEMS", "FROZENSET"}
 
 
 class _Refused(Exception):
-    """The pickle holds something other than arrays."""
+    """Raised if the pickle holds anything other than arrays."""
 
 
-# The stand-ins are classes with a `__setstate__`, never functions: the opcode BUILD would set attributes of a function.
+# The stubs are classes with a `__setstate__`, never functions: the opcode BUILD would set attributes of a function.
 
 
 class _Dtype:
-    """Stand-in for numpy.dtype: plain numbers only."""
+    """Stub of numpy.dtype; allows integers and floats only."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         code = code.decode("latin1") if isinstance(code, bytes) else code
@@ -49,7 +48,7 @@ class _Dtype:
 
 
 class _Encoded:
-    """Stand-in for _codecs.encode, which Python 3 calls for bytes in the old protocols."""
+    """Stub of _codecs.encode, which Python 3 calls for bytes in the old protocols."""
 
     def __init__(self, text: Any, encoding: Any = None) -> None:
         if encoding != "latin1":
@@ -61,7 +60,7 @@ class _Encoded:
 
 
 class _Ndarray:
-    """Stand-in for numpy.ndarray and for numpy.core.multiarray._reconstruct, which makes an empty one."""
+    """Stub of numpy.ndarray and of numpy.core.multiarray._reconstruct, which creates an empty array."""
 
     parts: tuple[Any, ...] = (None, None, None, None)  # content, type, shape, order
 
@@ -74,10 +73,10 @@ class _Ndarray:
         self.parts = (content, dtype, shape, "F" if fortran else "C")
 
     def make(self) -> np.ndarray:
-        """Return the array, once its content is checked against its shape."""
+        """Return the array, after checking its content against its shape."""
         content, dtype, shape, order = self.parts
         content = content.text if isinstance(content, _Encoded) else content
-        content = content.encode("latin1") if isinstance(content, str) else content  # str: as Python 2 wrote bytes
+        content = content.encode("latin1") if isinstance(content, str) else content  # Python 2 wrote bytes as str
         plain = isinstance(dtype, _Dtype) and isinstance(content, bytes | bytearray) and order in ("C", "F")
         if not plain or not isinstance(shape, tuple) or not 1 <= len(shape) <= 2:
             raise _Refused("a damaged array")
@@ -88,13 +87,13 @@ class _Ndarray:
 
 
 class _FromBuffer(_Ndarray):
-    """Stand-in for numpy.core.numeric._frombuffer, which pickles of protocol 5 call."""
+    """Stub of numpy.core.numeric._frombuffer, which pickles of protocol 5 call."""
 
     def __init__(self, content: Any, dtype: Any, shape: Any, order: Any) -> None:
         self.parts = (content, dtype, shape, order)
 
 
-_ADMITTED = {
+_ALLOWED = {
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _Ndarray,
     ("numpy.core.multiarray", "_reconstruct"): _Ndarray,
@@ -108,7 +107,7 @@ _ADMITTED = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _ADMITTED[module, name]
+            return _ALLOWED[module, name]
         except KeyError:
             raise _Refused(_shorten(f"{module}.{name}")) from None
 
@@ -117,7 +116,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _shorten(value: Any) -> str:
-    """Return a value for a message: one line, short, whatever a hostile pickle put there."""
+    """Return a short description of an untrusted value, on one line, for a message."""
     return repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
@@ -128,7 +127,7 @@ def read_pickle_archive(path: Path) -> dict[str, np.ndarray]:
         train_images, train_labels, validation_images, ... test_labels; images as uint8 (N, side, side).
 
     Raises:
-        InputError: if the file cannot be read, or holds anything but three pairs of arrays of square images.
+        InputError: if the file cannot be read, or does not hold exactly three (images, labels) pairs of square images.
     """
     arrays = {}
     for part, (images, labels) in zip(("train", "validation", "test"), _load(path), strict=True):
@@ -141,7 +140,7 @@ def _load(path: Path) -> list[list[np.ndarray]]:
     raw = _decompress(path)
     try:
         _check_opcodes(raw)
-        # latin1 keeps the bytes of arrays that Python 2 wrote
+        # latin1 preserves the bytes of arrays that Python 2 wrote
         content = _Unpickler(io.BytesIO(raw), encoding="latin1").load()
         if not _is_sequence(content, 3) or not all(_is_sequence(pair, 2, _Ndarray) for pair in content):
             raise _Refused("something else")
@@ -151,12 +150,12 @@ def _load(path: Path) -> list[list[np.ndarray]]:
             f"{path}: the archive must be three (images, labels) pairs of NumPy arrays and nothing else; "
             f"it holds {error}."
         ) from error
-    except Exception as error:  # a hostile pickle can make the unpickler raise almost anything
-        raise InputError(f"{path}: the pickle is damaged ({_shorten(str(error))}); fetch it again.") from error
+    except Exception as error:  # an untrusted pickle can make the unpickler raise almost any exception
+        raise InputError(f"{path}: the pickle is damaged ({_shorten(str(error))}); download it again.") from error
 
 
 def _decompress(path: Path) -> bytes:
-    with open_foreign(path) as file:
+    with open_untrusted(path) as file:
         raw = gzip.GzipFile(fileobj=file).read(_SIZE_LIMIT + 1)
     if len(raw) > _SIZE_LIMIT:
         raise InputError(f"{path}: the archive must have at most {_SIZE_LIMIT} bytes after decompression; got more.")
@@ -164,21 +163,21 @@ def _decompress(path: Path) -> bytes:
 
 
 def _check_opcodes(raw: bytes) -> None:
-    """Refuse what makes the unpickler take far more memory or time than the pickle has bytes.
+    """Refuse pickles that would take far more memory or time than their size suggests.
 
-    `genops` also checks that the lengths written in the pickle are within it. The keys of dictionaries and sets would
-    be hashed, which takes forever for a tuple of twice the same tuple of twice the same tuple and so on.
+    `genops` also checks that the lengths in the pickle do not exceed its size. Dictionaries and sets are refused
+    because the unpickler hashes their keys, which takes exponential time for nested tuples that repeat an element.
     """
     for count, (opcode, argument, _) in enumerate(pickletools.genops(raw)):
-        index = argument if isinstance(argument, int) and "PUT" in opcode.name else 0  # into a table, which grows to it
+        index = argument if isinstance(argument, int) and "PUT" in opcode.name else 0  # the memo table grows to it
         if max(count, index) > _OPCODE_LIMIT:
             raise _Refused(f"more than {_OPCODE_LIMIT} objects")
         if opcode.name in _HASHING:
             raise _Refused("a dictionary or a set")
 
 
-def _is_sequence(value: Any, length: int, kind: type = object) -> bool:
-    return isinstance(value, tuple | list) and len(value) == length and all(isinstance(item, kind) for item in value)
+def _is_sequence(value: Any, length: int, cls: type = object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == length and all(isinstance(item, cls) for item in value)
 
 
 def _to_pixels(images: np.ndarray, origin: str) -> np.ndarray:

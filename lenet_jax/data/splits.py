@@ -1,4 +1,4 @@
-"""How examples are checked and divided into training, validation and test sets."""
+"""Checking examples and dividing them into training, validation and test sets."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from lenet_jax.types import Split
 
 
 def make_split(images: np.ndarray, labels: np.ndarray, num_classes: int, origin: str) -> Split:
-    """Check examples and bring them into the form that training takes: uint8 (N, H, W, C) and int32 (N,).
+    """Check examples and convert them to uint8 images (N, H, W, C) and int32 labels (N,).
 
     Args:
         images: uint8, (N, H, W) or (N, H, W, C).
-        labels: integers (N,).
-        num_classes: labels must be 0 to num_classes - 1.
-        origin: named in errors: the file or the set.
+        labels: integers (N,), 0 to num_classes - 1.
+        num_classes: number of classes.
+        origin: the file or the data set, for messages.
 
     Raises:
         InputError: if a dtype or rank is wrong, the lengths differ, there is no example or a label is out of range.
@@ -42,20 +42,23 @@ def describe(array: np.ndarray) -> str:
 
 
 def hold_out(split: Split, validation_size: int) -> tuple[Split, Split]:
-    """Divide a training set, in its order, into training and validation: the last `validation_size` examples.
+    """Hold out the last `validation_size` examples of a training set as a validation set.
 
     This is the published split of MNIST: 50,000 and 10,000.
 
+    Returns:
+        The training set and the validation set.
+
     Raises:
-        InputError: if nothing would be left to train on.
+        InputError: if no training example would remain.
     """
-    if validation_size >= len(split.labels):
+    if validation_size >= len(split.targets):
         raise InputError(
-            f"`data.validation_size` must be below the number of training examples, {len(split.labels)}; "
+            f"`data.validation_size` must be below the number of training examples, {len(split.targets)}; "
             f"got {validation_size}."
         )
-    cut = len(split.labels) - validation_size
-    return Split(split.images[:cut], split.labels[:cut]), Split(split.images[cut:], split.labels[cut:])
+    cut = len(split.targets) - validation_size
+    return Split(split.inputs[:cut], split.targets[:cut]), Split(split.inputs[cut:], split.targets[cut:])
 
 
 def join(first: Split, second: Split) -> Split:
@@ -64,15 +67,15 @@ def join(first: Split, second: Split) -> Split:
 
 
 def take_first(split: Split, size: int | None) -> Split:
-    """Keep the first `size` examples; None keeps all.
+    """Return the first `size` examples of a split, or all of them if `size` is None.
 
     Raises:
-        InputError: if there are fewer.
+        InputError: if the split has fewer examples.
     """
     if size is None:
         return split
-    if size > len(split.labels):
+    if size > len(split.targets):
         raise InputError(
-            f"`data.train_size` must be at most the number of training examples, {len(split.labels)}; got {size}."
+            f"`data.train_size` must be at most the number of training examples, {len(split.targets)}; got {size}."
         )
-    return Split(split.images[:size], split.labels[:size])
+    return Split(split.inputs[:size], split.targets[:size])

@@ -1,8 +1,8 @@
 """Image-classification sets of TensorFlow Datasets, prepared and read without TensorFlow.
 
-mnist, fashion_mnist and kmnist are prepared by this project's own builder (`tfds_builder.py`). Any other set that is
-already prepared, in the array_record format, is read by its TFDS name. Decoding images one by one takes seconds, so the
-decoded arrays are cached; a cached load imports neither tensorflow_datasets nor an image library.
+mnist, fashion_mnist and kmnist are prepared by this project's own builder (`tfds_builder.py`). Any other set that TFDS
+has prepared in the array_record format is read by its TFDS name. Decoding the images takes seconds, so the decoded
+arrays are cached; loading from the cache imports neither tensorflow_datasets nor an image library.
 """
 
 import contextlib
@@ -20,60 +20,64 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lenet_jax.data.cache import Arrays, digest_files, load_or_decode
-from lenet_jax.data.files import open_foreign
 from lenet_jax.data.idx import FILES
 from lenet_jax.errors import InputError
-from lenet_jax.storage import MOST_HEADER_BYTES, read_file
+from lenet_jax.storage import MAX_HEADER_BYTES, open_untrusted, read_file
 
 if TYPE_CHECKING:
     from lenet_jax.data.tfds_builder import OfficialFile
 
-OWN = ("mnist", "fashion_mnist", "kmnist")
-"""The sets that this project prepares itself; a version, as in "mnist:3.0.1", names TFDS's own instead."""
+BUILT_IN = ("mnist", "fashion_mnist", "kmnist")
+"""The sets that this project prepares itself; a name with a version, such as "mnist:3.0.1", is that of TFDS's own."""
 
-_OWN_VERSION = "1.0.0"
+_BUILT_IN_VERSION = "1.0.0"
 _NAME = re.compile(r"\w+(/\w[\w.-]*)?(:\d+\.\d+\.\d+)?")
-_NETWORK_TIMEOUT = 10  # seconds without a byte
+_NETWORK_TIMEOUT = 10  # seconds without receiving data
 _BLOCK = 1 << 16  # bytes
 
 
 def tfds_directory(directory: str | None) -> Path:
-    """Return where TFDS keeps prepared sets: the given folder, $TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    """Return the folder of TFDS's prepared sets: the given folder, $TFDS_DATA_DIR or ~/tensorflow_datasets."""
     return Path(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def read_tfds(name: str, directory: str | None, manual_dir: str | None) -> tuple[Arrays, int]:
-    """Read a set, preparing it first if it is one of `OWN`.
+    """Read a data set, and prepare it first if it is one of `BUILT_IN`.
+
+    Args:
+        name: as in `lenet_jax.data.load_tfds`.
+        directory: see `tfds_directory`.
+        manual_dir: folder of the four official files; None: they are downloaded.
 
     Returns:
         The arrays {split}_images and {split}_labels of each split of the set, and the number of classes.
 
     Raises:
-        InputError: if the set is neither prepared nor one of `OWN`, is no uint8 image-classification set, its files
-            cannot be had, or they are not the official ones.
+        InputError: if the set is neither prepared nor one of `BUILT_IN`, is not an image-classification set, or its
+            files cannot be obtained or are not the official ones.
     """
-    prepared = prepare(name, directory, manual_dir) if name in OWN else _find(name, tfds_directory(directory))
+    prepared = prepare(name, directory, manual_dir) if name in BUILT_IN else _find(name, tfds_directory(directory))
     num_classes = _num_classes(prepared)
     files = [path for path in prepared.iterdir() if not path.is_dir()]
     for path in files:
-        if not path.is_file():  # opening a pipe would wait for its other end
+        if not path.is_file():  # opening a named pipe would block
             raise InputError(f"{path}: must be a file; it is something else.")
     key = digest_files(files, "tfds images and labels")
     return load_or_decode(key, lambda: _decode(prepared)), num_classes
 
 
 def prepare(name: str, directory: str | None, manual_dir: str | None) -> Path:
-    """Prepare one of `OWN`, if it is not yet, and return its folder.
+    """Prepare one of `BUILT_IN`, unless it is already prepared, and return its folder.
 
     Args:
-        name: one of `OWN`.
+        name: one of `BUILT_IN`.
         directory: see `tfds_directory`.
-        manual_dir: folder with the four official files; None downloads them.
+        manual_dir: folder of the four official files; None: they are downloaded.
 
     Raises:
-        InputError: if the files cannot be had or are not the official ones.
+        InputError: if the files cannot be obtained or are not the official ones.
     """
-    target = tfds_directory(directory) / "idx_images" / name / _OWN_VERSION
+    target = tfds_directory(directory) / "idx_images" / name / _BUILT_IN_VERSION
     if (target / "dataset_info.json").exists():
         return target
     if manual_dir is not None:
@@ -108,7 +112,7 @@ def _check_manual_dir(manual_dir: Path) -> None:
 
 
 def _download(file: "OfficialFile", folder: Path, name: str) -> None:
-    """Download a file, up to little more than its size; TFDS itself stores whatever comes and then compares."""
+    """Download a file, but stop soon after its known size; TFDS would store a response of any size."""
     import requests
 
     try:
@@ -121,7 +125,7 @@ def _download(file: "OfficialFile", folder: Path, name: str) -> None:
                 target.write(block)
                 if target.tell() > file.num_bytes:
                     break
-    except OSError as error:  # those of requests are, too
+    except OSError as error:  # includes the exceptions of requests
         raise _no_download(name, error) from error
 
 
@@ -129,10 +133,10 @@ def _check_official(file: "OfficialFile", path: Path, name: str, origin: str | P
     rule = f"{origin}: the file must be the official one of {name}"
     if (size := path.stat().st_size) != file.num_bytes:
         got = size if size < file.num_bytes else "more"
-        raise InputError(f"{rule}, of {file.num_bytes} bytes; got {got}; fetch it again.")
-    with open_foreign(path) as content:
+        raise InputError(f"{rule}, of {file.num_bytes} bytes; got {got}; download it again.")
+    with open_untrusted(path) as content:
         if hashlib.file_digest(content, "sha256").hexdigest() != file.sha256:
-            raise InputError(f"{rule}; its SHA-256 is another; fetch it again.")
+            raise InputError(f"{rule}; its SHA-256 differs; download it again.")
 
 
 def _no_download(name: str, error: Exception) -> InputError:
@@ -152,7 +156,7 @@ def _find(name: str, directory: Path) -> Path:
         return prepared[0]
     if not prepared:
         raise InputError(
-            f"`data.name` must be one of {', '.join(OWN)} or a set that is already prepared in {directory}; "
+            f"`data.name` must be one of {', '.join(BUILT_IN)} or a set that is already prepared in {directory}; "
             f"got {name!r}; prepare it there with "
             f'tfds.builder("{name}", file_format="array_record").download_and_prepare(), or set data.directory.'
         )
@@ -163,24 +167,24 @@ def _find(name: str, directory: Path) -> Path:
 def _num_classes(prepared: Path) -> int:
     path = prepared / "features.json"
     try:
-        content = json.loads(read_file(path, MOST_HEADER_BYTES))
+        content = json.loads(read_file(path, MAX_HEADER_BYTES))
         features = content["featuresDict"]["features"]
         if "image" not in features["image"]:
             raise KeyError("image")
         num_classes = int(features["label"]["classLabel"]["numClasses"])
-        foreign = [name for name in _class_names(content) if not name.startswith("tensorflow_datasets.")]
+        untrusted = [name for name in _class_names(content) if not name.startswith("tensorflow_datasets.")]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"{prepared}: the set must have the features `image`, an image, and `label`, a class; "
             "see its features.json."
         ) from error
-    if foreign:
-        raise InputError(f"{path}: each feature must be one of tensorflow_datasets; got {foreign[0][:80]!r}.")
+    if untrusted:
+        raise InputError(f"{path}: each feature must be one of tensorflow_datasets; got {untrusted[0][:80]!r}.")
     return num_classes
 
 
 def _class_names(content: Any) -> Iterator[str]:
-    """Yield the classes that a features.json names; TFDS imports their modules, whatever they are."""
+    """Yield the classes that a features.json names; TFDS would import their modules without a check."""
     if isinstance(content, list):
         for item in content:
             yield from _class_names(item)
@@ -215,13 +219,15 @@ def _stack(examples: list[dict[str, Any]], origin: str) -> np.ndarray:
     images = [example["image"] for example in examples]
     shapes = {image.shape for image in images}
     if len(shapes) != 1:
-        raise InputError(f"{origin}: all images must have one size; got {len(shapes)} sizes, as {sorted(shapes)[:3]}.")
+        raise InputError(
+            f"{origin}: all images must have the same size; got {len(shapes)}, such as {sorted(shapes)[:3]}."
+        )
     return np.stack(images)
 
 
 @contextlib.contextmanager
 def _damage_reported(prepared: Path) -> Iterator[None]:
-    """Name the folder when TFDS, array_record or the image library, each with its own exceptions, cannot read it."""
+    """Report any exception of TFDS, array_record or the image library as an `InputError` that names the folder."""
     try:
         yield
     except InputError:
@@ -235,10 +241,10 @@ def _damage_reported(prepared: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_tfds() -> Iterator[None]:
-    """Keep TFDS's notices off standard output, and its progress bars off anything but a terminal."""
+    """Redirect TFDS's standard output to standard error, and disable its progress bars unless on a terminal."""
     absl = logging.getLogger("absl")
     level = absl.level
-    absl.setLevel(logging.ERROR)  # it advises to install OpenCV
+    absl.setLevel(logging.ERROR)  # TFDS warns that OpenCV is not installed
     try:
         with contextlib.redirect_stdout(sys.stderr):
             import tensorflow_datasets as tfds

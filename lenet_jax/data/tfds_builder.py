@@ -1,8 +1,8 @@
-"""A TensorFlow Datasets builder of the IDX family that needs no TensorFlow to prepare.
+"""A TensorFlow Datasets builder of the IDX family that works without TensorFlow.
 
-The stock builders open files and encode images with TensorFlow. This one reads the four IDX files itself and hands PNG
-bytes to `tfds.features.Image`. The official addresses have their sizes and SHA-256 pinned in `checksums.tsv`; the files
-are in `manual_dir`, where `tfds.py` has checked both.
+TFDS's own builders open files and encode images with TensorFlow. This one reads the four IDX files itself and passes
+PNG bytes to `tfds.features.Image`. `checksums.tsv` pins the size and SHA-256 of each official address; `tfds.py` has
+checked the files in `manual_dir` against it.
 """
 
 import io
@@ -42,12 +42,12 @@ _SOURCES = {
 
 
 def addresses(config: str) -> dict[str, str]:
-    """Return role -> official address of the four files of a data set."""
+    """Return the official addresses of the four files of a data set, by their roles, such as "train_images"."""
     return {role: f"{_SOURCES[config].address}{name}.gz" for role, name in FILES.items()}
 
 
 class OfficialFile(NamedTuple):
-    """One of the four official files of a data set, as `checksums.tsv` has it."""
+    """One of the four official files of a data set, from `checksums.tsv`."""
 
     address: str
     name: str
@@ -90,7 +90,7 @@ class IdxImages(tfds.core.GeneratorBasedBuilder):
             supervised_keys=("image", "label"),
             homepage=source.address,
             citation=source.citation,
-            disable_shuffling=True,  # the published order, so that the published split can be taken
+            disable_shuffling=True,  # keeps the published order, on which the published split depends
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:

@@ -1,117 +1,271 @@
-"""Optimizers: Optax gradient transformations built from the configuration, and the table of their names."""
+"""Optimizers: Optax gradient transformations whose hyperparameters are values of the program, not constants in it."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 
-from lenet_jax.config import ConstantScheduleConfig
-from lenet_jax.optimizers.averaging import average_parameters, averaged_parameters
+from lenet_jax import components
+from lenet_jax.config.checks import Decay, NonNegative, Positive
+from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.optimizers.scaled_conjugate_gradient import scaled_conjugate_gradient
-from lenet_jax.optimizers.schedules import make_schedule
 
 __all__ = [
-    "OPTIMIZERS",
-    "TRACED",
+    "adam",
+    "adamw",
     "average_parameters",
     "averaged_parameters",
+    "chain_optimizer",
+    "from_component",
     "hyperparameters",
+    "inject",
     "make_optimizer",
+    "rmsprop",
     "scaled_conjugate_gradient",
+    "set_hyperparameters",
+    "sgd",
 ]
 
-Build = Callable[..., optax.GradientTransformation]
+# ---- those that files in conf/ name ---------------------------------------------------------------------------------
 
 
-def _kernels(params: Any) -> Any:
-    """Tell which parameters decay: those with inputs and outputs, not biases and the scales of a normalization."""
+def sgd(
+    *,
+    learning_rate: Positive = 0.1,
+    momentum: Decay | None = None,
+    nesterov: bool = False,
+    weight_decay: NonNegative = 0.0,
+) -> optax.GradientTransformation:
+    """Return stochastic gradient descent, with momentum if it is given.
+
+    Args:
+        learning_rate: 0.01 to 0.5 without momentum, 0.001 to 0.1 with it.
+        momentum: decay of the sum of the gradients (Polyak 1964); None: no momentum.
+        nesterov: whether the momentum is Nesterov's (Sutskever et al. 2013, section 2).
+        weight_decay: L2 penalty, added to the gradient; 1e-5 to 1e-3. Biases and scales do not decay.
+    """
+    return _with_l2(weight_decay, optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov))
+
+
+def adam(
+    *,
+    learning_rate: Positive = 0.001,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: Positive = 1e-8,
+    weight_decay: NonNegative = 0.0,
+) -> optax.GradientTransformation:
+    """Return Adam (Kingma and Ba 2015, algorithm 1).
+
+    Args:
+        learning_rate: 1e-4 to 3e-3.
+        b1: decay of the mean of the gradient.
+        b2: decay of the mean of its square.
+        eps: added to the root of that mean.
+        weight_decay: L2 penalty, added to the gradient; for decoupled decay use `adamw`.
+    """
+    return _with_l2(weight_decay, optax.adam(learning_rate, b1=b1, b2=b2, eps=eps))
+
+
+def adamw(
+    *,
+    learning_rate: Positive = 0.001,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: Positive = 1e-8,
+    weight_decay: NonNegative = 0.01,
+) -> optax.GradientTransformation:
+    """Return Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+
+    Args:
+        learning_rate: 1e-4 to 3e-3.
+        b1: decay of the mean of the gradient.
+        b2: decay of the mean of its square.
+        eps: added to the root of that mean.
+        weight_decay: subtracted from the weights in each step, times the learning rate. Biases and scales do not decay.
+    """
+    return optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=_weight_decay_mask)
+
+
+def rmsprop(
+    *,
+    learning_rate: Positive = 0.001,
+    decay: Decay = 0.9,
+    eps: Positive = 1e-8,
+    momentum: Decay = 0.0,
+    weight_decay: NonNegative = 0.0,
+) -> optax.GradientTransformation:
+    """Return RMSProp (Tieleman and Hinton 2012, lecture 6.5).
+
+    Args:
+        learning_rate: 1e-4 to 1e-2.
+        decay: decay of the mean of the squared gradient.
+        eps: added to the root of that mean.
+        momentum: decay of the sum of the updates.
+        weight_decay: L2 penalty, added to the gradient.
+    """
+    return _with_l2(weight_decay, optax.rmsprop(learning_rate, decay=decay, eps=eps, momentum=momentum))
+
+
+def _weight_decay_mask(params: Any) -> Any:
+    """Return which parameters decay: kernels, not biases and the scales of a normalization."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def _with_l2(weight_decay: Any, transformation: optax.GradientTransformation) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(weight_decay, _kernels), transformation)
+    return optax.chain(optax.add_decayed_weights(weight_decay, _weight_decay_mask), transformation)
 
 
-def _sgd(learning_rate: Any, weight_decay: Any) -> optax.GradientTransformation:
-    return _with_l2(weight_decay, optax.sgd(learning_rate))
-
-
-def _momentum(learning_rate: Any, momentum: Any, weight_decay: Any) -> optax.GradientTransformation:
-    return _with_l2(weight_decay, optax.sgd(learning_rate, momentum=momentum))
-
-
-def _nesterov(learning_rate: Any, momentum: Any, weight_decay: Any) -> optax.GradientTransformation:
-    return _with_l2(weight_decay, optax.sgd(learning_rate, momentum=momentum, nesterov=True))
-
-
-def _adam(learning_rate: Any, weight_decay: Any, b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    return _with_l2(weight_decay, optax.adam(learning_rate, b1=b1, b2=b2, eps=eps))
-
-
-def _adamw(learning_rate: Any, weight_decay: Any, b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    return optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=_kernels)
-
-
-def _rmsprop(
-    learning_rate: Any, momentum: Any, weight_decay: Any, decay: float, eps: float
-) -> optax.GradientTransformation:
-    return _with_l2(weight_decay, optax.rmsprop(learning_rate, decay=decay, eps=eps, momentum=momentum))
-
-
-OPTIMIZERS: dict[str, Build] = {
-    "sgd": _sgd,
-    "momentum": _momentum,
-    "nesterov": _nesterov,
-    "adam": _adam,
-    "adamw": _adamw,
-    "rmsprop": _rmsprop,
-    "scaled_conjugate_gradient": scaled_conjugate_gradient,
-}
-"""Name -> function of the optimizer's configuration keys."""
-
+# ---- hyperparameters in the state -----------------------------------------------------------------------------------
 
 TRACED = ("learning_rate", "momentum", "weight_decay")
-"""Configuration keys that an optimizer keeps in its state: another value does not compile again."""
+"""Options that an optimizer keeps in its state: another value does not recompile."""
 
 
-def hyperparameters(config: Any) -> dict[str, float]:
-    """Return the values of an optimizer's configuration that it keeps in its state, by name."""
-    return {name: getattr(config, name) for name in TRACED if hasattr(config, name)}
+def hyperparameters(options: Mapping[str, Any]) -> dict[str, float]:
+    """Return those of an optimizer's options that it keeps in its state, by name."""
+    return {name: options[name] for name in TRACED if isinstance(options.get(name), float)}
+
+
+def inject(
+    function: Callable[..., optax.GradientTransformation], options: Mapping[str, Any]
+) -> optax.GradientTransformation:
+    """Return function(**options), with its `hyperparameters` as values in the state.
+
+    They can be replaced in the state without recompiling, which is what the `hyperparameters` of `make_train` do.
+    """
+    constants = set(options) - set(hyperparameters(options))
+    return optax.inject_hyperparams(function, static_args=constants)(**options)
 
 
 def make_optimizer(
-    config: Any,
-    schedule: Any = None,
+    name: str = "sgd",
     *,
-    epoch_iterations: int = 1,
-    num_epochs: int = 1,
+    schedule: str | optax.Schedule | None = None,
+    num_steps: int | None = None,
+    steps_per_epoch: int | None = None,
+    clip_norm: float | None = None,
+    ema_decay: float | None = None,
+    **options: Any,
+) -> optax.GradientTransformation:
+    """Build an optimizer by name; its learning rate, momentum and weight decay are values in its state.
+
+    Args:
+        name: a file of `conf/optimizer`: sgd, momentum, nesterov, adam, adamw, rmsprop, scaled_conjugate_gradient.
+        schedule: a factor on the learning rate: a file of `conf/schedule` with its default options, or a function of
+            the iteration; None: 1.
+        num_steps: iterations of the run, which a schedule by name needs.
+        steps_per_epoch: iterations an epoch, which a schedule by name needs.
+        clip_norm: gradients with a larger Euclidean norm are scaled to it.
+        ema_decay: decay of a moving average of the parameters, which evaluation then uses.
+        **options: of the optimizer, as `lenet_jax.optimizers` has them.
+
+    Raises:
+        InputError: if a name or an option is unknown or out of its range, or a schedule lacks the lengths of the run.
+
+    >>> optimizer = make_optimizer("momentum", learning_rate=0.05)
+    """
+    optimizer = from_component(components.built_in_component("optimizer", name, options))
+    if isinstance(schedule, str):
+        if num_steps is None or steps_per_epoch is None:
+            raise InputError(
+                f"make_optimizer: `num_steps` and `steps_per_epoch` must be given with schedule={schedule!r}; "
+                f"got {num_steps} and {steps_per_epoch}; lenet_jax.train_plan.plan_run has them."
+            )
+        node = components.built_in_component("schedule", schedule, {})
+        factor = components.build(node, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
+    else:
+        factor = schedule
+    return chain_optimizer(optimizer, schedule=factor, clip_norm=clip_norm, ema_decay=ema_decay)
+
+
+def from_component(node: Mapping[str, Any]) -> optax.GradientTransformation:
+    """Build the optimizer of a configuration, which is complete; see `inject`."""
+    return inject(*components.function_and_options(node))
+
+
+def set_hyperparameters(opt_state: Any, values: Mapping[str, Any]) -> Any:
+    """Return an optimizer's state with other values of the hyperparameters that it keeps.
+
+    Raises:
+        InputError: if it keeps none of such a name.
+    """
+    for name, value in values.items():
+        if not optax.tree_utils.tree_get_all_with_path(opt_state, name):
+            found = optax.tree_utils.tree_get_all_with_path(opt_state, "hyperparams")
+            valid = sorted({key for _, values in found for key in values})
+            if not valid:
+                raise InputError(
+                    f"`hyperparameters` must be empty for an optimizer that keeps none in its state; got {name!r}; "
+                    "build it with make_optimizer or optax.inject_hyperparams."
+                )
+            raise unknown_name("hyperparameters", name, valid)
+        opt_state = optax.tree_utils.tree_set(opt_state, **{name: jnp.asarray(value, jnp.float32)})
+    return opt_state
+
+
+def chain_optimizer(
+    optimizer: optax.GradientTransformation,
+    *,
+    schedule: optax.Schedule | None = None,
     clip_norm: float | None = None,
     ema_decay: float | None = None,
 ) -> optax.GradientTransformation:
-    """Build an optimizer whose learning rate, momentum and weight decay are values in its state.
-
-    `init` sets them from `config`. They can be replaced in the state without compiling again, which is what the
-    `hyperparameters` of `make_train` do: optax.tree_utils.tree_set(state, learning_rate=...).
+    """Return an optimizer with what the trainer puts around it.
 
     Args:
-        config: one of the optimizer classes of `lenet_jax.config`.
-        schedule: one of its schedule classes, a factor on the learning rate; None: constant.
-        epoch_iterations: minibatch iterations an epoch, the unit of the schedule.
-        num_epochs: epochs of the whole run.
+        optimizer: of the gradients.
+        schedule: iteration -> factor on its updates; None: 1.
         clip_norm: gradients with a larger Euclidean norm, over all parameters, are scaled to it (Pascanu et al. 2013,
             algorithm 1).
-        ema_decay: of a moving average of the parameters that is kept in the state; see `average_parameters`.
+        ema_decay: decay of a moving average of the parameters that is kept in the state; see `average_parameters`.
     """
-    values = {key: value for key, value in vars(config).items() if key != "name"}
-    constants = set(values) - set(TRACED)
-    optimizer = optax.inject_hyperparams(OPTIMIZERS[config.name], static_args=constants)(**values)
-    factor = make_schedule(schedule or ConstantScheduleConfig(), epoch_iterations, num_epochs)
     parts = [
         None if clip_norm is None else optax.clip_by_global_norm(clip_norm),
         optimizer,
-        None if factor is None else optax.scale_by_schedule(factor),
+        None if schedule is None else optax.scale_by_schedule(schedule),
         None if ema_decay is None else average_parameters(ema_decay),
     ]
     parts = [part for part in parts if part is not None]
     return optimizer if len(parts) == 1 else optax.chain(*parts)
+
+
+# ---- a moving average of the parameters -----------------------------------------------------------------------------
+
+
+class AveragedState(NamedTuple):
+    """State of `average_parameters`."""
+
+    count: Int[Array, ""]  # updates done
+    averaged: optax.Params
+
+
+def average_parameters(decay: float) -> optax.GradientTransformationExtraArgs:
+    """Keep an exponential moving average (EMA) of the parameters; pass the updates, to be the last, through unchanged.
+
+    averaged = d * averaged + (1 - d) * parameters, with d = min(decay, (1 + t) / (10 + t)) after t updates, so that the
+    initial parameters are soon forgotten. Source: Polyak and Juditsky 1992; the warm-up as in TensorFlow.
+
+    Args:
+        decay: 0 to below 1; 0.999 averages over about 1,000 updates.
+    """
+
+    def init(params: optax.Params) -> AveragedState:
+        return AveragedState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
+
+    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, AveragedState]:
+        t = state.count.astype(jnp.float32)
+        d = jnp.minimum(decay, (1 + t) / (10 + t))
+        new = optax.apply_updates(params, updates)
+        averaged = jax.tree.map(lambda old, p: (d * old + (1 - d) * p).astype(p.dtype), state.averaged, new)
+        return updates, AveragedState(state.count + 1, averaged)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def averaged_parameters(opt_state: optax.OptState) -> optax.Params | None:
+    """Return the moving average of the parameters in an optimizer's state; None if it keeps none."""
+    return optax.tree_utils.tree_get(opt_state, "averaged")

@@ -1,41 +1,65 @@
-"""Learning rate schedules: a factor from 0 to 1 as a function of the minibatch iteration."""
+"""Learning rate schedules: a factor from 0 to 1 as a function of the minibatch iteration, counted from 0.
 
-from typing import Any
+A run supplies `num_steps`, its iterations at most, and `steps_per_epoch`.
+"""
 
 import optax
 
+from lenet_jax.config.checks import Counts, Fraction, NonNegative
 
-def make_schedule(config: Any, epoch_iterations: int, num_epochs: int) -> optax.Schedule | None:
-    """Return the factor on the learning rate as a function of the iteration, counted from 0; None: always 1.
+
+def constant() -> None:
+    """Keep the learning rate as it is, in every step."""
+
+
+def cosine(
+    *,
+    num_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: NonNegative = 0.0,
+    final_fraction: Fraction = 0.0,
+) -> optax.Schedule:
+    """Return half a cosine over the whole run, after a linear warm-up (Loshchilov and Hutter 2017).
 
     Args:
-        config: one of the schedule classes of `lenet_jax.config`; their times are in epochs.
-        epoch_iterations: minibatch iterations an epoch.
-        num_epochs: epochs of the whole run.
+        num_steps: iterations of the run.
+        steps_per_epoch: iterations an epoch.
+        warmup_epochs: epochs of linear growth from 0.
+        final_fraction: of the learning rate, reached in the last step.
     """
-    total = epoch_iterations * num_epochs
-    match config.name:
-        case "constant":
-            return None
-        case "cosine":
-            warmup = min(_warmup(config, epoch_iterations), total - 1)
-            decay = optax.cosine_decay_schedule(1.0, total - warmup, alpha=config.final_fraction)
-            return _after_warmup(decay, warmup)
-        case "step":
-            warmup = _warmup(config, epoch_iterations)
-            steps = {max(e * epoch_iterations - warmup, 0): config.factor for e in config.epochs}
-            return _after_warmup(optax.piecewise_constant_schedule(1.0, steps), warmup)
-        case "exponential":
-            return optax.exponential_decay(1.0, epoch_iterations, config.epoch_factor)
-    raise NotImplementedError(config.name)
+    warmup = min(round(warmup_epochs * steps_per_epoch), num_steps - 1)
+    decay = optax.cosine_decay_schedule(1.0, num_steps - warmup, alpha=final_fraction)
+    return _after_warmup(decay, warmup)
 
 
-def _warmup(config: Any, epoch_iterations: int) -> int:
-    return round(config.warmup_epochs * epoch_iterations)
+def step(
+    *, steps_per_epoch: int, epochs: Counts = (10, 15), factor: Fraction = 0.1, warmup_epochs: NonNegative = 0.0
+) -> optax.Schedule:
+    """Return a factor that is multiplied by `factor` once each of some epochs is done, after a linear warm-up.
+
+    Args:
+        steps_per_epoch: iterations an epoch.
+        epochs: the factor applies once that many epochs are done.
+        factor: 0 to 1.
+        warmup_epochs: epochs of linear growth from 0.
+    """
+    warmup = round(warmup_epochs * steps_per_epoch)
+    boundaries = {max(e * steps_per_epoch - warmup, 0): factor for e in epochs}
+    return _after_warmup(optax.piecewise_constant_schedule(1.0, boundaries), warmup)
+
+
+def exponential(*, steps_per_epoch: int, epoch_factor: Fraction = 0.95) -> optax.Schedule:
+    """Return a factor that is multiplied by `epoch_factor` an epoch, smoothly.
+
+    Args:
+        steps_per_epoch: iterations an epoch.
+        epoch_factor: 0 to 1.
+    """
+    return optax.exponential_decay(1.0, steps_per_epoch, epoch_factor)
 
 
 def _after_warmup(schedule: optax.Schedule, warmup: int) -> optax.Schedule:
-    """Return a schedule that begins after so many iterations of linear growth from 0."""
+    """Return a schedule that starts after so many iterations of linear growth from 0."""
     if warmup == 0:
         return schedule
     return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), schedule], [warmup])

@@ -46,8 +46,8 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path, message_of):
 
 
 HEADER = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2, 3, 4)
-TRUNCATED = "the file is truncated: fetch it again."
-DAMAGED = "the file is truncated or damaged: fetch it again."
+TRUNCATED = "the file is truncated: download it again."
+DAMAGED = "the file is truncated or damaged: download it again."
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_damaged_gzip_is_refused(damage, tmp_path, idx_bytes, message_of):
     path.write_bytes(damage(gzip.compress(idx_bytes(IMAGES))))
     message = message_of(read_idx, path, 3)
     assert message.startswith(f"{path}: the gzip is damaged (")
-    assert message.endswith("); fetch it again.")
+    assert message.endswith("); download it again.")
 
 
 def test_mnist_is_what_was_published(mnist_directory):

@@ -1,13 +1,13 @@
-import dataclasses
 import gzip
 import pickle
 
 import numpy as np
 import pytest
 
-from lenet_jax.config import Config
-from lenet_jax.data import digest_dataset, load, load_dataset
+from lenet_jax import components
+from lenet_jax.data import load_dataset
 from lenet_jax.data.embedded import read_embedded
+from lenet_jax.runs.provenance import digest_dataset
 
 
 def load_small(folder, **options):
@@ -22,13 +22,13 @@ def test_the_embedded_digits_are_the_default():
         np.testing.assert_array_equal(getattr(dataset, part).labels, stored[f"{part}_labels"])
         assert getattr(dataset, part).labels.dtype == np.int32
     assert (dataset.num_classes, dataset.pixel_divisor) == (10, 256.0)
+    assert load_dataset(num_classes=None).num_classes == 10
 
 
 def test_a_configuration_loads_what_its_options_load(small_folder):
-    config = dataclasses.replace(
-        Config().data, name="small", source="idx", directory=str(small_folder), validation_size=10
-    )
-    assert digest_dataset(load(config)) == digest_dataset(load_small(small_folder))
+    options = {"name": "small", "directory": str(small_folder), "validation_size": 10}
+    node = components.built_in_component("data", "idx", options)
+    assert digest_dataset(components.build(node)) == digest_dataset(load_small(small_folder))
 
 
 def test_validation_is_the_end_of_the_training_files(small_folder, small_arrays):
@@ -75,17 +75,18 @@ def test_a_missing_archive_is_named(tmp_path, message_of):
     [
         (
             {"train_sise": 5},
-            "`data` has no 'train_sise'; choose one of: train_size, directory, manual_dir, name, num_classes, "
-            "pixel_divisor, source, train_on_validation, validation_size.",
+            "`data` has no 'train_sise'; choose one of: train_size, name, num_classes, pixel_divisor, "
+            "train_on_validation.",
         ),
-        ({"source": "csv"}, "`data.source` must be one of embedded, tfds, idx, pickle_archive; got 'csv'."),
-        ({"name": "mnist_6k"}, "`data.name` has no 'mnist_6k'; choose one of: mnist_5k, mnist."),
-        ({"source": "idx"}, "`data.directory` must be a folder of IDX files for the source idx; got null."),
         (
-            {"source": "pickle_archive"},
-            "`data.directory` must be the archive or its folder for the source pickle_archive; got null.",
+            {"directory": "a"},
+            "`data` has no 'directory'; choose one of: name, num_classes, pixel_divisor, train_on_validation, "
+            "train_size.",
         ),
-        ({"num_classes": None}, "`data.num_classes` must be given for the source embedded; got null."),
+        ({"source": "csv"}, "`data source` has no 'csv'; choose one of: embedded, idx, pickle_archive, tfds."),
+        ({"name": "mnist_6k"}, "`data.name` must be one of mnist_5k, mnist; got 'mnist_6k'."),
+        ({"name": "idx", "source": "idx"}, "`data.directory` must be a folder of IDX files; got null."),
+        ({"source": "pickle_archive"}, "`data.directory` must be the archive or its folder; got null."),
         (
             {"num_classes": 9},
             "data mnist_5k (train): labels must be 0 to 8; got 0 to 9; "
@@ -103,7 +104,7 @@ def test_an_option_that_breaks_its_rule_is_refused(arguments, message, message_o
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": None}, "`data.num_classes` must be given for the source idx; got null."),
+        ({"num_classes": None}, "`data.num_classes` must be an integer, 1 or above; got None."),
         ({"train_size": 21}, "`data.train_size` must be at most the number of training examples, 20; got 21."),
         (
             {"validation_size": 30},
@@ -118,7 +119,7 @@ def test_an_option_that_does_not_fit_the_files_is_refused(small_folder, options,
 def test_all_splits_have_one_shape(small_folder, small_arrays, idx_bytes, message_of):
     (small_folder / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(small_arrays["test_images"][:, :3]))
     assert message_of(load_small, small_folder) == (
-        "data small: the images of all splits must have one shape; got "
+        "data small: the images of all splits must have the same shape; got "
         "{'train': (4, 3, 1), 'test': (3, 3, 1), 'validation': (4, 3, 1)}."
     )
 

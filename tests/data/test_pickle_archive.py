@@ -274,7 +274,7 @@ def test_an_order_that_a_plain_array_cannot_have_is_refused(order, message):
 def test_a_damaged_pickle_is_refused(opcodes, message):
     refused = message(opcodes)
     assert refused.startswith(": the pickle is damaged (")
-    assert refused.endswith("); fetch it again.")
+    assert refused.endswith("); download it again.")
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
@@ -291,7 +291,7 @@ def test_a_flipped_byte_raises_nothing_else(path, protocol):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda raw: b"no gzip", "the gzip is damaged (Not a gzipped file (b'no')); fetch it again."),
+        (lambda raw: b"no gzip", "the gzip is damaged (Not a gzipped file (b'no')); download it again."),
         (
             lambda raw: raw[:-12],
             "the gzip is damaged (Compressed file ended before the end-of-stream marker was reached)",

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import requests
 
-from lenet_jax.data import digest_dataset, load_dataset, tfds
+from lenet_jax.data import load_dataset, tfds
 from lenet_jax.data.idx import read_idx_folder
+from lenet_jax.runs.provenance import digest_dataset
 from tests.data.shapes import IMAGES, LABELS, SPLITS, prepare_shapes
 
 # ---- the sets that this project prepares itself ----------------------------------------------------------------------
@@ -54,11 +55,11 @@ def test_the_pinned_checksums_are_those_of_tfds():
 
     folder = resources.files("tensorflow_datasets").joinpath("url_checksums")
     pinned = resources.files("lenet_jax.data").joinpath("checksums.tsv").read_text().splitlines()
-    stock = {line for name in tfds.OWN for line in folder.joinpath(f"{name}.txt").read_text().splitlines()}
+    stock = {line for name in tfds.BUILT_IN for line in folder.joinpath(f"{name}.txt").read_text().splitlines()}
     assert set(pinned) <= stock
     assert [line.split("\t")[0] for line in pinned] == [
         addresses(name)[role]
-        for name in tfds.OWN
+        for name in tfds.BUILT_IN
         for role in ("test_images", "test_labels", "train_images", "train_labels")
     ]
 
@@ -91,7 +92,7 @@ def test_a_file_that_is_not_the_official_one_is_named(manual_dir, tmp_path, mess
     file.unlink()
     file.write_bytes(content)
     assert message_of(prepare, tmp_path / "tfds", manual_dir) == (
-        f"{file}: the file must be the official one of mnist; its SHA-256 is another; fetch it again."
+        f"{file}: the file must be the official one of mnist; its SHA-256 differs; download it again."
     )
     assert not list((tmp_path / "tfds").rglob("dataset_info.json"))
 
@@ -109,7 +110,7 @@ def test_a_file_of_another_size_is_refused_before_it_is_read(
     digested, digest = [], hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda file, name: digested.append(file.name) or digest(file, name))
     assert message_of(prepare, tmp_path / "tfds", manual_dir) == (
-        f"{file}: the file must be the official one of mnist, of 4542 bytes; got {got}; fetch it again."
+        f"{file}: the file must be the official one of mnist, of 4542 bytes; got {got}; download it again."
     )
     assert str(file) not in map(str, digested)
 
@@ -168,7 +169,7 @@ def test_a_download_ends_at_the_size_of_the_official_file(tmp_path, monkeypatch,
     monkeypatch.setattr(requests, "get", server)
     assert message_of(prepare, tmp_path) == (
         "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz: the file must be the official "
-        "one of mnist, of 9912422 bytes; got more; fetch it again."
+        "one of mnist, of 9912422 bytes; got more; download it again."
     )
     assert server.num_sent < 9912422 + 100_000
     assert not list(tmp_path.rglob("*.gz*"))
@@ -276,7 +277,7 @@ def test_images_of_two_sizes_are_refused(tmp_path, message_of):
     images[:] = [image[: 7 + index % 2] for index, image in enumerate(IMAGES)]
     folder = prepare_shapes(tmp_path, images=images, shape=(None, None, 3))
     assert message_of(load_shapes, tmp_path) == (
-        f"{folder} (train): all images must have one size; got 2 sizes, as [(7, 6, 3), (8, 6, 3)]."
+        f"{folder} (train): all images must have the same size; got 2, such as [(7, 6, 3), (8, 6, 3)]."
     )
 
 

@@ -186,7 +186,7 @@ def test_a_step_to_nowhere_is_not_taken():
 def test_trains_a_network_within_the_framework():
     data = lj.load_dataset(train_size=200)
     model = lj.create_model("window_classifier", num_kernels=3, hidden_units=8)
-    optimizer = lj.make_optimizer(lj.config.ScaledConjugateGradientConfig())
+    optimizer = lj.make_optimizer("scaled_conjugate_gradient")
     stopping = lj.config.EarlyStoppingConfig(enabled=False)
     config = lj.config.TrainerConfig(batch_size=None, max_epochs=30, shuffle=False, early_stopping=stopping)
     with jax.enable_x64(False):
@@ -207,7 +207,7 @@ def test_trains_a_network_within_the_framework():
         ),
     ],
 )
-def test_refuses_options(options, message):
+def test_refuses_options(options, message, without_type_checks):
     with pytest.raises(lj.InputError) as error:
         scaled_conjugate_gradient(**options)
     assert str(error.value) == message
