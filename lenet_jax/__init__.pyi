@@ -6,21 +6,22 @@ from . import (
     layers,
     losses,
     metrics,
-    network,
+    objectives,
     ops,
     optimizers,
+    sharding,
     summary,
     training,
     types,
 )
 from .data import load_dataset
 from .errors import InputError
-from .evaluation import classify, evaluate
+from .evaluation import evaluate, predict_logits
+from .lanes import make_train_lanes
 from .layers import Layer
 from .losses import cross_entropy
 from .metrics import confusion_matrix
 from .models import MODELS, create_model
-from .network import activations
 from .ops import initializers
 from .ops.convolution import (
     conv1d,
@@ -31,28 +32,29 @@ from .ops.convolution import (
     separable_conv2d,
 )
 from .ops.initializers import fan_in_uniform, glorot_uniform
-from .ops.patches import extract_patches, sliding_windows
+from .ops.normalization import local_response_norm
 from .ops.pooling import avg_pool, max_pool
-from .optimizers import OPTIMIZERS, make_optimizer
-from .summary import summarize
-from .training import make_train
-from .types import Dataset, Metrics, Model, Split, TrainResult, Variables
+from .ops.windows import extract_patches, sliding_windows
+from .optimizers import make_optimizer
+from .summary import activations, summarize
+from .training import TrainResult, make_train
+from .types import Dataset, Metrics, Model, Objective, Split, Status, Variables
 from .weights import load_variables, save_variables
 
 __all__ = [
     "MODELS",
-    "OPTIMIZERS",
     "Dataset",
     "InputError",
     "Layer",
     "Metrics",
     "Model",
+    "Objective",
     "Split",
+    "Status",
     "TrainResult",
     "Variables",
     "activations",
     "avg_pool",
-    "classify",
     "config",
     "confusion_matrix",
     "conv1d",
@@ -73,16 +75,20 @@ __all__ = [
     "layers",
     "load_dataset",
     "load_variables",
+    "local_response_norm",
     "losses",
     "make_optimizer",
     "make_train",
+    "make_train_lanes",
     "max_pool",
     "metrics",
-    "network",
+    "objectives",
     "ops",
     "optimizers",
+    "predict_logits",
     "save_variables",
     "separable_conv2d",
+    "sharding",
     "sliding_windows",
     "summarize",
     "summary",

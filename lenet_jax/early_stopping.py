@@ -1,23 +1,36 @@
-"""Early stopping by patience, as in the Theano deep learning tutorials, on arrays: it jits, scans and vmaps.
+"""Early stopping by patience, as in the Theano deep learning tutorials, as pure functions for `jit`, `scan` and `vmap`.
 
-The run looks at a number of minibatch iterations whatever happens: its patience. Each validation error below the best
-so far is remembered; if it is better by a significant factor, patience grows to a multiple of the iteration. The run
-stops after the first iteration that uses up the patience. Iterations are counted from 0.
+The patience of a run is the number of minibatch iterations that it trains in any case. Each validation error below the
+best one so far is recorded; if it is better by a significant factor, the patience grows to a multiple of the current
+iteration. The run stops after the first iteration that reaches the patience. Iterations are counted from 0.
 
 Source: Theano deep learning tutorials, "Getting started", section "Early-stopping".
 """
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from lenet_jax.config import EarlyStoppingConfig
-from lenet_jax.types import EarlyStoppingState
 
 _NEVER = 2**31 - 1
 
 
+class EarlyStoppingState(NamedTuple):
+    """State of the stopping criterion."""
+
+    patience: Int[Array, "..."]  # iterations before the run may stop
+    best_error: Float[Array, "..."]
+    best_iteration: Int[Array, "..."]  # the last iteration before that validation, counted from 0; -1: none yet
+
+
 def init(config: EarlyStoppingConfig) -> EarlyStoppingState:
-    """Return the state before the first iteration."""
+    """Return the state before the first iteration.
+
+    Args:
+        config: the options of the stopping criterion.
+    """
     patience = config.patience if config.enabled else _NEVER
     return EarlyStoppingState(
         patience=jnp.asarray(patience, jnp.int32),
@@ -29,16 +42,16 @@ def init(config: EarlyStoppingConfig) -> EarlyStoppingState:
 def update(
     state: EarlyStoppingState, error: Float[Array, ""], iteration: Int[Array, ""], config: EarlyStoppingConfig
 ) -> EarlyStoppingState:
-    """Take in the validation error measured after an iteration.
+    """Return the state after a validation.
 
     Args:
-        state: before.
-        error: validation error, the less the better; NaN is never an improvement.
-        iteration: the iteration just done, counted from 0.
-        config: the rule's numbers.
+        state: the state before the validation.
+        error: the validation error, the lower the better; NaN is never an improvement.
+        iteration: the last iteration before the validation, counted from 0.
+        config: the options of the stopping criterion.
     """
     better = error < state.best_error
-    significant = error < state.best_error * jnp.float32(config.improvement_threshold)
+    significant = better & (error < state.best_error * jnp.float32(config.improvement_threshold))
     countable = iteration <= _NEVER // config.patience_increase
     multiple = jnp.where(countable, iteration * config.patience_increase, _NEVER)
     extended = jnp.maximum(state.patience, multiple)
@@ -50,10 +63,20 @@ def update(
 
 
 def should_stop(state: EarlyStoppingState, iteration: Int[Array, ""]) -> Bool[Array, ""]:
-    """Tell whether the run ends with this iteration, counted from 0."""
+    """Return whether the run stops after an iteration.
+
+    Args:
+        state: the state after the last validation.
+        iteration: the iteration, counted from 0.
+    """
     return state.patience <= iteration
 
 
 def validation_interval(num_batches: int, config: EarlyStoppingConfig) -> int:
-    """Return the number of iterations from one validation to the next: an epoch, or less if patience is short."""
+    """Return the number of iterations between validations: an epoch, or half the patience if that is shorter.
+
+    Args:
+        num_batches: iterations per epoch.
+        config: the options of the stopping criterion.
+    """
     return min(num_batches, max(config.patience // 2, 1)) if config.enabled else num_batches

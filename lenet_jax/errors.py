@@ -1,4 +1,4 @@
-"""The one exception of bad input, and the wording of messages."""
+"""The exception for bad input, and the wording of its messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,13 +7,18 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """A value from outside breaks a rule: a bad argument, configuration value or file.
 
-    The message is one line: the argument, the rule, the value received and what to do. The command line prints it
+    The message is one line: the argument, the rule, the value received and the remedy. The command line prints it
     without a traceback and exits with code 2.
     """
 
 
 def unknown_name(argument: str, name: object, valid: Iterable[str]) -> InputError:
-    """Return the error for a name that is not in a table, with the valid names, nearest first.
+    """Return the error for an unknown name; its message lists the valid names, the most similar ones first.
+
+    Args:
+        argument: the argument, option or table in which the name was looked up.
+        name: the unknown name.
+        valid: the valid names.
 
     >>> str(unknown_name("model", "lenett", ["mnist_cnn", "lenet"]))
     "`model` has no 'lenett'; choose one of: lenet, mnist_cnn."
@@ -27,7 +32,7 @@ def unknown_name(argument: str, name: object, valid: Iterable[str]) -> InputErro
 
 
 def describe_error(error: Exception) -> str:
-    """Return one line about an error."""
+    """Return an error's message as one line; the type is named unless it is an `InputError`."""
     first = next(iter(str(error).splitlines()), "")
     if isinstance(error, InputError):
         return first

@@ -1,4 +1,4 @@
-"""Measuring a model on every example of a split."""
+"""Metrics and predictions of a model on every example of a split, batch by batch."""
 
 import jax
 import jax.numpy as jnp
@@ -7,84 +7,123 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.metrics import measure, no_examples
-from lenet_jax.ops.portions import PORTION, map_portions
-from lenet_jax.types import Metrics, Model, Split, Variables
-
-
-def on_device(split: Split) -> Split:
-    """Let NumPy arrays be indexed by traced numbers."""
-    return Split(jnp.asarray(split.images), jnp.asarray(split.labels))
-
-
-def scale_pixels(images: Array, divisor: float | Array) -> Float[Array, "..."]:
-    """Turn stored uint8 pixels into the float32 numbers that models take."""
-    return images.astype(jnp.float32) / jnp.asarray(divisor, jnp.float32)
+from lenet_jax.objective import Task, measure, no_examples, predict
+from lenet_jax.objectives import classification
+from lenet_jax.ops import BATCH_SIZE, map_batches
+from lenet_jax.types import Metrics, Model, Objective, Split, Variables
 
 
 def evaluate(
     model: Model,
     variables: Variables,
     split: Split,
-    pixel_divisor: float | Array,
+    pixel_divisor: float = 256.0,
     *,
-    portion: int = PORTION,
+    objective: Objective | None = None,
+    compute_dtype: str = "float32",
+    batch_size: int = BATCH_SIZE,
     axis_name: str | None = None,
 ) -> Metrics:
-    """Measure a model on every example of a split, the last partial portion included.
+    """Measure a model on every example of a split, the last partial batch included.
 
     Args:
         model: the network.
         variables: its parameters and state; the state is not changed.
-        split: uint8 images and labels.
-        pixel_divisor: pixels are divided by it.
-        portion: examples worked on at a time; it changes the speed, not the counts.
-        axis_name: a mapped axis, as of `jax.shard_map`, that the portions are split over; all of its devices get the
+        split: inputs and targets.
+        pixel_divisor: uint8 pixels are divided by it.
+        objective: its metrics are measured; None: classification.
+        compute_dtype: "float32" or "bfloat16".
+        batch_size: examples that are evaluated at a time, 1 or above.
+        axis_name: a mapped axis, as of `jax.shard_map`, that the batches are split over; all of its devices get the
             same arguments and return the same metrics.
 
     Raises:
-        InputError: if the split is empty or `portion` is below 1.
+        InputError: if the split is empty or `batch_size` is below 1.
     """
+    task = Task(model, objective or classification(), (), compute_dtype, pixel_divisor)
+    return evaluate_task(task, variables, split, batch_size=batch_size, axis_name=axis_name)
+
+
+def evaluate_task(
+    task: Task, variables: Variables, split: Split, *, batch_size: int = BATCH_SIZE, axis_name: str | None = None
+) -> Metrics:
+    """Measure a task on every example of a split; see `evaluate`."""
     split = on_device(split)
-    num_examples = split.images.shape[0]
-    if num_examples == 0 or portion < 1:
+    num_examples = count_examples(split)
+    if num_examples == 0 or batch_size < 1:
         raise InputError(
-            f"evaluate: `split` needs at least one example and `portion` must be 1 or above; "
-            f"got {num_examples} examples and {portion!r}."
+            f"evaluate: `split` needs at least one example and `batch_size` must be 1 or above; "
+            f"got {num_examples} examples and {batch_size!r}."
         )
-    portion = min(portion, num_examples)
+    batch_size = min(batch_size, num_examples)
 
     def add(total: Metrics, start: Array) -> tuple[Metrics, None]:
-        indices = start + jnp.arange(portion)
+        indices = start + jnp.arange(batch_size)
         mask = indices < num_examples
-        indices = jnp.minimum(indices, num_examples - 1)
-        logits, _ = model.apply(variables, scale_pixels(split.images[indices], pixel_divisor), train=False)
-        return jax.tree.map(jnp.add, total, measure(logits, split.labels[indices], mask)), None
+        inputs, targets = jax.tree.map(lambda x: x[jnp.minimum(indices, num_examples - 1)], split)
+        return jax.tree.map(jnp.add, total, measure(task, variables, inputs, targets, mask)), None
 
-    num_portions = -(-num_examples // portion)
+    num_batches = -(-num_examples // batch_size)
     if axis_name is None:
-        starts = jnp.arange(num_portions)
+        starts = jnp.arange(num_batches)
     else:  # those beyond the last one add nothing
         num_devices = lax.axis_size(axis_name)
-        starts = num_devices * jnp.arange(-(-num_portions // num_devices)) + lax.axis_index(axis_name)
-    total, _ = lax.scan(add, no_examples(), portion * starts)
+        starts = num_devices * jnp.arange(-(-num_batches // num_devices)) + lax.axis_index(axis_name)
+    total, _ = lax.scan(add, no_examples(task.objective), batch_size * starts)
     return total if axis_name is None else lax.psum(total, axis_name)
 
 
-def classify(
-    model: Model, variables: Variables, images: ArrayLike, pixel_divisor: float | Array, *, portion: int = PORTION
+def predict_logits(
+    model: Model,
+    variables: Variables,
+    images: ArrayLike,
+    pixel_divisor: float = 256.0,
+    *,
+    compute_dtype: str = "float32",
+    batch_size: int = BATCH_SIZE,
 ) -> Float[Array, "N classes"]:
     """Return the logits of every image.
 
     Args:
         model: the network.
         variables: its parameters and state.
-        images: uint8 (N, H, W, C), at least one.
-        pixel_divisor: pixels are divided by it.
-        portion: images worked on at a time, 1 or above.
+        images: (N, H, W, C), at least one; uint8, or floats, which are taken as they are.
+        pixel_divisor: uint8 pixels are divided by it.
+        compute_dtype: "float32" or "bfloat16".
+        batch_size: images that are evaluated at a time, 1 or above.
     """
+    task = Task(model, classification(), (), compute_dtype, pixel_divisor)
+    return predict_task(task, variables, images, batch_size=batch_size)
 
-    def logits(images: Array) -> Array:
-        return model.apply(variables, scale_pixels(images, pixel_divisor), train=False)[0]
 
-    return map_portions(logits, jnp.asarray(images), portion)
+def predict_task(
+    task: Task, variables: Variables, inputs: ArrayLike, *, batch_size: int = BATCH_SIZE
+) -> Float[Array, "N ..."]:
+    """Return the outputs of a task for every input; see `predict_logits`."""
+    return map_batches(lambda part: predict(task, variables, part), jnp.asarray(inputs), batch_size)
+
+
+def on_device(split: Split) -> Split:
+    """Return a split of JAX arrays, which can be indexed by traced integers."""
+    return jax.tree.map(jnp.asarray, split)
+
+
+def check_split(split: Split, name: str) -> None:
+    """Check that a split consists of arrays with one common, not empty, first axis.
+
+    Raises:
+        InputError: if it does not.
+    """
+    for part, tree in (("inputs", split.inputs), ("targets", split.targets)):
+        for leaf in jax.tree.leaves(tree):
+            if not getattr(leaf, "shape", ()):
+                raise InputError(f"data: `{part}` of {name} must be arrays (N, ...); got a {type(leaf).__name__}.")
+    counts = [leaf.shape[0] for leaf in jax.tree.leaves((split.inputs, split.targets))]
+    if len(set(counts)) != 1 or counts[0] == 0:
+        found = " and ".join(map(str, counts))
+        raise InputError(f"data: {name} must have one target an input, and at least one example; got {found}.")
+
+
+def count_examples(split: Split) -> int:
+    """Return the number of examples of a split."""
+    return jax.tree.leaves(split.inputs)[0].shape[0]

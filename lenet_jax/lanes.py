@@ -1,7 +1,8 @@
-"""Lanes: runs side by side that differ in their seeds and hyperparameters, as one program.
+"""Lanes: several runs that differ only in seeds and hyperparameters, trained by one program.
 
-A lane is a run. Whatever it carries gets a leading axis of lanes; the data, which all share, do not. A lane that has
-stopped or diverged stays as it is while the others go on, and what it would have done does not reach them.
+A lane is the place of a run on the leading axis of that program. The state has a leading lane axis; the data are shared
+and have none. The state of a lane that has stopped or diverged is unchanged while the other lanes continue, and it does
+not affect them.
 """
 
 import functools
@@ -13,113 +14,119 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
+from lenet_jax.augment import Augment, Mixup
 from lenet_jax.config import TrainerConfig
 from lenet_jax.errors import InputError, unknown_name
-from lenet_jax.training import make_train, train_interval
-from lenet_jax.types import Dataset, Evaluation, Metrics, Model, Status, TrainResult, TrainState
+from lenet_jax.objective import Task
+from lenet_jax.training import Evaluation, TrainResult, TrainState, make_train, no_evaluation, train_interval
+from lenet_jax.types import Dataset, Model, Objective, Status
 
 STRATEGIES = ("auto", "vmap", "map", "devices")
 AXIS = "lanes"
+LaneFn = Callable[[Any, Any], Any]  # (lane, shared) -> result, each a pytree
 
 
-def choose_strategy(num_lanes: int, devices: Sequence[Any]) -> str:
-    """Return how so many lanes are fastest: "vmap" on GPU and TPU, a core each on CPU.
+def choose_strategy(num_lanes: int, devices: Sequence[Any], *, is_split: bool = False) -> str:
+    """Return the strategy that "auto" stands for: "vmap" on GPU and TPU, "devices" or "map" on a CPU.
 
-    On CPU a lane's operations are large enough to keep a core busy, and lanes on cores of their own need not wait for
-    each other.
+    On a CPU an operation of a single lane keeps a core busy, and lanes on separate cores need no synchronization.
+
+    Args:
+        num_lanes: 1 or above.
+        devices: the devices that the lanes may use.
+        is_split: whether a single lane already uses all devices, because its minibatches are split over them. If so,
+            the lanes run sequentially, each bit-identical to a single run.
     """
     if devices[0].platform != "cpu":
         return "vmap"
-    return "devices" if min(num_lanes, len(devices)) > 1 else "map"
+    return "devices" if min(num_lanes, len(devices)) > 1 and not is_split else "map"
 
 
-def over_lanes(
-    fn: Callable[[Any, Any], Any], *, strategy: str = "auto", devices: Sequence[Any] | None = None
-) -> Callable[[Any, Any], Any]:
-    """Return a function of one lane as a function of many.
+def over_lanes(fn: LaneFn, *, strategy: str = "auto", devices: Sequence[Any] | None = None) -> LaneFn:
+    """Transform a function of one lane into a function of several lanes.
 
     Args:
         fn: (lane, shared) -> result, each a pytree.
-        strategy: "vmap": each operation is done for all lanes at once, which is what fills a GPU; equal to `fn` within
-            rounding. "map": one lane after another in one program, bit for bit what `fn` returns. "devices": the lanes
-            are dealt out to devices, one after another on each; bit for bit what `fn` returns on one of them. "auto":
-            as `choose_strategy` says.
-        devices: those that "devices" uses; default: all of this process.
+        strategy: "map": the lanes run sequentially in one program; bit-identical to `fn`. "devices": the lanes are
+            sharded over devices and sequential on each; bit-identical to `fn` on one device. "vmap": the lanes are
+            sharded over devices and vectorized on each, which keeps a GPU busy; equal to `fn` within rounding. "auto":
+            the result of `choose_strategy`.
+        devices: the devices over which the lanes are sharded; default: all devices of this process.
 
     Returns:
-        A function (lanes, shared) -> results, to be jitted; every array of `lanes` and of the results has the lanes as
-        its first axis.
+        A function (lanes, shared) -> results, to be jitted; every array of `lanes` and of the results has a leading
+        lane axis.
 
     Raises:
-        InputError: if the strategy is unknown; while tracing, if the arrays of `lanes` have no common first axis.
+        InputError: if the strategy is unknown; during tracing, if the arrays of `lanes` have no common first axis.
     """
     if strategy not in STRATEGIES:
         raise unknown_name("lanes strategy", strategy, STRATEGIES)
     chosen = list(devices or jax.local_devices())
+    sequential, vectorized = functools.partial(_sequential, fn), jax.vmap(fn, (0, None))
 
-    def run(lanes: Any, shared: Any) -> Any:
+    def run(lanes: PyTree, shared: PyTree) -> PyTree:
         num_lanes = _count(lanes)
         match choose_strategy(num_lanes, chosen) if strategy == "auto" else strategy:
-            case "vmap":
-                return jax.vmap(fn, (0, None))(lanes, shared)
             case "map":
-                return _one_by_one(fn, lanes, shared)
+                return sequential(lanes, shared)
+            case "vmap":
+                return _sharded(vectorized, lanes, shared, num_lanes, chosen[:num_lanes])
             case _:
-                return _dealt_out(fn, lanes, shared, num_lanes, chosen[:num_lanes])
+                return _sharded(sequential, lanes, shared, num_lanes, chosen[:num_lanes])
 
     return run
 
 
-def _count(lanes: Any) -> int:
+def _count(lanes: PyTree) -> int:
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(lanes)]
     lengths = {shape[0] if shape else 0 for shape in shapes}
     if len(lengths) != 1 or 0 in lengths:
         found = ", ".join(map(str, shapes[:3])) or "no arrays"
-        raise InputError(f"over_lanes: `lanes` must have one first axis, of length 1 or above; got {found}.")
+        raise InputError(
+            f"over_lanes: all arrays in `lanes` must share a first axis of length 1 or more; got shapes {found}."
+        )
     return lengths.pop()
 
 
-def _one_by_one(fn: Callable[[Any, Any], Any], lanes: Any, shared: Any) -> Any:
+def _sequential(fn: LaneFn, lanes: PyTree, shared: PyTree) -> PyTree:
     return lax.map(lambda lane: fn(lane, shared), lanes)
 
 
-def _dealt_out(fn: Callable[[Any, Any], Any], lanes: Any, shared: Any, num_lanes: int, devices: Sequence[Any]) -> Any:
-    """Run a share of the lanes on each device; the last lane is repeated until there are as many for all."""
+def _sharded(of_lanes: LaneFn, lanes: PyTree, shared: PyTree, num_lanes: int, devices: Sequence[Any]) -> PyTree:
+    """Run the same number of lanes on each device; copies of the last lane fill the remaining places."""
+    if len(devices) == 1:
+        return of_lanes(lanes, shared)
     missing = -num_lanes % len(devices)
     padded = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], missing, 0)]) if missing else x, lanes)
-    dealt, everywhere = PartitionSpec(AXIS), PartitionSpec()
-    share = jax.shard_map(
-        functools.partial(_one_by_one, fn),
+    sharded, replicated = PartitionSpec(AXIS), PartitionSpec()
+    run = jax.shard_map(
+        of_lanes,
         mesh=Mesh(devices, (AXIS,)),
-        in_specs=(dealt, everywhere),
-        out_specs=dealt,
+        in_specs=(sharded, replicated),
+        out_specs=sharded,
         check_vma=False,
     )
-    return jax.tree.map(lambda y: y[:num_lanes] if missing else y, share(padded, shared))
+    return jax.tree.map(lambda y: y[:num_lanes] if missing else y, run(padded, shared))
 
 
 def advance(
-    model: Model,
-    optimizer: optax.GradientTransformation,
-    config: TrainerConfig,
-    state: TrainState,
-    data: Dataset,
+    task: Task, optimizer: optax.GradientTransformation, config: TrainerConfig, state: TrainState, data: Dataset
 ) -> tuple[TrainState, Evaluation]:
-    """Train a lane up to its next validation; leave it as it is if it has ended.
+    """Train a lane up to its next validation; return the state of a finished lane unchanged.
 
-    Same as `train_interval`, for `over_lanes`. The evaluation of a lane that has ended is NaN and 0.
+    This is `train_interval` for `over_lanes`. The evaluation of a finished lane has NaN losses and no examples.
     """
 
     def train(state: TrainState) -> tuple[TrainState, Evaluation]:
-        return train_interval(model, optimizer, config, state, data)
+        return train_interval(task, optimizer, config, state, data)
 
-    def stay(state: TrainState) -> tuple[TrainState, Evaluation]:
-        nothing, zero = jnp.full((), jnp.nan, jnp.float32), jnp.zeros((), jnp.int32)
-        return state, Evaluation(state.iteration, nothing, Metrics(nothing, zero, zero))
+    def skip(state: TrainState) -> tuple[TrainState, Evaluation]:
+        return state, no_evaluation(task.objective)._replace(iteration=state.iteration)
 
-    return lax.cond(state.status == Status.RUNNING, train, stay, state)
+    return lax.cond(state.status == Status.RUNNING, train, skip, state)
 
 
 def make_train_lanes(
@@ -127,25 +134,31 @@ def make_train_lanes(
     optimizer: optax.GradientTransformation,
     config: TrainerConfig,
     *,
+    objective: Objective | None = None,
+    augment: Sequence[Augment | Mixup] = (),
     strategy: str = "auto",
     devices: Sequence[Any] | None = None,
 ) -> Callable[[Array, dict[str, Array], Dataset], TrainResult]:
-    """Return many whole runs as one pure function, to be jitted.
-
-    The function `train(keys, hyperparameters, data)` takes a key a lane (L,), values that replace those of the same
-    name in the optimizer's state, each (L,), as {"learning_rate": rates}, and one data set for all. It returns a
-    `TrainResult` whose arrays have the lanes as their first axis. Another value does not compile again.
+    """Return several complete runs as one pure function, to be jitted.
 
     Args:
         model: the network.
         optimizer: any Optax gradient transformation.
         config: the trainer's configuration.
+        objective: loss and metrics; None: classification.
+        augment: augmentations of the training examples, applied in order.
         strategy: as in `over_lanes`.
         devices: as in `over_lanes`.
+
+    Returns:
+        A function `train(keys, hyperparameters, data)`. `keys` holds one key per lane (L,). `hyperparameters` maps
+        names in the optimizer's state to the values that replace them, one per lane (L,), such as
+        {"learning_rate": rates}; changing a value does not recompile. `data` is one data set for all lanes. The result
+        is a `TrainResult` whose arrays have a leading lane axis.
 
     Raises:
         InputError: as `over_lanes` and `make_train`.
     """
-    train = make_train(model, optimizer, config)
+    train = make_train(model, optimizer, config, objective=objective, augment=augment)
     lanes = over_lanes(lambda lane, data: train(*lane, data), strategy=strategy, devices=devices)
     return lambda keys, hyperparameters, data: lanes((keys, hyperparameters), data)

@@ -1,28 +1,15 @@
-"""Counts of right and wrong answers."""
+"""Classification metrics."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from lenet_jax.errors import InputError
-from lenet_jax.losses import cross_entropy
-from lenet_jax.types import Metrics
 
 
-def no_examples() -> Metrics:
-    """Return the metrics of an empty split: zeros, to add to."""
-    return Metrics(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
-
-
-def measure(logits: Float[Array, "N classes"], labels: Int[Array, "N"], mask: Bool[Array, "N"]) -> Metrics:  # noqa: F821
-    """Sum loss and correct answers over the examples where `mask` is true."""
-    losses = cross_entropy(logits.astype(jnp.float32), labels)
-    correct = (jnp.argmax(logits, axis=-1) == labels) & mask
-    return Metrics(
-        jnp.sum(jnp.where(mask, losses, jnp.float32(0))),
-        jnp.sum(correct, dtype=jnp.int32),
-        jnp.sum(mask, dtype=jnp.int32),
-    )
+def is_correct(outputs: Float[Array, "N classes"], targets: Integer[Array, "N"]) -> Bool[Array, "N"]:  # noqa: F821
+    """Return for each example whether its largest logit is that of its label."""
+    return jnp.argmax(outputs, axis=-1) == targets.astype(jnp.int32)
 
 
 def confusion_matrix(
@@ -30,15 +17,15 @@ def confusion_matrix(
     predictions: Int[Array, "N"],  # noqa: F821
     num_classes: int,
 ) -> Int[Array, "classes classes"]:
-    """Count the examples of each label (row) that got each prediction (column).
+    """Count the examples of each label (row) by their predicted class (column).
 
     Args:
         labels: true classes, 0 to num_classes - 1.
-        predictions: predicted classes, same range and length.
+        predictions: predicted classes, same range and length. Values out of range are not counted.
         num_classes: 1 or above.
 
     Raises:
-        InputError: if the lengths differ or `num_classes` is below 1. Values out of range are not counted.
+        InputError: if the lengths differ or `num_classes` is below 1.
 
     >>> confusion_matrix(jnp.array([0, 1, 1]), jnp.array([0, 1, 0]), 2)
     Array([[1, 0],
@@ -56,7 +43,7 @@ def confusion_matrix(
 
 
 def to_percent(matrix: Int[Array, "classes classes"]) -> Float[Array, "classes classes"]:
-    """Return each row of a confusion matrix in percent of its sum; zeros for a class without examples.
+    """Return each row of a confusion matrix in percent of its sum; the row of a class without examples is zero.
 
     >>> to_percent(jnp.array([[0, 0], [1, 3]]))
     Array([[ 0.,  0.],
@@ -69,18 +56,21 @@ def to_percent(matrix: Int[Array, "classes classes"]) -> Float[Array, "classes c
 def precision_and_recall(
     matrix: Int[Array, "classes classes"],
 ) -> tuple[Float[Array, "classes"], Float[Array, "classes"]]:  # noqa: F821
-    """Return, for each class, the fraction of its predictions that are right, and of its examples that are found.
+    """Return precision and recall of each class.
+
+    Precision is the fraction of the predictions of a class that are correct; recall is the fraction of the examples of
+    a class that are predicted correctly. A class without predictions has precision 0, and a class without examples has
+    recall 0.
 
     Args:
-        matrix: counts as of `confusion_matrix`. A class without predictions has precision 0, one without examples
-            recall 0.
+        matrix: counts, the result of `confusion_matrix`.
 
     >>> precision_and_recall(jnp.array([[1, 0], [1, 1]]))
     (Array([0.5, 1. ], dtype=float32), Array([1. , 0.5], dtype=float32))
     """
-    right = jnp.diagonal(matrix).astype(jnp.float32)
+    correct = jnp.diagonal(matrix).astype(jnp.float32)
     predicted, present = (jnp.maximum(matrix.sum(axis=axis), 1).astype(jnp.float32) for axis in (0, 1))
-    return right / predicted, right / present
+    return correct / predicted, correct / present
 
 
 def expected_calibration_error(
@@ -89,10 +79,16 @@ def expected_calibration_error(
     *,
     num_bins: int = 15,
 ) -> Float[Array, ""]:
-    """Return how far confidence is from accuracy: the mean over examples of |accuracy - confidence| of their bin.
+    """Return the expected calibration error: the mean over examples of |accuracy - confidence| of their bin.
 
-    The confidence of an example is its largest softmax probability; bins have equal width from 0 to 1. Source: Guo et
-    al. 2017, "On calibration of modern neural networks", equation 3.
+    The confidence of an example is its largest softmax probability. The bins have equal width from 0 to 1.
+
+    Args:
+        logits: one per class.
+        labels: true classes, 0 to classes - 1.
+        num_bins: number of bins, 1 or above.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", equation 3.
 
     Raises:
         InputError: if `num_bins` is below 1.
@@ -102,6 +98,6 @@ def expected_calibration_error(
     confidence = jnp.max(jax.nn.softmax(logits.astype(jnp.float32)), axis=-1)
     correct = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
     bins = jnp.clip(jnp.ceil(confidence * jnp.float32(num_bins)).astype(jnp.int32) - 1, 0, num_bins - 1)
-    # |sum of (correct - confidence)| of a bin is its count times the gap of its means.
+    # |sum of (correct - confidence)| in a bin is its count times |accuracy - mean confidence|.
     gaps = jnp.abs(jax.ops.segment_sum(correct - confidence, bins, num_bins))
     return jnp.sum(gaps) / jnp.float32(labels.shape[0])

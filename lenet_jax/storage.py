@@ -1,14 +1,17 @@
-"""Files that are whole or absent, whatever instant the process dies in, and where those of the cache are."""
+"""Crash-safe files, written atomically and verified when read, and the folder of the user's cache."""
 
 import contextlib
 import errno
 import fcntl
+import gzip
 import hashlib
+import io
 import json
 import math
 import os
 import shutil
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,25 +19,25 @@ from typing import Any
 from lenet_jax.errors import InputError
 
 SCHEMA = 1  # of the JSON files
-_SEAL = "sha256"  # the key under which such a file has the digest of the rest of it
+_DIGEST_KEY = "sha256"  # the key that holds the digest of the other keys of a JSON file
 _TEMPORARY = ".tmp"
 LOCK = ".lock"
-MOST_HEADER_BYTES = 1 << 20  # of a JSON file that describes others, and of the header of a safetensors file
+MAX_HEADER_BYTES = 1 << 20  # maximum size of a JSON manifest, and of the header of a safetensors file
 
 
 def user_cache() -> Path:
-    """Return the folder for what can be made again: $XDG_CACHE_HOME/lenet_jax, by default ~/.cache/lenet_jax."""
+    """Return the folder for reproducible files: $XDG_CACHE_HOME/lenet_jax, by default ~/.cache/lenet_jax."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lenet_jax"
 
 
 def own_folder(path: Path) -> bool:
-    """Tell whether a folder, which is made if needed, is this user's alone: its own, and nobody else may write to it.
+    """Return whether a folder belongs to this user and no other user may write to it; create it if needed.
 
     Raises:
-        OSError: if it cannot be made.
+        OSError: if the folder cannot be created.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()  # a link may be anybody's
+    found = path.lstat()  # not `stat`: a symbolic link may belong to another user
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
@@ -42,16 +45,16 @@ def own_folder(path: Path) -> bool:
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write a file under a temporary name in its folder and rename it; make the folder if needed.
+    """Write a file under a temporary name in its folder and rename it; create the folder if needed.
 
     Args:
-        path: of the file.
-        content: of the file.
-        durable: whether it is on the disk before this returns; else a loss of power, not the end of the process,
-            may undo it.
+        path: the file to write or replace.
+        content: the bytes to write.
+        durable: whether the file is flushed to disk before this returns. Otherwise a power failure may undo the
+            write, but the exit of the process does not.
 
     Raises:
-        OSError: if the folder or the file cannot be written; nothing is left behind.
+        OSError: if the folder or the file cannot be written; no temporary file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}{_TEMPORARY}")
@@ -69,8 +72,13 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
 def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a new file.
 
+    Args:
+        path: the file, which must not exist yet.
+        content: the bytes to write.
+        durable: whether the file is flushed to disk before this returns.
+
     Raises:
-        OSError: if it exists or cannot be written whole; a part of it may be left.
+        OSError: if the file exists or cannot be written completely; a partial file may remain.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -82,31 +90,53 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write to an open file; the system may take less than it is given at once."""
+    """Write all bytes to an open file; a single call of `os.write` may write only some of them."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def read_file(path: Path, most_bytes: int) -> bytes:
-    """Return the bytes of a file, after a look at what it is and how large.
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Return the bytes of a file, after checking its type and size.
+
+    Args:
+        path: the file.
+        max_bytes: the largest allowed size.
 
     Raises:
-        InputError: if it is no file, larger than that, or cannot be read.
+        InputError: if the path is not a file, the file is larger than `max_bytes`, or it cannot be read.
     """
     try:
         if not path.is_file():
             raise InputError(f"{path}: must be a file; it is {'something else' if path.exists() else 'missing'}.")
         size = path.stat().st_size
-        if size > most_bytes:
-            raise InputError(f"{path}: must have at most {most_bytes} bytes; got {size}.")
+        if size > max_bytes:
+            raise InputError(f"{path}: must have at most {max_bytes} bytes; got {size}.")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}.") from error
 
 
+@contextlib.contextmanager
+def open_untrusted(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file for reading, and report errors of the file or of its gzip compression as `InputError`.
+
+    Raises:
+        InputError: now or during reading, if the path is not a file, cannot be read or its gzip is damaged.
+    """
+    try:
+        if path.exists() and not path.is_file():  # opening a named pipe would block
+            raise InputError(f"{path}: must be a file; it is something else.")
+        with path.open("rb") as file:
+            yield file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}: the gzip is damaged ({error}); download it again.") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
 def sync_folder(path: Path) -> None:
-    """Have the names in a folder on the disk before this returns."""
+    """Flush the names of the files in a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -115,7 +145,7 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what was left in a folder, under a temporary name, by a process that was killed."""
+    """Remove partial writes from a folder: files under temporary names that a killed process left."""
     for path in folder.glob(f".*{_TEMPORARY}"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -124,20 +154,20 @@ def remove_partial(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, kind: str) -> Iterator[None]:
-    """Keep every other process out of a folder; the system forgets the lock when this one ends, however it does.
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Lock a folder for this process; the operating system releases the lock when the process exits or is killed.
 
     Args:
-        folder: made if needed.
-        kind: what is in it, for the message.
+        folder: the folder, created if needed.
+        what: the name of its content, such as "run", for the message.
 
     Raises:
-        InputError: if another process works on it.
-        OSError: if the folder cannot be made or written to.
+        InputError: if another process holds the lock.
+        OSError: if the folder cannot be created or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as opened:
-        # NFS locks no folders, and files only that are open for writing.
+        # NFS cannot lock folders; it locks files that are open for writing.
         for path, flags in ((folder, os.O_RDONLY), (folder / LOCK, os.O_RDWR | os.O_CREAT)):
             descriptor = os.open(path, flags, 0o666)
             opened.callback(os.close, descriptor)
@@ -145,7 +175,9 @@ def locked(folder: Path, kind: str) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError as error:
-                raise InputError(f"{folder}: another process works on this {kind}; wait for its end.") from error
+                raise InputError(
+                    f"{folder}: in use by another process, which works on this {what}; wait until it exits."
+                ) from error
             except OSError as error:
                 if path != folder or error.errno not in (errno.EBADF, errno.EINVAL):
                     raise
@@ -156,25 +188,26 @@ def locked(folder: Path, kind: str) -> Iterator[None]:
 
 
 def to_json(content: Any, indent: int | None = None) -> str:
-    """Return content as JSON; numbers that are not finite become null, which JSON has no other word for."""
+    """Return content as JSON; NaN and infinities, which JSON cannot represent, become null."""
     return json.dumps(_finite(content), indent=indent, allow_nan=False)
 
 
-def seal(content: Mapping[str, Any]) -> bytes:
-    """Return a JSON file with its schema first and, last, the SHA-256 of its content."""
+def dump_with_digest(content: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a JSON file that starts with its schema and ends with the SHA-256 of its content."""
     content = {"schema": SCHEMA, **_finite(dict(content))}
-    return (to_json({**content, _SEAL: _digest(content)}, indent=2) + "\n").encode()
+    return (to_json({**content, _DIGEST_KEY: _digest(content)}, indent=2) + "\n").encode()
 
 
-def unseal(path: Path, file: bytes) -> dict[str, Any]:
-    """Return the content of a JSON file, without schema and digest; one without a digest is taken as it is.
+def load_verified(path: Path, file: bytes) -> dict[str, Any]:
+    """Return the content of a JSON file, without its schema and digest.
 
     Args:
-        path: of the file, for the message.
-        file: its bytes.
+        path: the path of the file, for the message.
+        file: the bytes of the file.
 
     Raises:
-        InputError: if it is not what was written, or of another schema.
+        InputError: if the file is not JSON, has another schema, or its content does not match its digest. A file
+            without a digest is accepted.
     """
     try:
         content = json.loads(file)
@@ -184,7 +217,7 @@ def unseal(path: Path, file: bytes) -> dict[str, Any]:
         raise InputError(
             f"{path}: must be an object of schema {SCHEMA}; if it is whole, use the version of lenet-jax that wrote it."
         )
-    expected = content.pop(_SEAL, None)
+    expected = content.pop(_DIGEST_KEY, None)
     if expected is not None and (found := _digest(content)) != expected:
         raise InputError(f"{path}: is damaged, or was changed; its content must have SHA-256 {expected}; got {found}.")
     content.pop("schema", None)

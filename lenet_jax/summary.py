@@ -1,4 +1,4 @@
-"""What a network is made of, layer by layer: shapes, parameters, work, memory."""
+"""The layers of a network: their outputs, shapes, parameters, operations and memory."""
 
 import collections
 import itertools
@@ -7,34 +7,36 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array
 
 from lenet_jax.errors import InputError
-from lenet_jax.types import Model, Visit
+from lenet_jax.types import LayerTrace, Model, Variables
 
-_NUMBER = 4  # bytes of a float32
+_FLOAT32_BYTES = 4
 
 
 class Row(NamedTuple):
-    """A layer; numbers are those of one example."""
+    """A layer; all counts and sizes are per example."""
 
     layer: str
     output_shape: tuple[int, ...]
     parameters: int
-    connections: int  # how often a weight or a bias is used
-    multiply_adds: int  # how often one is multiplied
-    bytes: int  # of the output, float32
-    receptive_field: tuple[int, int]  # rows and columns of the image that a number of the output depends on
-    recomputed: str = ""  # the block that it is in, if its output is computed again for the gradient
+    connections: int  # uses of weights and biases
+    multiply_adds: int  # multiplications by weights
+    bytes: int  # size of the output in float32
+    receptive_field: tuple[int, int]  # rows and columns of the image on which an output value depends
+    recomputed: str = ""  # the rematerialized block that contains the layer; "": the layer's output is stored
 
 
 def summarize(model: Model) -> list[Row]:
-    """Return a row for each layer of a network, in order.
+    """Return one row per layer of a network, in order.
 
     Args:
-        model: made of the layers of `lenet_jax.layers`, as all of `MODELS` are.
+        model: a network made of `lenet_jax.layers`, such as each of `MODELS`.
 
     Raises:
-        InputError: if the model is not made of layers, as one from flax.
+        InputError: if the model records no layers, such as a flax module.
 
     >>> from lenet_jax.models import create_model
     >>> summarize(create_model("lenet"))[0].parameters
@@ -42,43 +44,67 @@ def summarize(model: Model) -> list[Row]:
     """
     trace, input_shape = model.trace, model.input_shape
     if trace is None or input_shape is None:
-        raise InputError("summarize: `model` must be made of lenet_jax.layers; this one has no layers to look at.")
-    visits: list[Visit] = []
+        raise InputError("summarize: `model` must be made of lenet_jax.layers; this one records no layers.")
+    traces: list[LayerTrace] = []
 
     def outputs(key: Any) -> list[Any]:
-        visits.extend(trace(model.init(key), jnp.zeros((1, *input_shape), jnp.float32)))
-        return [visit.y for visit in visits]
+        traces.extend(trace(model.init(key), jnp.zeros((1, *input_shape), jnp.float32)))
+        return [each.y for each in traces]
 
     shapes = [y.shape[1:] for y in jax.eval_shape(outputs, jax.random.key(0))]
-    return [_row(visit, shape, input_shape[:2]) for visit, shape in zip(visits, shapes, strict=True)]
+    return [_row(each, shape, input_shape) for each, shape in zip(traces, shapes, strict=True)]
 
 
-def _row(visit: Visit, shape: tuple[int, ...], image: tuple[int, int]) -> Row:
-    field = visit.receptive_field.size
+def _row(layer: LayerTrace, shape: tuple[int, ...], input_shape: tuple[int, ...]) -> Row:
+    field = layer.receptive_field.size
     return Row(
-        visit.name,
+        layer.name,
         shape,
-        visit.num_parameters,
-        visit.connections,
-        visit.multiply_adds,
-        _NUMBER * math.prod(shape),
-        (int(min(field, image[0])), int(min(field, image[1]))),
-        visit.recomputed,
+        layer.num_parameters,
+        layer.connections,
+        layer.multiply_adds,
+        _FLOAT32_BYTES * math.prod(shape),
+        (int(min(field, input_shape[0])), int(min(field, input_shape[1]))),
+        layer.recomputed,
     )
 
 
+def activations(model: Model, variables: Variables, images: ArrayLike) -> dict[str, Array]:
+    """Return the output of every layer of a network at inference, by the layer's name, in order.
+
+    Args:
+        model: a network made of `lenet_jax.layers`, such as each of `MODELS`.
+        variables: its parameters and state.
+        images: (N, H, W, C), scaled as for `model.apply`.
+
+    Raises:
+        InputError: if the model records no layers, such as a flax module.
+    """
+    if model.trace is None:
+        raise InputError("activations: `model` must be made of lenet_jax.layers; this one records no layers.")
+    return {layer.name: layer.y for layer in model.trace(variables, images)}
+
+
 def inference_bytes(rows: list[Row]) -> int:
-    """Return what the outputs of an example take while a network is only applied: two neighbours at a time."""
+    """Return the peak memory of one example's outputs at inference: the largest pair of consecutive layers.
+
+    Args:
+        rows: the result of `summarize`.
+    """
     return max(a.bytes + b.bytes for a, b in itertools.pairwise([rows[0]._replace(bytes=0), *rows]))
 
 
 def training_bytes(rows: list[Row]) -> int:
-    """Return what the outputs of an example take while a network is trained: all of them are kept.
+    """Return the memory of one example's outputs in training, in bytes.
 
-    Of blocks that are computed again only the last output is, and what the largest of them takes meanwhile.
+    All outputs are stored for the backward pass, except those inside rematerialized blocks, which count only for the
+    largest block, as one block is recomputed at a time.
+
+    Args:
+        rows: the result of `summarize`.
     """
     blocks: dict[str, int] = collections.Counter()
     for row in rows:
         blocks[row.recomputed] += row.bytes
-    kept = blocks.pop("", 0)
-    return kept + max(blocks.values(), default=0)
+    stored = blocks.pop("", 0)
+    return stored + max(blocks.values(), default=0)

@@ -1,24 +1,23 @@
 """The vocabulary: the values that the functions of this package pass to each other.
 
-Letters in shapes: N examples, H W height and width, C channels, K kernel, L lanes (runs side by side).
+Letters in shapes: N examples, H W height and width, C channels, K kernel, L lanes (runs of one program).
 """
 
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from lenet_jax.config import DataConfig
-
-Loss = Callable[..., Array]  # (logits (N, classes), labels (N,)) -> loss of each example (N,)
 Key = Array  # of jax.random.key; a function that takes one consumes it
+LossFn = Callable[[Any, Any], Array]  # (outputs, targets) -> one value an example (N,)
 
 
 class Variables(NamedTuple):
-    """What a model computes with: `params` are trained, `state` is carried (running statistics)."""
+    """Trainable `params` and non-trainable `state` (running statistics) of a model."""
 
     params: PyTree
     state: PyTree
@@ -28,45 +27,66 @@ class Model(NamedTuple):
     """A network as two pure functions.
 
     init: key -> Variables.
-    apply: (variables, images, *, train=False, key=None) -> (logits, state), with float images of shape (N, H, W, C) and
-        logits of shape (N, classes). `key` is needed only by models that draw random numbers while they train.
+    apply: (variables, inputs, *, train=False, key=None) -> (outputs, state). Images are float (N, H, W, C), logits
+        (N, classes). `key` is needed only by models that draw random numbers in training. In training the outputs may
+        be `Heads`.
     """
 
     init: Callable[..., Variables]
-    apply: Callable[..., tuple[Float[Array, "N classes"], PyTree]]
-    trace: Callable[..., list["Visit"]] | None = None
-    """(variables, images) -> what each layer does to them, in order; None if the model is not made of `layers`."""
-    input_shape: tuple[int, int, int] | None = None  # height, width, channels of the images, where they are fixed
-    losses: Callable[..., tuple[Float[Array, "N"], PyTree]] | None = None  # noqa: F821
-    """(loss_fn, variables, images, labels, *, key) -> (loss of each example, state) while it trains, where that is more
-    than loss_fn(logits, labels); None: it is not"""
+    apply: Callable[..., tuple[PyTree, PyTree]]
+    trace: Callable[..., list["LayerTrace"]] | None = None
+    """(variables, inputs) -> a `LayerTrace` of each layer, in order; None if the model records no layers."""
+    input_shape: tuple[int, ...] | None = None  # of one example, where it is fixed
+    takes_example_keys: bool = False
+    """Whether the `key` of `apply` may be an array of keys (N,), one an example, so that what is drawn for an example
+    does not depend on the batch that it is in."""
 
 
-class ReceptiveField(NamedTuple):
-    """What a number depends on of the images: a square of `size` pixels; that of its neighbour begins `stride` on."""
+class Heads(NamedTuple):
+    """The outputs of a network with auxiliary classifiers, in training."""
 
-    size: float = 1  # infinite: the whole image
-    stride: int = 1
+    main: PyTree
+    auxiliary: tuple[tuple[Float[Array, ""], PyTree], ...]  # the weight of each one's loss, and its outputs
 
 
-class Visit(NamedTuple):
-    """A layer as it is met on the way through a network."""
+class Objective(NamedTuple):
+    """What a run minimizes and what it reports.
 
-    name: str  # with the names of what it is in before it: "block.conv"
-    x: Any  # its input, a batch
-    y: Any  # its output
-    num_parameters: int
-    connections: int  # of an example: how often a weight or a bias is used
-    multiply_adds: int  # of an example: how often one is multiplied
-    receptive_field: ReceptiveField  # of a number of the output
-    recomputed: str = ""  # the block that it is in, if its output is not kept but computed again for the gradient
+    Args:
+        loss: (outputs, targets) -> the loss of each example (N,).
+        metrics: name -> (outputs, targets) -> a value of each example (N,), of which the mean is reported;
+            one that is true or false is a fraction.
+        monitor: the metric, or "loss", that decides which weights are best and when to stop.
+        mode: "max" or "min": which values of it are better; for a loss "min".
+        evaluation_loss: what evaluation reports as the loss, where that is not what training minimizes, as without
+            label smoothing; None: `loss`.
+    """
+
+    loss: LossFn
+    metrics: Mapping[str, LossFn]
+    monitor: str = "accuracy"
+    mode: str = "max"
+    evaluation_loss: LossFn | None = None
 
 
 class Split(NamedTuple):
-    """Examples with their labels: uint8 images (N, H, W, C) and integer labels (N,), 0 to num_classes - 1."""
+    """Examples: `inputs` and `targets` are pytrees of arrays with one common first axis.
 
-    images: Any
-    labels: Any
+    Of image classification: uint8 or float images (N, H, W, C) and integer labels (N,), 0 to num_classes - 1.
+    """
+
+    inputs: Any
+    targets: Any
+
+    @property
+    def images(self) -> Any:
+        """Return the inputs, of images."""
+        return self.inputs
+
+    @property
+    def labels(self) -> Any:
+        """Return the targets, of classification."""
+        return self.targets
 
 
 @jax.tree_util.register_dataclass
@@ -74,79 +94,74 @@ class Split(NamedTuple):
 class Dataset:
     """A data set in its three parts; a pytree, so it can be passed to jitted functions and put on a device.
 
-    Pixels are stored as uint8 and divided by `pixel_divisor` in the training step.
+    Pixels stored as uint8 are divided by `pixel_divisor` in the training step; floats are taken as they are.
+    `num_classes` is the number of outputs of a model that a configuration names, also where they are no classes.
     """
 
     train: Split
     validation: Split
     test: Split
     num_classes: int = dataclasses.field(default=10, metadata={"static": True})
-    pixel_divisor: float = dataclasses.field(default=DataConfig.pixel_divisor, metadata={"static": True})
+    pixel_divisor: float = dataclasses.field(default=256.0, metadata={"static": True})
 
 
 class Metrics(NamedTuple):
-    """Sums over the examples of a split, so that parts add up exactly."""
+    """Sums over examples, so that the metrics of parts add up exactly."""
 
     loss_sum: Float[Array, "..."]
-    num_correct: Int[Array, "..."]
+    sums: Mapping[str, Float[Array, "..."]]  # of each metric of the objective
     num_examples: Int[Array, "..."]
 
     @property
     def loss(self) -> Float[Array, "..."]:
-        """Mean loss an example, in nats."""
+        """Mean loss an example; of a cross-entropy, in nats."""
         return self.loss_sum / self.num_examples.astype(self.loss_sum.dtype)
 
     @property
     def accuracy(self) -> Float[Array, "..."]:
         """Fraction of the examples that are classified correctly."""
-        return self.num_correct.astype(self.loss_sum.dtype) / self.num_examples.astype(self.loss_sum.dtype)
+        return self.mean("accuracy")
 
+    @property
+    def num_correct(self) -> Int[Array, "..."]:
+        """Number of the examples that are classified correctly."""
+        return self.sums["accuracy"].astype(jnp.int32)
 
-class EarlyStoppingState(NamedTuple):
-    """State of the patience rule; see `lenet_jax.early_stopping`."""
-
-    patience: Int[Array, "..."]  # iterations that are looked at before the run may end
-    best_error: Float[Array, "..."]
-    best_iteration: Int[Array, "..."]  # the iteration, counted from 0, after which it was seen; -1: none yet
+    def mean(self, name: str) -> Float[Array, "..."]:
+        """Return the mean of a metric, or of the "loss"."""
+        dtype = self.loss_sum.dtype
+        total = self.loss_sum if name == "loss" else self.sums[name]
+        return total / self.num_examples.astype(dtype)
 
 
 class Status(enum.IntEnum):
-    """Why a run ended, or that it has not."""
+    """Why a run stopped, or that it is running.
+
+    A run stops as DIVERGED before a step whose loss, gradient or update is not finite, with its last finite state.
+    """
 
     RUNNING = 0
     MAX_EPOCHS = 1
     PATIENCE = 2
     DIVERGED = 3
-    PRUNED = 4  # a sweep has ended it for the sake of better ones
+    PRUNED = 4  # stopped early by the sweep's pruner
 
 
-class Evaluation(NamedTuple):
-    """One look at the validation set, with the training since the last one."""
+class ReceptiveField(NamedTuple):
+    """Receptive field of an output value: a square of `size` pixels; that of its neighbour lies `stride` pixels on."""
 
-    iteration: Int[Array, "..."]  # minibatch iterations done so far
-    train_loss: Float[Array, "..."]  # mean over the steps since the last evaluation
-    validation: Metrics
-
-
-class TrainState(NamedTuple):
-    """All that a run carries from one step to the next."""
-
-    variables: Variables
-    opt_state: PyTree
-    key: Key  # of shuffling and dropout; each use folds in the epoch or the iteration
-    iteration: Int[Array, "..."]  # minibatch iterations done
-    early_stopping: EarlyStoppingState
-    best: Variables  # at the lowest validation error
-    best_validation: Metrics
-    status: Int[Array, "..."]  # a Status
+    size: float = 1  # infinite: the whole image
+    stride: int = 1
 
 
-class TrainResult(NamedTuple):
-    """The outcome of a whole run."""
+class LayerTrace(NamedTuple):
+    """What a layer of a network computes from a batch, and at what cost."""
 
-    variables: Variables  # at the lowest validation error
-    validation: Metrics  # of these variables
-    test: Metrics  # of these variables
-    iterations: Int[Array, "..."]  # minibatch iterations done
-    status: Int[Array, "..."]  # a Status
-    history: Evaluation  # arrays over the evaluations; those after the end are NaN and 0
+    name: str  # path of names from the outermost layer: "block.conv"
+    x: Any  # its input, a batch
+    y: Any  # its output
+    num_parameters: int
+    connections: int  # uses of weights and biases for one example
+    multiply_adds: int  # multiplications by weights for one example
+    receptive_field: ReceptiveField  # of a value of the output
+    recomputed: str = ""  # the rematerialized block it is in, if its output is recomputed in the backward pass

@@ -1,4 +1,4 @@
-"""Arrays as a file, in the safetensors format: names, shapes and numbers, nothing to run."""
+"""Arrays in safetensors files: the format holds names, shapes and values, but no code."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,16 +19,27 @@ Tensors = dict[str, np.ndarray]
 
 
 def save_variables(path: str | Path, variables: Variables) -> None:
-    """Write a model's variables; a tensor is named after its place, as "params/conv1/kernel".
+    """Write a model's variables atomically; a tensor's name is its path in the pytree, such as "params/conv1/kernel".
 
-    The file is replaced whole or not at all.
+    Args:
+        path: the safetensors file to write or replace.
+        variables: the variables of the model.
+
+    Raises:
+        OSError: if the file cannot be written.
     """
     tensors = {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(variables).items()}
     write_atomically(Path(path), safetensors.numpy.save(tensors))
 
 
 def load_variables(path: str | Path, model: Model) -> Variables:
-    """Read what `save_variables` wrote for the same model; of a file with anything else, only the header is read.
+    """Read the variables that `save_variables` wrote for the same model.
+
+    The shapes in the header are checked before any values are read.
+
+    Args:
+        path: the safetensors file.
+        model: the network, built with the same options.
 
     Raises:
         InputError: if the file is missing or damaged, or its tensors are not those of the model.
@@ -42,25 +53,25 @@ def load_variables(path: str | Path, model: Model) -> Variables:
             _check_shapes(shapes, expected, path)
             return from_tensors({name: file.get_tensor(name) for name in shapes}, expected, path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"load_variables: `path` must be a whole safetensors file; {path}: {error}.") from error
+        raise InputError(f"load_variables: `path` must be an intact safetensors file; {path}: {error}.") from error
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Return the leaves of a pytree by name, as "params/conv1/kernel", in the order of the tree."""
+    """Return the leaves of a pytree by path, such as "params/conv1/kernel", in the order of the tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def from_tensors(tensors: Tensors, expected: Any, path: str | Path) -> Any:
-    """Return arrays by name as the pytree that they were.
+    """Arrange named arrays as a pytree.
 
     Args:
-        tensors: by name.
-        expected: a pytree of what has a shape and a dtype.
-        path: of the file that they come from, for the message.
+        tensors: arrays by name, as `named_leaves` names them.
+        expected: a pytree of arrays or `jax.ShapeDtypeStruct` with the expected shapes and dtypes.
+        path: the file that holds the arrays, for the message.
 
     Raises:
-        InputError: if they are not those of the pytree.
+        InputError: if names, shapes or dtypes differ from those of the pytree.
     """
     _check_shapes({name: tensor.shape for name, tensor in tensors.items()}, expected, path)
     names = named_leaves(expected)
@@ -86,5 +97,5 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]], expected: Any, path: st
 
 
 def count_bytes(tree: Any) -> int:
-    """Return what the arrays of a pytree take."""
+    """Return the size of all arrays of a pytree, in bytes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

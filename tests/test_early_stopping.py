@@ -98,6 +98,15 @@ def test_nan_is_never_an_improvement():
     assert int(state.best_iteration) == -1
 
 
+def test_only_an_improvement_extends_patience_below_zero_too():
+    """As in an objective whose metric is above 1: its error, 1 - metric, is negative."""
+    config = EarlyStoppingConfig(patience=5, patience_increase=2, improvement_threshold=0.9)
+    state = early_stopping.update(early_stopping.init(config), jnp.float32(-1.0), jnp.int32(4), config)
+    assert int(state.patience) == 8
+    worse = early_stopping.update(state, jnp.float32(-0.95), jnp.int32(6), config)
+    assert jax.tree.map(float, worse) == jax.tree.map(float, state)
+
+
 def test_patience_that_cannot_be_counted_never_ends():
     config = EarlyStoppingConfig(patience_increase=2**30)
     state = early_stopping.update(early_stopping.init(config), jnp.float32(0.5), jnp.int32(3), config)

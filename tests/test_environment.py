@@ -2,14 +2,15 @@
 
 import importlib.util
 
-from lenet_jax import environment as processor
+from lenet_jax import environment
+from lenet_jax.environment import is_deterministic, make_deterministic
 
 
-def tuned(monkeypatch, environment, *, cores=4, plugins=None):
-    monkeypatch.setattr(processor, "available_cores", lambda: cores)
+def tuned(monkeypatch, variables, *, cores=4, plugins=None):
+    monkeypatch.setattr(environment, "available_cores", lambda: cores)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: plugins)
-    processor.tune_environment(environment)
-    return environment
+    environment.tune_environment(variables)
+    return variables
 
 
 def test_a_device_a_core_and_short_loops_not_unrolled(monkeypatch):
@@ -33,3 +34,13 @@ def test_what_the_user_has_set_stays(monkeypatch):
 
 def test_compilers_for_other_platforms_get_no_flag(monkeypatch):
     assert tuned(monkeypatch, {}, plugins=object()) == {"JAX_NUM_CPU_DEVICES": "4"}
+
+
+def test_deterministic_operations_are_asked_for_once_and_beside_what_the_user_has_set():
+    variables = {"XLA_FLAGS": "--xla_gpu_autotune_level=0 --mine"}
+    assert not is_deterministic(variables)
+    make_deterministic(variables)
+    assert variables == {"XLA_FLAGS": "--xla_gpu_autotune_level=0 --mine --xla_gpu_deterministic_ops=true"}
+    assert is_deterministic(variables)
+    make_deterministic(variables)
+    assert variables["XLA_FLAGS"].count("--xla_gpu_deterministic_ops") == 1

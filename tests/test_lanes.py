@@ -9,8 +9,7 @@ import pytest
 
 import lenet_jax as lj
 from lenet_jax import lanes, layers, training
-from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
-from lenet_jax.network import make_model
+from lenet_jax.config import EarlyStoppingConfig
 from lenet_jax.types import Status
 from tests.test_sharding import on_devices
 from tests.test_training import DATA, KEY, bits, trainer
@@ -21,10 +20,10 @@ LAYERS = {  # compiles in a third of the time of a convolution
     "tanh": layers.activation(jnp.tanh),
     "softmax": layers.dense(4, lj.fan_in_uniform()),
 }
-MODEL = make_model(layers.serial(LAYERS), (10, 10, 1))
+MODEL = layers.make_model(layers.serial(LAYERS), (10, 10, 1))
 
 CONFIG = trainer(max_epochs=6, early_stopping=EarlyStoppingConfig(patience=6, patience_increase=2))
-OPTIMIZER = lj.make_optimizer(MomentumConfig())
+OPTIMIZER = lj.make_optimizer("momentum")
 KEYS = jax.random.split(KEY, 10)
 VALUES = {
     "learning_rate": jnp.array([0.5, 0.1, 1e-6, 0.2, 0.3, jnp.inf, 0.05, 0.4, 1e-7, 0.6]),
@@ -104,7 +103,7 @@ def test_a_lane_that_diverges_does_not_touch_the_sixty_three_others(bad, failure
 
 @functools.cache
 def compiled(strategy):
-    optimizer = lj.make_optimizer(SgdConfig())
+    optimizer = lj.make_optimizer("sgd")
     return jax.jit(lanes.make_train_lanes(MODEL, optimizer, trainer(max_epochs=3), strategy=strategy))
 
 
@@ -112,7 +111,8 @@ def drive(config, strategy):
     start = jax.jit(
         lanes.over_lanes(lambda lane, _: training.init_train_state(MODEL, OPTIMIZER, config, *lane), strategy=strategy)
     )
-    advance = jax.jit(lanes.over_lanes(functools.partial(lanes.advance, MODEL, OPTIMIZER, config), strategy=strategy))
+    task = training.make_task(MODEL, config, DATA)
+    advance = jax.jit(lanes.over_lanes(functools.partial(lanes.advance, task, OPTIMIZER, config), strategy=strategy))
     states, evaluations = start((KEYS, VALUES), None), []
     while jnp.any(states.status == Status.RUNNING):
         ended = states.status != Status.RUNNING
@@ -148,7 +148,7 @@ def test_other_values_do_not_compile_again():
     assert train._cache_size() == before
 
 
-DEALT_OUT = """
+ON_THREE = """
 import json
 import jax
 from lenet_jax import lanes
@@ -166,10 +166,55 @@ print(json.dumps({
 """
 
 
-def test_lanes_dealt_out_to_three_devices_are_the_runs_alone():
-    found = on_devices(DEALT_OUT, 3)
+def test_lanes_sharded_over_three_devices_are_the_runs_alone():
+    found = on_devices(ON_THREE, 3)
     assert all(found["same"])
     assert all(found["fewer_lanes_than_devices"])
+
+
+ON_FOUR = """
+import json
+import jax, numpy as np
+from lenet_jax import lanes
+from tests.test_lanes import CONFIG, DATA, KEYS, MODEL, OPTIMIZER, VALUES, alone, bits, lane
+
+jax.config.update("jax_disable_most_optimizations", False)  # as users compile: rounding decides when a run stops
+assert jax.device_count() == 4
+arguments = KEYS[:8], lane(VALUES, slice(8)), DATA
+programs = {
+    strategy: jax.jit(lanes.make_train_lanes(MODEL, OPTIMIZER, CONFIG, strategy=strategy)).lower(*arguments).compile()
+    for strategy in ("vmap", "map", "devices")
+}
+results = {strategy: program(*jax.device_put(arguments, program.input_shardings[0]))
+           for strategy, program in programs.items()}
+
+def close(a, b):
+    leaves = map(jax.tree.leaves, (a, b))
+    return all(np.allclose(x, y, rtol=1e-3, atol=1e-4, equal_nan=True) for x, y in zip(*leaves, strict=True))
+
+def outcome(result):
+    return [int(result.status), int(result.iterations)]
+
+vmapped = [lane(results["vmap"], i) for i in range(8)]
+print(json.dumps({
+    "shapes": {
+        strategy: [f"f32[{n},100,8]" in program.as_text() for n in (1, 2, 8)] for strategy, program in programs.items()
+    },
+    "device_counts": {strategy: len(result.iterations.sharding.device_set) for strategy, result in results.items()},
+    "vmap": [close(v.variables, a.variables) and outcome(v) == outcome(a) for v, a in zip(vmapped, alone())],
+    **{s: [bits(lane(results[s], i)) == bits(alone()[i]) for i in range(8)] for s in ("map", "devices")},
+}))
+"""
+
+
+def test_eight_lanes_on_four_devices_are_two_on_each():
+    found = on_devices(ON_FOUR, 4)
+    assert found["shapes"]["vmap"] == [False, True, False]  # the weights of the hidden layer, of two lanes
+    assert found["shapes"]["map"][2]  # all of them, on one device
+    assert not found["shapes"]["devices"][2]
+    assert found["device_counts"] == {"vmap": 4, "map": 1, "devices": 4}
+    assert found["vmap"] == [True] * 8
+    assert found["map"] == found["devices"] == [True] * 8
 
 
 def test_the_strategy_follows_platform_and_size():
@@ -181,6 +226,8 @@ def test_the_strategy_follows_platform_and_size():
     assert lanes.choose_strategy(8, cpus) == "devices"
     assert lanes.choose_strategy(1, cpus) == "map"
     assert lanes.choose_strategy(8, cpus[:1]) == "map"
+    assert lanes.choose_strategy(8, cpus, is_split=True) == "map"
+    assert lanes.choose_strategy(8, [Gpu()], is_split=True) == "vmap"
 
 
 def test_bad_lanes_are_refused():
@@ -188,5 +235,7 @@ def test_bad_lanes_are_refused():
         lanes.over_lanes(lambda lane, shared: lane, strategy="pmap")
     double = lanes.over_lanes(lambda lane, shared: jax.tree.map(lambda x: 2 * x, lane))
     for bad in ((jnp.zeros(2), jnp.zeros(3)), (), jnp.zeros(0), jnp.zeros(())):
-        with pytest.raises(lj.InputError, match="`lanes` must have one first axis, of length 1 or above; got "):
+        with pytest.raises(
+            lj.InputError, match="all arrays in `lanes` must share a first axis of length 1 or more; got "
+        ):
             double(bad, None)

@@ -8,32 +8,31 @@ import sys
 import jax
 import pytest
 
-from lenet_jax import sharding as devices
+from lenet_jax import sharding
 
 ON_TWO = """
 import functools, json, sys
 import jax, jax.numpy as jnp, numpy as np
 import lenet_jax as lj
-from lenet_jax import sharding as devices, training
-from lenet_jax.config import SgdConfig, TrainerConfig
+from lenet_jax import sharding, training
 from tests.test_training import DATA, KEY, MODEL, trainer
 
 assert jax.device_count() == 2
-optimizer = lj.make_optimizer(SgdConfig(learning_rate=0.5))
+optimizer = lj.make_optimizer("sgd", learning_rate=0.5)
 config = trainer(max_epochs=2)
 
 def run(on):
-    train = devices.jit_on(on, lj.make_train(MODEL, optimizer, config))
-    return jax.device_get(train(*devices.put_on(on, (KEY, {}, DATA))))
+    train = sharding.jit_on(on, lj.make_train(MODEL, optimizer, config))
+    return jax.device_get(train(*sharding.put_on(on, (KEY, {}, DATA))))
 
-one, two = run(jax.devices()[:1]), run(devices.choose_devices(config.batch_size))
+one, two = run(jax.devices()[:1]), run(sharding.choose_devices(config.batch_size))
 difference = max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (one.variables, two.variables))))
 
-step = functools.partial(training.train_interval, MODEL, optimizer, config)
-on = devices.choose_devices(config.batch_size)
-state = devices.put_on(on, training.init_train_state(MODEL, optimizer, config, KEY, {}))
-program = devices.jit_on(on, step, donate_argnums=0).lower(state, devices.put_on(on, DATA)).compile()
-state, evaluation = program(state, devices.put_on(on, DATA))
+step = functools.partial(training.train_interval, training.make_task(MODEL, config, DATA), optimizer, config)
+on = sharding.choose_devices(config.batch_size)
+state = sharding.put_on(on, training.init_train_state(MODEL, optimizer, config, KEY, {}))
+program = sharding.jit_on(on, step, donate_argnums=0).lower(state, sharding.put_on(on, DATA)).compile()
+state, evaluation = program(state, sharding.put_on(on, DATA))
 
 print(json.dumps({
     "difference": float(difference),
@@ -70,7 +69,7 @@ def test_a_run_on_two_devices_is_that_on_one():
 )
 def test_as_many_devices_as_divide_the_minibatch(monkeypatch, batch_size, available, expected):
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices("cpu")[:1] * available)
-    assert len(devices.choose_devices(batch_size)) == expected
+    assert len(sharding.choose_devices(batch_size)) == expected
 
 
 def test_other_platforms_use_their_first_device(monkeypatch):
@@ -78,16 +77,16 @@ def test_other_platforms_use_their_first_device(monkeypatch):
         platform = "gpu"
 
     monkeypatch.setattr(jax, "local_devices", lambda: [Gpu(), Gpu()])
-    assert len(devices.choose_devices(500)) == 1
+    assert len(sharding.choose_devices(500)) == 1
 
 
 def test_cpu_devices_share_one_copy_of_the_data():
     code = """
 import json
 import jax, numpy as np
-from lenet_jax import sharding as devices
+from lenet_jax import sharding
 host = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]
-array = devices.put_on(jax.devices(), {"a": host, "b": 1.0})["a"]
+array = sharding.put_on(jax.devices(), {"a": host, "b": 1.0})["a"]
 host[...] = 0
 shards = [shard.data for shard in array.addressable_shards]
 print(json.dumps([len({s.unsafe_buffer_pointer() for s in shards}), [np.asarray(s).tolist() for s in shards]]))
@@ -101,12 +100,11 @@ def test_an_axis_that_does_not_divide_the_minibatch_is_refused():
     code = """
 import json
 import jax, lenet_jax as lj
-from lenet_jax import sharding as devices
-from lenet_jax.config import SgdConfig
+from lenet_jax import sharding
 from tests.test_training import DATA, KEY, MODEL, trainer
-train = devices.jit_on(jax.devices(), lj.make_train(MODEL, lj.make_optimizer(SgdConfig()), trainer(batch_size=15)))
+train = sharding.jit_on(jax.devices(), lj.make_train(MODEL, lj.make_optimizer("sgd"), trainer(batch_size=15)))
 try:
-    train(*devices.put_on(jax.devices(), (KEY, {}, DATA)))
+    train(*sharding.put_on(jax.devices(), (KEY, {}, DATA)))
 except lj.InputError as error:
     print(json.dumps(str(error)))
 """

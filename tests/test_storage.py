@@ -1,9 +1,21 @@
+"""Files are written whole or not at all, and only what was written is read back."""
+
+import json
 import os
 import stat
 
 import pytest
 
-from lenet_jax.storage import own_folder, write_atomically
+from lenet_jax.errors import InputError
+from lenet_jax.storage import (
+    dump_with_digest,
+    load_verified,
+    locked,
+    own_folder,
+    read_file,
+    remove_partial,
+    write_atomically,
+)
 
 
 def test_a_file_is_written_with_its_folder(tmp_path):
@@ -69,3 +81,64 @@ def test_a_link_and_the_folder_of_another_user_are_not_ones_own(tmp_path, monkey
     user = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: user + 1)
     assert not own_folder(tmp_path / "a")
+
+
+# ---- JSON with its digest -------------------------------------------------------------------------------------------
+
+
+def test_content_is_read_as_it_was_written_and_numbers_that_are_not_finite_are_null(tmp_path):
+    file = dump_with_digest({"a": [1, 2.5], "b": {"c": float("nan")}})
+    assert load_verified(tmp_path, file) == {"a": [1, 2.5], "b": {"c": None}}
+    content = json.loads(file)
+    assert (*content, content["schema"]) == ("schema", "a", "b", "sha256", 1)
+
+
+def test_content_without_a_digest_is_taken_as_it_is(tmp_path):
+    assert load_verified(tmp_path, b'{"schema": 1, "a": 2}') == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.replace(b"2.5", b"2.6"), "is damaged, or was changed; its content must have SHA-256"),
+        (lambda file: file[:-10], "must be JSON as lenet-jax writes it"),
+        (lambda file: b"[" * 10_000, "must be JSON as lenet-jax writes it"),
+        (lambda file: b"[1]", "must be an object of schema 1; if it is whole, use the version of lenet-jax that wrote"),
+        (lambda file: file.replace(b'"schema": 1', b'"schema": 2'), "must be an object of schema 1"),
+    ],
+)
+def test_content_that_is_not_what_was_written_is_refused(change, message, tmp_path):
+    with pytest.raises(InputError, match=f"^{tmp_path}: {message}"):
+        load_verified(tmp_path, change(dump_with_digest({"a": 2.5})))
+
+
+# ---- folders --------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_above_the_limit_or_none_at_all_is_not_read(tmp_path):
+    (tmp_path / "file").write_bytes(bytes(11))
+    assert read_file(tmp_path / "file", 11) == bytes(11)
+    for path, message in (
+        (tmp_path / "file", "must have at most 10 bytes; got 11"),
+        (tmp_path, "must be a file; it is something else"),
+        (tmp_path / "none", "must be a file; it is missing"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_file(path, 10)
+
+
+def test_only_temporary_names_are_removed(tmp_path):
+    for name in (".a.1234.tmp", "b.tmp", ".c", "d"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / ".e.tmp").mkdir()
+    (tmp_path / ".e.tmp" / "f").write_bytes(b"")
+    remove_partial(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".c", "b.tmp", "d"]
+
+
+def test_a_folder_is_locked_for_as_long_as_the_block_lasts(tmp_path):
+    with locked(tmp_path / "run", "run"), pytest.raises(InputError, match="in use by another process"):  # noqa: SIM117
+        with locked(tmp_path / "run", "run"):
+            pass
+    with locked(tmp_path / "run", "run"):
+        pass

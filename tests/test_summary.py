@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import lenet_jax as lj
+from lenet_jax import layers
+from lenet_jax.ops.initializers import fan_in_uniform
 from lenet_jax.summary import inference_bytes, training_bytes
 
 # LeCun et al. 1998, section II.B: trained parameters and connections of each layer, and the output's 840 connections.
@@ -76,6 +78,25 @@ def test_bytes_to_apply_and_to_train():
     assert [row.bytes for row in rows] == [image, maps, maps, maps, hidden, hidden, logits]
     assert inference_bytes(rows) == 2 * maps
     assert training_bytes(rows) == image + 3 * maps + 2 * hidden + logits
+
+
+def test_activations_are_the_outputs_of_the_layers_by_name():
+    block = {
+        "conv": layers.convolution(3, 3, fan_in_uniform(), pool_size=2),
+        "tanh": layers.activation(jnp.tanh),
+        "flatten": layers.flatten(),
+        "dense": layers.dense(5, fan_in_uniform()),
+    }
+    network = {"block": layers.serial(block), "relu": layers.activation(jax.nn.relu)}
+    model = layers.make_model(layers.serial(network), (8, 8, 2))
+    variables = model.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (4, 8, 8, 2))
+    outputs = lj.activations(model, variables, x)
+    assert list(outputs) == ["block.conv", "block.tanh", "block.flatten", "block.dense", "relu"]
+    own = variables.params["block"]
+    maps = lj.max_pool(lj.conv2d(x, own["conv"]["kernel"]), 2)
+    np.testing.assert_allclose(outputs["block.tanh"], jnp.tanh(maps), atol=1e-6)
+    np.testing.assert_allclose(outputs["relu"], model.apply(variables, x)[0], atol=1e-6)
 
 
 def test_a_model_without_layers_is_refused():

@@ -10,7 +10,7 @@ import pytest
 
 import lenet_jax as lj
 from lenet_jax import training
-from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig, TrainerConfig
+from lenet_jax.config import EarlyStoppingConfig, TrainerConfig
 from lenet_jax.types import Status
 
 KEY = jax.random.key(7)
@@ -42,7 +42,7 @@ def trainer(**options):
 @functools.cache
 def run(config, learning_rate=0.5):
     """Train once with the whole run as one compiled function."""
-    train = lj.make_train(MODEL, lj.make_optimizer(SgdConfig(learning_rate=learning_rate)), config)
+    train = lj.make_train(MODEL, lj.make_optimizer("sgd", learning_rate=learning_rate), config)
     return jax.jit(train)(KEY, {}, DATA)
 
 
@@ -66,9 +66,10 @@ def test_learns_and_reports_what_it_did():
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_driving_it_interval_by_interval_gives_the_same_bits(shuffle):
     config = trainer(shuffle=shuffle)
-    optimizer = lj.make_optimizer(SgdConfig(learning_rate=0.5))
+    optimizer = lj.make_optimizer("sgd", learning_rate=0.5)
     state = jax.jit(lambda key: training.init_train_state(MODEL, optimizer, config, key, {}))(KEY)
-    advance = jax.jit(functools.partial(training.train_interval, MODEL, optimizer, config), donate_argnums=0)
+    task = training.make_task(MODEL, config, DATA)
+    advance = jax.jit(functools.partial(training.train_interval, task, optimizer, config), donate_argnums=0)
     data = jax.device_put(DATA)
     while int(state.status) == Status.RUNNING:
         state, _ = advance(state, data)
@@ -96,10 +97,10 @@ def torch_lenet_steps(torch, params, images, labels, learning_rate, momentum):
     return {path: weight.detach().numpy() for path, weight in weights.items()}, loss.item()
 
 
-@pytest.mark.parametrize("batch_size", [12, 48, 96])  # one portion a step, and several
+@pytest.mark.parametrize("batch_size", [12, 48, 96])  # one microbatch a step, and several
 def test_steps_are_those_of_torch(batch_size):
     torch = pytest.importorskip("torch")
-    optimizer = lj.make_optimizer(MomentumConfig(learning_rate=0.1, momentum=0.9))
+    optimizer = lj.make_optimizer("momentum", learning_rate=0.1, momentum=0.9)
     state = training.init_train_state(MODEL, optimizer, trainer(), KEY, {})
     start = {(a, b): leaf for a, layer in state.variables.params.items() for b, leaf in layer.items()}
     order = np.random.default_rng(1).permutation(96).reshape(-1, batch_size).repeat(2, axis=0)
@@ -113,19 +114,21 @@ def test_steps_are_those_of_torch(batch_size):
         np.testing.assert_allclose(state.variables.params[layer][name], weight, rtol=1e-3, atol=2e-5)
 
 
-def test_portions_add_up_to_the_whole_step():
-    optimizer = lj.make_optimizer(SgdConfig(learning_rate=0.5))
+def test_microbatches_add_up_to_the_whole_step():
+    optimizer = lj.make_optimizer("sgd", learning_rate=0.5)
     state = training.init_train_state(MODEL, optimizer, trainer(), KEY, {})
     steps = [
-        jax.jit(functools.partial(training.train_step, MODEL, optimizer, num_portions=n))(state, DATA, jnp.arange(48))
+        jax.jit(functools.partial(training.train_step, MODEL, optimizer, grad_accumulation_steps=n))(
+            state, DATA, jnp.arange(48)
+        )
         for n in (1, 3)
     ]
     for a, b in zip(*map(jax.tree.leaves, ((s.variables, loss) for s, loss in steps)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     with pytest.raises(
-        lj.InputError, match="`num_portions` must be 1 or above and divide the minibatch of 48 examples; "
+        lj.InputError, match="`grad_accumulation_steps` must be 1 or above and divide the minibatch of 48 examples; "
     ):
-        training.train_step(MODEL, optimizer, state, DATA, jnp.arange(48), num_portions=5)
+        training.train_step(MODEL, optimizer, state, DATA, jnp.arange(48), grad_accumulation_steps=5)
 
 
 def test_half_precision_keeps_parameters_and_losses_in_single_and_learns():
@@ -137,41 +140,16 @@ def test_half_precision_keeps_parameters_and_losses_in_single_and_learns():
     assert not np.array_equal(result.history.train_loss, run(trainer(max_epochs=12)).history.train_loss)
 
 
-def test_a_run_is_measured_with_its_averaged_weights():
-    optimizer, config = lj.make_optimizer(SgdConfig(learning_rate=0.5), ema_decay=0.9), trainer(max_epochs=12)
+def test_a_run_is_evaluated_with_its_averaged_weights():
+    optimizer, config = lj.make_optimizer("sgd", learning_rate=0.5, ema_decay=0.9), trainer(max_epochs=12)
     state = training.init_train_state(MODEL, optimizer, config, KEY, {})
-    state, evaluation = jax.jit(functools.partial(training.train_interval, MODEL, optimizer, config))(state, DATA)
-    average = training.averaged(state)
+    task = training.make_task(MODEL, config, DATA)
+    state, evaluation = jax.jit(functools.partial(training.train_interval, task, optimizer, config))(state, DATA)
+    average = training.evaluation_variables(state)
     assert not np.array_equal(average.params["softmax"]["kernel"], state.variables.params["softmax"]["kernel"])
     measured = lj.evaluate(MODEL, average, DATA.validation, DATA.pixel_divisor)
     assert float(evaluation.validation.loss) == pytest.approx(float(measured.loss), rel=1e-5)
     np.testing.assert_array_equal(state.best.params["softmax"]["kernel"], average.params["softmax"]["kernel"])
-
-
-def batches_of_run(config, num_steps, num_train=20):
-    """Return the examples of every minibatch of a run, in order."""
-    plan = training.plan_run(config, num_train)
-    state = training.init_train_state(MODEL, lj.make_optimizer(SgdConfig()), config, KEY, {})
-    batches = []
-    for i in range(-(-num_steps // plan.interval)):
-        state = state._replace(iteration=jnp.int32(i * plan.interval))
-        batches.append(np.asarray(training._batches(config, plan, num_train, state)))
-    return np.concatenate(batches)[:num_steps]
-
-
-@pytest.mark.parametrize("patience", [10_000, 4, 6])  # validation each epoch, or in the middle of one
-def test_each_epoch_sees_each_example_once_in_an_order_of_its_own(patience):
-    config = trainer(batch_size=4, early_stopping=EarlyStoppingConfig(patience=patience))
-    epochs = batches_of_run(config, 15).reshape(3, 20)
-    assert all(sorted(epoch) == list(range(20)) for epoch in epochs.tolist())
-    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
-    whole_epochs = batches_of_run(trainer(batch_size=4), 15).reshape(3, 20)
-    np.testing.assert_array_equal(epochs, whole_epochs)
-
-
-def test_without_shuffling_the_order_is_that_of_the_file_and_the_ragged_end_is_left_out():
-    epochs = batches_of_run(trainer(batch_size=6, shuffle=False), 6)
-    np.testing.assert_array_equal(epochs.reshape(2, 18), np.tile(np.arange(18), (2, 1)))
 
 
 def test_stops_when_patience_is_used_up_and_keeps_the_best():
@@ -242,7 +220,7 @@ def test_a_step_with_something_that_is_not_finite_is_not_done(what):
 @pytest.mark.usefixtures("optimized")
 def test_lanes_give_the_same_results_as_runs_alone_whenever_each_stops():
     config = trainer(max_epochs=8, early_stopping=EarlyStoppingConfig(patience=6, patience_increase=1))
-    train = lj.make_train(MODEL, lj.make_optimizer(SgdConfig()), config)
+    train = lj.make_train(MODEL, lj.make_optimizer("sgd"), config)
     rates = jnp.array([0.5, 1e-6, 1e30])
     keys = jax.random.split(KEY, 3)
     lanes = jax.jit(jax.vmap(lambda key, rate: train(key, {"learning_rate": rate}, DATA)))(keys, rates)
@@ -257,7 +235,7 @@ def test_lanes_give_the_same_results_as_runs_alone_whenever_each_stops():
 
 def test_another_learning_rate_does_not_compile_again():
     traces = []
-    train = lj.make_train(MODEL, lj.make_optimizer(SgdConfig()), trainer(max_epochs=1))
+    train = lj.make_train(MODEL, lj.make_optimizer("sgd"), trainer(max_epochs=1))
 
     @jax.jit
     def counted(key, hyperparameters):
@@ -282,7 +260,7 @@ def test_only_convolutions_that_are_fast_in_loops_are_left_in_the_compiled_run(n
     # XLA's CPU backend would run others as a naive nest of loops there (jax issue 12868).
     options = {} if name == "lenet5" else {"kernel_size": 2}
     model = lj.create_model(name, input_shape=(12, 12, 1), num_classes=4, **options)
-    train = lj.make_train(model, lj.make_optimizer(SgdConfig()), trainer())
+    train = lj.make_train(model, lj.make_optimizer("sgd"), trainer())
     program = jax.jit(train).lower(KEY, {}, small_data(size=12)).compile().as_text()
     assert " dot(" in program
     convolutions = [line for line in program.splitlines() if " convolution(" in line]
@@ -291,9 +269,10 @@ def test_only_convolutions_that_are_fast_in_loops_are_left_in_the_compiled_run(n
 
 
 def test_the_state_is_donated():
-    config, optimizer = trainer(), lj.make_optimizer(SgdConfig())
+    config, optimizer = trainer(), lj.make_optimizer("sgd")
     state = training.init_train_state(MODEL, optimizer, config, KEY, {})  # outside of jit, as in a notebook
-    advance = jax.jit(functools.partial(training.train_interval, MODEL, optimizer, config), donate_argnums=0)
+    task = training.make_task(MODEL, config, DATA)
+    advance = jax.jit(functools.partial(training.train_interval, task, optimizer, config), donate_argnums=0)
     advance(state, DATA)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.variables))
 
@@ -315,7 +294,7 @@ def test_the_state_is_donated():
         ),
         (
             {},
-            lj.make_optimizer(SgdConfig()),
+            lj.make_optimizer("sgd"),
             {"learning_rat": 0.1},
             "`hyperparameters` has no 'learning_rat'; choose one of: learning_rate, weight_decay.",
         ),

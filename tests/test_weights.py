@@ -43,7 +43,7 @@ def test_a_damaged_file_is_refused(damage, tmp_path):
     model = lj.create_model("mnist_cnn")
     lj.save_variables(tmp_path / "a", model.init(jax.random.key(0)))
     (tmp_path / "a").write_bytes(damage((tmp_path / "a").read_bytes()))
-    with pytest.raises(lj.InputError, match="`path` must be a whole safetensors file"):
+    with pytest.raises(lj.InputError, match="`path` must be an intact safetensors file"):
         lj.load_variables(tmp_path / "a", model)
 
 

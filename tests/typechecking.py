@@ -1,5 +1,9 @@
-"""The type checker of the tests: beartype, with an int admitted where a float is asked for, as PEP 484 says."""
+"""The type checker of the tests: beartype, which takes more than a float where one is asked for.
 
-from beartype import BeartypeConf, beartype
+An int, as PEP 484 says; and an array of one, as the numbers of a component may be values of a compiled program.
+"""
 
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+from beartype import BeartypeConf, FrozenDict, beartype
+from jaxtyping import Array, Float
+
+check = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({float: float | int | Float[Array, ""]})))

@@ -1,0 +1,169 @@
+"""From the examples of a minibatch to their loss, and from those of a split to its metrics: composed in one place.
+
+inputs -> augmentation -> compute dtype -> network -> loss and metrics
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num, PyTree
+
+from lenet_jax.augment import Augment, Mixup
+from lenet_jax.errors import InputError, unknown_name
+from lenet_jax.types import Heads, Key, Metrics, Model, Objective, Variables
+
+
+class Task(NamedTuple):
+    """What a run trains and evaluates: all that lies between the arrays of a data set and a loss."""
+
+    model: Model
+    objective: Objective
+    augment: Sequence[Augment | Mixup] = ()  # one after another, in training only
+    compute_dtype: str = "float32"  # "bfloat16": mixed precision (Micikevicius et al. 2018, section 3.1)
+    pixel_divisor: float = 256.0  # of uint8 inputs
+
+
+class Batch(NamedTuple):
+    """Examples of a minibatch, or a part of it."""
+
+    inputs: PyTree
+    targets: PyTree
+    keys: Key  # (N,): of what is drawn for each example
+    partner: "Batch | None" = None  # for each example another one of the minibatch, where they are mixed
+
+
+def training_loss(task: Task, variables: Variables, batch: Batch) -> tuple[Float[Array, "N"], PyTree]:  # noqa: F821
+    """Return the loss of each example in training, and the new state of the model; consumes the keys."""
+    inputs, targets, keys = _augmented(task, batch)
+    key = keys if task.model.takes_example_keys else keys[0]
+    outputs, state = _apply(task, variables, inputs, train=True, key=key)
+    heads = [(1.0, outputs.main), *outputs.auxiliary] if isinstance(outputs, Heads) else [(1.0, outputs)]
+    loss_fn = task.objective.loss
+    count = batch.keys.shape[0]
+    losses = [
+        _weighted(a, _weighted(w, _per_example("loss", loss_fn(y, t), count))) for a, y in heads for w, t in targets
+    ]
+    return sum(losses[1:], losses[0]), state
+
+
+def measure(task: Task, variables: Variables, inputs: PyTree, targets: PyTree, mask: Bool[Array, "N"]) -> Metrics:  # noqa: F821
+    """Return the sums of loss and metrics over the examples where `mask` is true, as at inference."""
+    outputs = predict(task, variables, inputs)
+    objective = task.objective
+    count = mask.shape[0]
+    losses = _per_example("loss", (objective.evaluation_loss or objective.loss)(outputs, targets), count)
+    sums = {
+        name: _masked_sum(_per_example(name, metric(outputs, targets), count), mask)
+        for name, metric in objective.metrics.items()
+    }
+    return Metrics(_masked_sum(losses, mask), sums, jnp.sum(mask, dtype=jnp.int32))
+
+
+def check_objective(objective: Objective) -> None:
+    """Check that an objective is monitored by a value that it has.
+
+    Raises:
+        InputError: if it is not, or its mode is unknown.
+    """
+    if "loss" in objective.metrics:
+        raise InputError("objective: `metrics` must have no 'loss', which is reported besides; give it another name.")
+    names = ("loss", *objective.metrics)
+    if objective.monitor not in names:
+        raise unknown_name("objective: monitor", objective.monitor, names)
+    if objective.mode not in ("min", "max"):
+        raise InputError(f"objective: `mode` must be 'min' or 'max'; got {objective.mode!r}.")
+
+
+def no_examples(objective: Objective) -> Metrics:
+    """Return the metrics of no example: zeros, to add to."""
+    sums = {name: jnp.zeros((), jnp.float32) for name in objective.metrics}  # a buffer each, so they can be donated
+    return Metrics(jnp.zeros((), jnp.float32), sums, jnp.zeros((), jnp.int32))
+
+
+def predict(task: Task, variables: Variables, inputs: PyTree) -> PyTree:
+    """Return the outputs for a batch at inference, in float32 at least."""
+    return _apply(task, variables, inputs, train=False, key=None)[0]
+
+
+def scale_inputs(inputs: PyTree, pixel_divisor: float) -> PyTree:
+    """Return inputs with uint8 pixels as float32, divided by `pixel_divisor`; all others are unchanged."""
+
+    def scale(x: Num[Array, "..."]) -> Num[Array, "..."]:
+        return x.astype(jnp.float32) / jnp.float32(pixel_divisor) if x.dtype == jnp.uint8 else x
+
+    return jax.tree.map(scale, inputs)
+
+
+def _augmented(task: Task, batch: Batch) -> tuple[PyTree, list[tuple[Array | float, PyTree]], Key]:
+    """Return inputs, weighted targets, and the keys that are left for the model."""
+    inputs = scale_inputs(batch.inputs, task.pixel_divisor)
+    if not task.augment:
+        return inputs, [(1.0, batch.targets)], batch.keys
+    own, keys = _split(batch.keys)
+    inputs = _change(task.augment, inputs, own)
+    mixup = next((each for each in task.augment if isinstance(each, Mixup)), None)
+    if mixup is None or batch.partner is None:
+        return inputs, [(1.0, batch.targets)], keys
+    other = _change(task.augment, scale_inputs(batch.partner.inputs, task.pixel_divisor), _split(batch.partner.keys)[0])
+    mix, keys = _split(keys)
+    weight = mixup.draw_weights(mix)
+    inputs = jax.tree.map(lambda x, y: _weighted(weight, x) + _weighted(1 - weight, y), inputs, other)
+    return inputs, [(weight, batch.targets), (1 - weight, batch.partner.targets)], keys
+
+
+def _change(augment: Sequence[Augment | Mixup], inputs: PyTree, keys: Key) -> PyTree:
+    """Apply augmentations to each example, one after another, each with a key of its own."""
+    steps = [each for each in augment if not isinstance(each, Mixup)]
+
+    def change(key: Key, example: PyTree) -> PyTree:
+        for own, step in zip(jax.random.split(key, max(len(steps), 1)), steps, strict=False):
+            example = step(own, example)
+        return example
+
+    return jax.vmap(change)(keys, inputs)
+
+
+def _apply(task: Task, variables: Variables, inputs: PyTree, *, train: bool, key: Key | None) -> tuple[Any, PyTree]:
+    inputs = scale_inputs(inputs, task.pixel_divisor)
+    if task.compute_dtype == "float32":
+        return task.model.apply(variables, inputs, train=train, key=key)
+    low = variables._replace(params=_cast(variables.params, task.compute_dtype))
+    outputs, state = task.model.apply(low, _cast(inputs, task.compute_dtype), train=train, key=key)
+    return _cast(outputs, "float32"), state
+
+
+def _cast(tree: PyTree, dtype: str) -> PyTree:
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
+def _split(keys: Key) -> tuple[Key, Key]:
+    pairs = jax.vmap(jax.random.split)(keys)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _weighted(weight: Array | float, x: Array) -> Array:
+    """Return an array times a weight, or a weight of each example."""
+    if isinstance(weight, int | float):
+        return x if weight == 1 else weight * x
+    per_example = tuple(range(1, x.ndim)) if weight.ndim else ()
+    return jnp.expand_dims(weight, per_example).astype(x.dtype) * x
+
+
+def _per_example(name: str, values: Any, count: int) -> Array:
+    """Return what a loss or a metric returned, checked.
+
+    Raises:
+        InputError: if it is not one value an example.
+    """
+    if jnp.shape(values) != (count,):
+        raise InputError(
+            f"objective: `{name}` must return one value an example, of shape ({count},) here; got shape "
+            f"{jnp.shape(values)}; the means over the examples are taken by lenet_jax."
+        )
+    return jnp.asarray(values)
+
+
+def _masked_sum(values: Array, mask: Array) -> Array:
+    return jnp.sum(jnp.where(mask, values.astype(jnp.float32), jnp.float32(0)))
