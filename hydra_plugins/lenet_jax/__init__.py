@@ -1,16 +1,17 @@
 """Hydra's launcher `lanes`, and its sweepers `grid`, `halving` and `optuna_batch`.
 
 Hydra imports this file in every program of an environment in which lenet_jax is installed, so whatever is heavy is
-imported where it is used.
+imported where it is used. The command line of lenet_jax runs its own sweepers itself; what is here makes their names
+and options known to Hydra, and serves other sweepers that are combined with the launcher.
+
+`BasicSweeper` is a private module of Hydra 1.3.8, whose grid there is no public way to extend.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -21,19 +22,15 @@ from omegaconf import DictConfig
 class LanesLauncher(Launcher):
     """Runs jobs that differ only in seeds and hyperparameters as one compiled program."""
 
-    halving: dict[str, int] | None = None  # options of successive halving, where a sweeper asks for it
-
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what `launch` needs."""
         self._context, self._config = hydra_context, config
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int, pruner: Any = None
-    ) -> Sequence[JobReturn]:
-        """Run a batch of jobs; `pruner` is as in `lenet_jax.hydra_app.launcher`."""
-        from lenet_jax.hydra_app.launcher import launch
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run a batch of jobs that another sweeper has chosen."""
+        from lenet_jax.hydra_app.launcher import launch_batch
 
-        return launch(self._context, self._config, job_overrides, initial_job_idx, pruner, self.halving)
+        return launch_batch(self._context, self._config, job_overrides, initial_job_idx)
 
 
 class GridSweeper(BasicSweeper):
@@ -43,51 +40,30 @@ class GridSweeper(BasicSweeper):
         """Do nothing: composing each job again takes Hydra a tenth of a second."""
 
 
-class HalvingSweeper(GridSweeper):
-    """Begins all jobs of a grid, and lets the best share of them go on at each rung."""
+class _OwnSweeper(Sweeper):
+    """A sweeper that the command line of lenet_jax runs itself."""
 
-    def __init__(self, min_epochs: int, reduction: int, params: dict[str, str] | None = None) -> None:
-        """Take the first rung, in epochs, and the factor by which jobs become fewer and rungs higher."""
-        super().__init__(max_batch_size=None, params=params)
-        self._options = {"min_epochs": min_epochs, "reduction": reduction}
+    def __init__(self, **options: Any) -> None:
+        """Take the options."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Tell the launcher, which has been checked to be `LanesLauncher`."""
-        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        cast(LanesLauncher, self.launcher).halving = self._options
-
-
-class OptunaBatchSweeper(Sweeper):
-    """Has Optuna choose the jobs, a batch at a time."""
-
-    def __init__(self, num_trials: int, batch_size: int, sampler: str, pruner: str, seed: int) -> None:
-        """Take the number of jobs, how many are chosen at a time, and how."""
-        self._batch_size = batch_size
-        self._choices = {"num_trials": num_trials, "sampler": sampler, "pruner": pruner, "seed": seed}
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what `sweep` needs."""
-        self._context, self._config = hydra_context, config
-        self._launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        """Do nothing."""
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run batch after batch."""
-        from lenet_jax.hydra_app.search_space import search_space
-        from lenet_jax.sweeps.ledger import Ledger
-        from lenet_jax.sweeps.optuna_batch import Batches
+        """Refuse to run in another program.
 
-        directory = Path(self._config.hydra.sweep.dir)
-        batches = Batches(directory, search_space(arguments, self._context.config_loader), **self._choices)
-        ledger, first = Ledger(directory), 0
-        while batch := batches.ask(first, self._batch_size):
-            if isinstance(self._launcher, LanesLauncher):
-                self._launcher.launch(batch, first, pruner=batches)
-            else:
-                self._launcher.launch(batch, first)
-            batches.tell([entry for number in range(first, first + len(batch)) if (entry := ledger.entry(number))])
-            first += len(batch)
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(f"{type(self).__name__} runs in `lenet-jax train -m` only")
+
+
+class HalvingSweeper(_OwnSweeper):
+    """Starts all jobs of a grid, and lets the best fraction of them continue at each rung."""
+
+
+class OptunaBatchSweeper(_OwnSweeper):
+    """Has Optuna choose the jobs, a batch at a time."""
 
 
 for group, name, options in (

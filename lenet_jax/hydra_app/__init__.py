@@ -1,1 +1,1 @@
-"""All that knows Hydra: composing configurations, launchers, sweepers, workers, error messages."""
+"""The code that depends on Hydra: composition of configurations, launchers, sweepers, workers and error messages."""

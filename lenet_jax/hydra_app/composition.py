@@ -1,71 +1,151 @@
-"""Hydra's side of the configuration: `conf/`, the schemas that it names, and the jobs that a command line asks for."""
+"""Composition of configurations: Hydra reads `conf/` and the overrides of a run or a sweep.
+
+Hydra 1.3.8 has no public API for the following, so this file imports private modules of Hydra, as do `sweep.py`,
+`sweep_jobs.py`, `recorded_loader.py` and `hydra_plugins/lenet_jax`:
+
+- `Hydra`, to compose and to print --help and --cfg, without the decorator `hydra.main`, which composes by itself;
+- `ConfigLoaderImpl`, whose subclass adds the options of components to the composed configuration;
+- `create_config_search_path` and `get_args_parser`, the parts of `hydra.main` that find `conf/` and parse options;
+- `Callbacks`, which `Hydra.run` creates only after it has composed the configuration again.
+"""
 
 import contextlib
-import copy
 import dataclasses
-import functools
 import secrets
-from collections.abc import Iterator, Sequence
+import string
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import version
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_search_path import SearchPathQuery
+from hydra._internal.utils import get_args_parser as get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
-from hydra.types import RunMode
-from omegaconf import OmegaConf, open_dict, read_write
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lenet_jax.config import SCHEMAS, Config, SweepConfig, from_dict
+from lenet_jax import components
+from lenet_jax.config import Config, SweepConfig, TrainerConfig, from_dict, renamed_key
+from lenet_jax.config.catalogue import GROUPS, TARGET, config_directory, option_names
+from lenet_jax.config.checks import build
 from lenet_jax.errors import InputError
-from lenet_jax.hydra_app.loader import CheckedLoader
-from lenet_jax.sections import build
+from lenet_jax.hydra_app.checks import check_names, check_text
 
-MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What Hydra answers to some malformed overrides, besides its own errors."""
+MALFORMED = (AttributeError, ImportError, LookupError, RecursionError, TypeError, ValueError)
+"""Python's exceptions that Hydra raises for some malformed overrides, besides its own errors."""
 
 Composed = Any
-"""What Hydra composes, a `DictConfig`; its base classes have annotations that checkers at run time refuse."""
+"""A composed configuration, a `DictConfig`; run-time type checkers reject the annotations of its base classes."""
+
+SWEEP = "sweep"
 
 
-def config_directory() -> Path:
-    """Return the folder `conf`: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    return next(path for path in (package / "conf", package.parent / "conf") if path.is_dir())
+class ComponentLoader(ConfigLoaderImpl):
+    """Hydra's configuration loader with components: overrides may set any option, and defaults are filled in."""
+
+    def __init__(self, config_search_path: ConfigSearchPath, allowed: Collection[str] | None = None) -> None:
+        """Create the loader.
+
+        Args:
+            config_search_path: Hydra's search path.
+            allowed: packages that components may name, if the overrides come from a directory; None: any.
+        """
+        super().__init__(config_search_path)
+        self.allowed = allowed
+
+    def _process_config_searchpath(self, config_name: Any, parsed_overrides: Any, repo: Any) -> None:
+        for override in parsed_overrides:
+            check_text(override.get_key_element(), str(override.input_line))
+            _check_choice(override)
+        super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+    def _compose_config_from_defaults_list(self, *arguments: Any, **options: Any) -> Composed:
+        """Compose as Hydra does, but let overrides add options to components; signatures are checked later."""
+        composed = super()._compose_config_from_defaults_list(*arguments, **options)
+        for group in GROUPS:
+            node: Any = composed._get_node(group)
+            if OmegaConf.is_dict(node):
+                OmegaConf.set_struct(node, False)
+        return composed
+
+    def load_configuration(self, config_name: Any, overrides: list[str], *arguments: Any, **options: Any) -> Composed:
+        """Compose as Hydra does, and fill in the defaults of components.
+
+        Raises:
+            InputError: for malformed overrides for which Hydra raises an error of Python's; or Hydra's own errors.
+        """
+        try:
+            composed = super().load_configuration(config_name, overrides, *arguments, **options)
+        except (OmegaConfBaseException, InputError):
+            raise
+        except MALFORMED as error:
+            raise InputError(f"{' '.join(overrides)}: {error}") from error
+        for group in GROUPS:
+            node = composed._get_node(group)
+            if OmegaConf.is_config(node):
+                content = OmegaConf.to_container(node, resolve=False)
+                if self.allowed is not None:
+                    components.check_allowed(components.targets_in(group, content), self.allowed, "the sweep")
+                with open_dict(composed):
+                    composed[group] = components.with_defaults(group, content)
+                OmegaConf.set_struct(composed[group], False)
+        return composed
 
 
-def to_config(composed: Any) -> Config:
-    """Turn what Hydra composed into the checked configuration of a run; Hydra's own part and `sweep` are left out.
+def _check_choice(override: Override) -> None:
+    """Refuse to merge the files of several components: the function of the last one would get the options of all."""
+    group = override.key_or_group
+    if group in GROUPS and group != "trackers" and isinstance(override.value(), list):
+        raise InputError(
+            f"`{group}` must be one file of conf/{group}, or a component; several augmentations have names, as "
+            f"augment={{first: {{{TARGET}: ...}}, second: {{{TARGET}: ...}}}}; got {override.input_line}."
+        )
+
+
+def to_config(composed: Composed, allowed: Collection[str] | None = None) -> Config:
+    """Convert a composed configuration to the checked and complete configuration of a run.
+
+    Hydra's own part and the part `sweep` are ignored.
+
+    Args:
+        composed: the composition.
+        allowed: packages that components may name, if the overrides come from a directory; None: any.
 
     Raises:
-        InputError: for the first value that breaks its rule, with the key's full path.
+        InputError: for the first option that is unknown or out of its range; the message has the full key.
     """
-    return from_dict({key: value for key, value in _resolve(composed).items() if key != "sweep"})
+    config = from_dict({key: value for key, value in _resolve(composed).items() if key != SWEEP})
+    if allowed is not None:
+        components.check_allowed(components.targets(config), allowed, "the sweep")
+    return components.complete_config(config)
 
 
-def to_sweep_config(composed: Any) -> SweepConfig:
-    """Turn the part `sweep` of what Hydra composed into the checked configuration of a sweep.
+def to_sweep_config(composed: Composed) -> SweepConfig:
+    """Convert the part `sweep` of a composed configuration to the checked options of a sweep.
 
     Raises:
-        InputError: for the first value that breaks its rule, with the key's full path.
+        InputError: for the first option that is unknown or out of its range; the message has the full key.
     """
-    return build(SweepConfig, "sweep", _resolve(composed)["sweep"])
+    options: Any = OmegaConf.to_container(composed[SWEEP], resolve=True, throw_on_missing=True)
+    return build(SweepConfig, SWEEP, options)
 
 
 def plugin_name(node: Any) -> str:
-    """Return the class that a node of the configuration, as `hydra.launcher`, has Hydra make."""
-    return node._target_.rpartition(".")[2]
+    """Return the class name of a launcher or sweeper from its configuration."""
+    return str(node["_target_"]).rpartition(".")[2]
 
 
-def _resolve(composed: Any) -> dict[str, Any]:
+def _resolve(composed: Composed) -> dict[str, Any]:
     parts = {str(key): composed[key] for key in composed if key != "hydra"}
     return {
         key: OmegaConf.to_container(part, resolve=True, throw_on_missing=True) if OmegaConf.is_config(part) else part
@@ -74,50 +154,44 @@ def _resolve(composed: Any) -> dict[str, Any]:
 
 
 def register_schemas() -> None:
-    """Offer the classes of `lenet_jax.config` to Hydra as the schemas that `conf/` names, and a resolver `run_id`."""
+    """Register the dataclasses of `lenet_jax.config` as the schemas that `conf/` names, and the resolver `run_id`."""
     OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(4), use_cache=True, replace=True)
     store = ConfigStore.instance()
-    root = _editable(Config, ("sweep", Any, dataclasses.field(default="???")))
-    store.store(name="schema", node=root, provider="lenet_jax")
-    for group, options in {**SCHEMAS, "sweep": {"sweep": SweepConfig}}.items():
-        for name, schema in options.items():
-            store.store(group=f"schema/{group}", name=name, node=_editable(schema), provider="lenet_jax")
+    fields = [("seed", int, dataclasses.field(default=Config.seed))]
+    fields += [(name, Any, dataclasses.field(default="???")) for name in (*GROUPS, "trainer", SWEEP)]
+    store.store(name="schema", node=dataclasses.make_dataclass("Root", fields), provider="lenet_jax")
+    for name, schema in (("trainer", TrainerConfig), (SWEEP, SweepConfig)):
+        store.store(group=f"schema/{name}", name=name, node=_editable(schema), provider="lenet_jax")
 
 
-def _editable(schema: type, *more: tuple[str, Any, Any]) -> type:
-    """Return the same dataclass without its rules, and not frozen: OmegaConf refuses to override a frozen one.
-
-    What a group of `conf/` fills in is missing until it does; `more` are further fields.
-    """
+def _editable(schema: Any) -> Any:
+    """Return a dataclass without ranges and not frozen, because OmegaConf cannot override a frozen one."""
     fields = []
     for field in dataclasses.fields(schema):
-        kind: Any = field.type
         default: Any = dataclasses.field(default=field.default)
-        if field.name in SCHEMAS:
-            kind, default = Any, dataclasses.field(default="???")
-        elif dataclasses.is_dataclass(kind):
-            kind = _editable(kind)  # pyright: ignore[reportArgumentType]
-            default = dataclasses.field(default_factory=kind)
-        fields.append((field.name, kind, default))
-    return dataclasses.make_dataclass(schema.__name__, [*fields, *more])
+        if dataclasses.is_dataclass(field.default):
+            default = dataclasses.field(default_factory=_editable(type(field.default)))
+        fields.append((field.name, Any, default))
+    return dataclasses.make_dataclass(schema.__name__, fields)
 
 
 @contextlib.contextmanager
 def open_hydra(
-    *, config_path: str | None = None, config_dir: str | None = None, trusted: bool = True
+    *, config_path: str | None = None, config_dir: str | None = None, allowed: Collection[str] | None = None
 ) -> Iterator[Hydra]:
-    """Open Hydra on `conf/`, or on the folders that its options --config-path and --config-dir name.
+    """Initialize Hydra with `conf/`, or with the folders of its options --config-path and --config-dir.
 
     Args:
-        config_path: instead of `conf/`.
-        config_dir: beside it.
-        trusted: whether the configuration is the user's own; see `lenet_jax.trust`.
+        config_path: the folder that replaces `conf/`.
+        config_dir: a folder that is searched first.
+        allowed: packages that components may name, if the overrides come from a directory; None: any.
 
     Raises:
-        InputError: if `config_dir` is no folder.
+        InputError: if --config-dir is not a folder.
     """
     version.setbase("1.3")
-    search_path = create_config_search_path(str(Path(config_path or config_directory()).absolute()))
+    register_schemas()
+    search_path = create_config_search_path(str(Path(config_path or str(config_directory())).resolve()))
     if config_dir is not None:
         folder = Path(config_dir).resolve()
         if not folder.is_dir():
@@ -125,7 +199,7 @@ def open_hydra(
         search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     try:
-        hydra = Hydra("train", CheckedLoader(search_path, trusted=trusted))
+        hydra = Hydra("train", ComponentLoader(search_path, allowed))
         GlobalHydra.instance().initialize(hydra)
         yield hydra
     finally:
@@ -133,86 +207,117 @@ def open_hydra(
 
 
 def compose_config(overrides: list[str]) -> Config:
-    """Compose a configuration that is not run, and check it.
+    """Compose and check a configuration, without running it.
+
+    Args:
+        overrides: overrides in Hydra's syntax.
 
     Raises:
-        InputError: if a value breaks its rule; or Hydra's own errors.
+        InputError: if an option is unknown or out of its range; or Hydra's own errors.
     """
     with open_hydra() as hydra:
         return to_config(compose(hydra, overrides))
 
 
 def compose(hydra: Hydra, overrides: list[str], *, name: str = "config", multirun: bool = False) -> Composed:
-    """Compose a run, or what the jobs of a sweep begin with: Hydra's own part and ours, as Hydra itself would.
+    """Compose the configuration of a run, or the base configuration of a sweep, including Hydra's own part.
+
+    Args:
+        hydra: the result of `open_hydra`.
+        overrides: overrides of the command line.
+        name: name of the primary configuration file.
+        multirun: whether to compose the base configuration of a sweep.
 
     Raises:
-        InputError: for the malformed overrides that Hydra answers with an error of Python's; or Hydra's own errors.
+        InputError: for malformed overrides and keys of the first edition; or Hydra's own errors.
     """
     mode = RunMode.MULTIRUN if multirun else RunMode.RUN
-    try:
-        composed = hydra.compose_config(name, overrides, run_mode=mode)
-    except (OmegaConfBaseException, InputError):
-        raise
-    except MALFORMED as error:
-        raise InputError(f"{' '.join(overrides)}: {error}") from error
+    refuse_renamed(overrides)
+    composed = hydra.compose_config(name, overrides, run_mode=mode)
     if composed.hydra.mode not in (None, mode):
         raise InputError(
             f"`hydra.mode` must be {mode.name}, or null, with these options; got {composed.hydra.mode.name}."
         )
-    HydraConfig.instance().set_config(composed)  # what ${hydra:...} refers to
+    composed.hydra.mode = mode
+    check_names(composed.hydra)
+    HydraConfig.instance().set_config(composed)  # ${hydra:...} refers to it
     return composed
 
 
-class JobComposer:
-    """Composes the jobs of a sweep as Hydra's own launchers do, reading `conf/` once for each choice of its files.
+def help_text(hydra: Hydra, overrides: list[str], *, name: str, folders: Sequence[str]) -> str:
+    """Return the text of --help: the configuration groups with their options, and the composed configuration.
 
-    Reading takes Hydra a tenth of a second, a copy of what was read 20 ms, replacing the values that the job before
-    has replaced too, 2 ms.
+    Hydra's own implementation reads all files of all groups, which takes half a second.
+
+    Args:
+        hydra: the result of `open_hydra`.
+        overrides: overrides of the command line.
+        name: name of the primary configuration file.
+        folders: folders of configuration files.
     """
+    composed = compose(hydra, overrides, name=name)
+    values = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    lines = []
+    for group in (*GROUPS, "trainer", SWEEP, "experiment"):
+        names = [each for folder in folders for each in option_names(Path(folder), group)]
+        text = ", ".join(dict.fromkeys(names))
+        lines.append(textwrap.fill(text, 116, initial_indent=f"  {group:<12}", subsequent_indent=" " * 14))
+    template = string.Template(composed.hydra.help.template)
+    return template.safe_substitute(GROUPS="\n".join(lines), CONFIG=OmegaConf.to_yaml(values))
 
-    def __init__(self, loader: ConfigLoader, master: Composed) -> None:
-        """Take Hydra's loader, and the composition of the sweep."""
-        self._loader = loader
-        self._master = master
-        self._bases: dict[tuple[str, ...], Composed] = {}
-        self._last: tuple[Any, Composed] = None, None  # which files and keys the job before had, and its composition
-        self._is_file = functools.cache(lambda key: bool(loader.get_group_options(key)) or key.startswith("hydra"))
 
-    def compose(self, overrides: Sequence[str], number: int) -> Composed:
-        """Compose job `number`, and make it what ${hydra:...} refers to; the next call may change it.
+def refuse_renamed(overrides: list[str]) -> None:
+    """Check that no override has a key of the first edition.
 
-        Raises:
-            Hydra's own errors.
-        """
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        values = [override for override in parsed if self._is_value(override)]
-        files = tuple(str(override.input_line) for override in parsed if not self._is_value(override))
-        if files not in self._bases:
-            self._bases[files] = self._loader.load_sweep_config(self._master, list(files))
-        replaced = files, tuple(override.key_or_group for override in values)
-        before, composed = self._last
-        if replaced != before or any(isinstance(override.value(), dict) for override in values):  # a dict is merged
-            composed = copy.deepcopy(self._bases[files])
-        self._last = replaced, composed
-        ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+    Raises:
+        InputError: if one has; the message has the new name.
+    """
+    for override in overrides:
+        error = renamed_key(override.lstrip("+~").partition("=")[0])
+        if error is not None:
+            raise error
 
-        own = [override for override in parsed if not override.is_hydra_override()]
-        with open_dict(composed), read_write(composed.hydra):
-            composed.hydra.overrides.task = [override.input_line for override in own]
-            names = composed.hydra.job.config.override_dirname
-            composed.hydra.job.override_dirname = get_overrides_dirname(
-                own, exclude_keys=names.exclude_keys, item_sep=names.item_sep, kv_sep=names.kv_sep
-            )
-            composed.hydra.job.id = composed.hydra.job.num = number
-            composed.hydra.runtime.output_dir = "???"
-        OmegaConf.copy_cache(from_config=self._master, to_config=composed)
-        HydraConfig.instance().cfg = composed  # `set_config` would copy it
-        return composed
 
-    def _is_value(self, override: Override) -> bool:
-        """Tell whether an override replaces a value rather than a file of `conf/`."""
-        return (
-            override.type is OverrideType.CHANGE
-            and override.package is None
-            and not self._is_file(override.key_or_group)
+def run_composed(hydra: Hydra, composed: Composed, name: str, run: Callable[[Path], int]) -> int:
+    """Run a composed configuration as `Hydra.run` does, with its directory, log and callbacks.
+
+    Args:
+        hydra: the result of `open_hydra`.
+        composed: the composed configuration.
+        name: name of the primary configuration file.
+        run: the directory of the run -> exit code.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Exception: any exception that `run` raises.
+    """
+    errors: list[Exception] = []
+
+    def task(_: Any) -> int:
+        try:
+            return run(Path(HydraConfig.get().runtime.output_dir))
+        except Exception as error:  # raised again below, because Hydra would print a message of its own
+            errors.append(error)
+            return 1
+
+    callbacks = Callbacks(composed)
+    callbacks.on_run_start(config=composed, config_name=name)
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+    try:
+        job_return = run_job(
+            hydra_context=context,
+            task_function=task,
+            config=composed,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+            configure_logging=True,
         )
+    except MALFORMED as error:  # never one of the task
+        reason = f"{error}; {error.__cause__}" if error.__cause__ else str(error)
+        raise InputError(f"`hydra` must be a configuration that a job can start with; {reason}.") from error
+    callbacks.on_run_end(config=composed, config_name=name, job_return=job_return)
+    if errors:
+        raise errors[0]
+    return job_return.return_value

@@ -1,14 +1,14 @@
-"""What a user is told of a mistake: one line, in the words of the rest, also where Hydra or the system found it."""
+"""Error messages of the command line: one line for each user error, including those that Hydra or the system raises."""
 
 import errno
 from typing import Any
 
 from lenet_jax.errors import InputError, unknown_name
 
-_EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
+_EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> extra to install
 
-# What the file system answers when a folder is full, read-only, missing or not ours.
-_REFUSALS = (
+# Errors of the file system if a disk is full, or a folder is read-only, missing or not the user's.
+_WRITE_ERRORS = (
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EFBIG,
@@ -24,14 +24,18 @@ _REFUSALS = (
 )
 
 
-def explain(error: BaseException) -> str | None:
-    """Return the one line for a user's mistake; None for anything else."""
+def to_message(error: BaseException) -> str | None:
+    """Return the message of a user error as one line; None for any other exception.
+
+    Args:
+        error: the exception.
+    """
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import MarkedYAMLError
 
     if isinstance(error, InputError):
-        return "; ".join(str(error).splitlines())  # it may quote what was given
+        return "; ".join(str(error).splitlines())  # the message may quote a value of several lines
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         if group == "hydra/launcher" and option in _EXTRAS:
@@ -40,13 +44,13 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
         if isinstance(cause, OmegaConfBaseException):
-            return _explain_value(cause)
+            return _value_message(cause)
         return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark
         place = "configuration" if mark is None else f"{mark.name}, line {mark.line + 1}"
         return f"{place}: must be YAML of plain values; {error.problem}."
-    if isinstance(error, OSError) and error.errno in _REFUSALS:
+    if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
         return (
             f"{error.filename}: cannot be written ({error.strerror}); "
             "choose another with hydra.run.dir=DIR, or hydra.sweep.dir=DIR with -m."
@@ -54,8 +58,8 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
-def _explain_value(error: Any) -> str:
-    """Return the one line for a key that is unknown, or a value of the wrong type, in the words of the rest."""
+def _value_message(error: Any) -> str:
+    """Return the message for OmegaConf's error about a key or a value, in the wording of `lenet_jax.errors`."""
     from omegaconf.errors import (
         ConfigAttributeError,
         ConfigKeyError,

@@ -1,73 +1,83 @@
-"""What Hydra itself writes of a job: `.hydra/*.yaml`, and the log that `hydra.job_logging` asks for."""
+"""The files that Hydra writes for a job, for jobs that share a process: `.hydra/*.yaml` and a log per job.
 
+This module uses a private part of OmegaConf 2.3, `get_omega_conf_dumper`, so that the files are identical to Hydra's.
+"""
+
+import copy
 import functools
 import logging
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import yaml
-from omegaconf import OmegaConf, read_write
 from omegaconf._utils import get_omega_conf_dumper
 
-from lenet_jax.hydra_app.composition import Composed
+from lenet_jax.config import to_dict
+from lenet_jax.hydra_app.checks import check_name
+from lenet_jax.hydra_app.recorded_loader import describe_overrides
+from lenet_jax.sweeps.groups import SweepJob
 
-_rendered: dict[tuple[str, ...], tuple[str, str]] = {}  # of each key: what was last rendered, and its text
+_rendered: dict[tuple[str, ...], tuple[str, str]] = {}  # path of a key -> `repr` of its last value, and its YAML
 
 
-def _render(content: dict[str, Any], *path: str) -> str:
-    """Return the YAML of a mapping that is found at a path; Hydra's dumper is slow, and most of it is as it was."""
+def write_hydra_files(job: SweepJob, hydra: Mapping[str, Any], sweep: Mapping[str, Any]) -> logging.Handler:
+    """Write the files of a job in its directory, and return its open log.
+
+    Args:
+        job: the job.
+        hydra: Hydra's part of the sweep's composed configuration, unresolved.
+        sweep: the options of the sweep.
+
+    Raises:
+        InputError: if the name of a file is not valid.
+        OSError: if a file cannot be written.
+    """
+    job.path.mkdir(parents=True, exist_ok=True)
+    own = _for_job(job, hydra)
+    if own["output_subdir"] is not None:
+        check_name("hydra.output_subdir", own["output_subdir"])
+        folder = job.path / own["output_subdir"]
+        folder.mkdir(exist_ok=True)
+        content = {**to_dict(job.config), "sweep": dict(sweep)}
+        (folder / "config.yaml").write_text(_render(content))
+        (folder / "hydra.yaml").write_text(_render(own, "hydra"))
+        (folder / "overrides.yaml").write_text(_to_yaml(own["overrides"]["task"]))
+    logging_config = own["job_logging"] or {}
+    file = (logging_config.get("handlers") or {}).get("file")
+    if file is None:
+        return logging.NullHandler()
+    name = f"{own['job']['name']}.log"
+    check_name("hydra.job.name", name)
+    handler = logging.FileHandler(job.path / name)
+    formatter = (logging_config.get("formatters") or {}).get(file.get("formatter")) or {}
+    handler.setFormatter(logging.Formatter(formatter.get("format")))
+    return handler
+
+
+def _for_job(job: SweepJob, hydra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of Hydra's part of the sweep with the values of a job."""
+    own = copy.deepcopy(dict(hydra))
+    names = own["job"]["config"]["override_dirname"]
+    own["overrides"]["task"], own["job"]["override_dirname"] = describe_overrides(job.overrides, names)
+    own["job"]["id"], own["job"]["num"] = str(job.number), job.number
+    own["runtime"]["output_dir"] = str(job.path.absolute())
+    own["mode"] = "RUN"
+    return own
+
+
+def _render(content: Mapping[str, Any], *path: str) -> str:
+    """Return the YAML of a mapping at a path; unchanged values are not rendered again, as Hydra's dumper is slow."""
     head, texts = "".join(f"{name}:\n" for name in path), []
     for key, value in content.items():
-        place, found = (*path, key), repr(value)
-        if place not in _rendered or _rendered[place][0] != found:
-            nested = functools.reduce(lambda inner, name: {name: inner}, reversed(place), value)
-            _rendered[place] = found, _to_yaml(nested).removeprefix(head)
-        texts.append(_rendered[place][1])
+        key_path, text = (*path, key), repr(value)
+        if key_path not in _rendered or _rendered[key_path][0] != text:
+            nested = functools.reduce(lambda inner, name: {name: inner}, reversed(key_path), value)
+            _rendered[key_path] = text, _to_yaml(nested).removeprefix(head)
+        texts.append(_rendered[key_path][1])
     return "".join([head, *texts])
 
 
 def _to_yaml(content: Any) -> str:
-    """Return what `OmegaConf.to_yaml` returns, of plain dictionaries and lists."""
+    """Return plain dictionaries and lists as `OmegaConf.to_yaml` would render them."""
     dumper = get_omega_conf_dumper()
     return yaml.dump(content, default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=dumper)
-
-
-class HydraFiles(NamedTuple):
-    """The texts of a job's files."""
-
-    texts: dict[str, str]  # path in the job's directory -> content
-    log: str | None  # path of the log; None: there is none
-    log_format: str | None
-
-    @classmethod
-    def render(cls, composed: Composed, path: Path) -> "HydraFiles":
-        """Take from a composition what is written of it into the directory `path`."""
-        with read_write(composed.hydra.runtime):
-            composed.hydra.runtime.output_dir = str(path.absolute())
-        texts = {}
-        if composed.hydra.output_subdir is not None:
-            content: Any = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
-            hydra = content.pop("hydra")
-            parts = {
-                "config": _render(content),
-                "hydra": _render(hydra, "hydra"),
-                "overrides": _to_yaml(hydra["overrides"]["task"]),
-            }
-            texts = {f"{composed.hydra.output_subdir}/{name}.yaml": text for name, text in parts.items()}
-        handler = OmegaConf.select(composed, "hydra.job_logging.handlers.file")
-        if handler is None:
-            return cls(texts, None, None)
-        form = OmegaConf.select(composed, f"hydra.job_logging.formatters.{handler.get('formatter')}.format")
-        return cls(texts, handler.filename, form)
-
-    def write(self, directory: Path) -> logging.Handler:
-        """Write the files and return the open log; jobs share a process, so each has a handler of its own."""
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, text in self.texts.items():
-            (directory / name).parent.mkdir(exist_ok=True)
-            (directory / name).write_text(text)
-        if self.log is None:
-            return logging.NullHandler()
-        handler = logging.FileHandler(self.log)
-        handler.setFormatter(logging.Formatter(self.log_format))
-        return handler

@@ -1,157 +1,234 @@
-"""What Hydra's launcher `lanes` does: jobs of any sweeper, those of a kind as one compiled program."""
+"""Running the jobs of a sweep: in groups that share a program, by the launcher `lanes`, or by another launcher."""
 
 import logging
-import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext
+from omegaconf import OmegaConf
 
-from lenet_jax.config import SweepConfig
-from lenet_jax.hydra_app.composition import Composed, JobComposer, to_config, to_sweep_config
-from lenet_jax.hydra_app.sweep_jobs import SweepJob, check_jobs, compose_jobs
+from lenet_jax.config import SweepConfig, from_dict, to_dict
+from lenet_jax.errors import InputError
+from lenet_jax.hydra_app.composition import SWEEP, Composed, to_config, to_sweep_config
+from lenet_jax.hydra_app.hydra_files import write_hydra_files
+from lenet_jax.hydra_app.recorded_loader import RecordedJob, RecordedLoader
+from lenet_jax.hydra_app.sweep import GRIDS, LANES, OPTUNA, Sweep, check_search
+from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct, compose_jobs
+from lenet_jax.hydra_app.worker import Worker
 from lenet_jax.report.terminal import SweepDisplay, describe, show, show_end
-from lenet_jax.runs.events import Evaluated, Event, Failed, Finished, Started
-from lenet_jax.runs.records import read_record
-from lenet_jax.sweeps.groups import enter, execute, side_by_side
-from lenet_jax.sweeps.halving import Halving
-from lenet_jax.sweeps.ledger import DONE, ENDED, FAILED, Entry, Ledger
+from lenet_jax.runs import Failed, Finished, Monitor, Started
+from lenet_jax.runs.prepared_run import PreparedRun, prepare_runs, prepare_shared, program_signature
+from lenet_jax.runs.trust import complete_allowed
+from lenet_jax.sweeps.groups import SweepJob, execute, in_parallel, register
+from lenet_jax.sweeps.ledger import FAILED, Ledger
+from lenet_jax.sweeps.search import Halving, Pruner, replay, report, to_objective
+from lenet_jax.trackers import make_notifier, tracked
 
 
-@runtime_checkable
-class Pruner(Protocol):
-    """Learns of the jobs as they run, and says which of them are to end."""
-
-    @property
-    def pruned(self) -> Container[int]:
-        """Return the numbers of the jobs that are to end."""
-        ...
-
-    def observe(self, number: int, epoch: float, accuracy: float) -> None:
-        """Learn of an evaluation."""
-
-    def end(self, number: int, *, diverged: bool) -> None:
-        """Learn that a job has ended."""
-
-
-def launch(
-    context: HydraContext,
-    master: Composed,
-    batch: Sequence[Sequence[str]],
-    first: int,
-    pruner: Pruner | None = None,
-    halving: Mapping[str, int] | None = None,
-) -> Sequence[JobReturn]:
-    """Run a batch of jobs; a job that its ledger has as ended is not run again.
+def run_sweep(sweep: Sweep) -> None:
+    """Run a sweep: its pending jobs, and the jobs that its sweeper chooses from their results.
 
     Args:
-        context: Hydra's.
-        master: the composition of the sweep.
-        batch: the overrides of each job.
-        first: the number of the first one.
-        pruner: says which jobs end early; None: none.
-        halving: options of `Halving`, which then says it, of jobs of one kind that all run side by side.
-
-    Returns:
-        For each job the error of its best validation, a fraction, as its return value; infinity if it has none.
+        sweep: the sweep; its directory is locked.
 
     Raises:
-        InputError: if the jobs are not fit to run, or the directory does not hold this sweep.
+        InputError: if the configuration of a chosen job is invalid; or Hydra's own errors.
+    """
+    name = sweep.ledger.identity["config_name"]
+    sweep.callbacks.on_multirun_start(config=sweep.base, config_name=name)
+    if sweep.sweeper in GRIDS:
+        _run_grid(sweep)
+    elif sweep.sweeper == OPTUNA:
+        _run_optuna(sweep)
+    else:
+        _run_hydra_sweeper(sweep)
+    sweep.callbacks.on_multirun_end(config=sweep.base, config_name=name)
+
+
+def _run_grid(sweep: Sweep) -> None:
+    sweeper = sweep.base.hydra.sweeper
+    options, pruner = sweep.options, None
+    if sweep.sweeper == "HalvingSweeper":
+        epochs = sweep.jobs[0].config.trainer.max_epochs
+        numbers = [job.number for job in sweep.jobs]
+        pruner = Halving(numbers, max_epochs=epochs, min_epochs=sweeper.min_epochs, reduction=sweeper.reduction)
+        options = in_parallel(options, len(sweep.jobs))
+    size = sweeper.get("max_batch_size") or len(sweep.jobs)
+    for start in range(0, len(sweep.jobs), size):
+        _launch(sweep, sweep.jobs[start : start + size], options, pruner)
+
+
+def _run_optuna(sweep: Sweep) -> None:
+    """Run batches of jobs that Optuna chooses, until its study is complete."""
+    from lenet_jax.hydra_app.search_space import search_space
+
+    optuna_batch = check_search(sweep.base)
+    sweeper = sweep.base.hydra.sweeper
+    choices = {name: sweeper[name] for name in ("num_trials", "sampler", "pruner", "seed")}
+    space = search_space(sweep.base.hydra.overrides.task, sweep.loader)
+    batches = optuna_batch.Batches(sweep.ledger.directory, space, **choices)
+    composer, first = JobComposer(sweep.loader, sweep.base), 0
+    recorded = {job.number: job for job in sweep.jobs}
+    while batch := batches.ask(first, sweeper.batch_size):
+        composed = compose_jobs(composer, batch, first)
+        jobs = [recorded.get(job.number, job) for job in composed]
+        check_distinct(jobs)
+        sweep.prepared.update(prepare_runs(job.config for job in jobs))
+        _launch(sweep, jobs, sweep.options, batches)
+        batches.tell([entry for job in jobs if (entry := sweep.ledger.entry(job.number)) is not None])
+        first += len(batch)
+
+
+def _run_hydra_sweeper(sweep: Sweep) -> None:
+    """Let another sweeper of Hydra choose and run the jobs; in a resumed sweep, run the recorded jobs only."""
+    if sweep.jobs:
+        _launch(sweep, sweep.jobs, sweep.options, None)
+        return
+    context = HydraContext(config_loader=sweep.loader, callbacks=sweep.callbacks)
+    sweeper = Plugins.instance().instantiate_sweeper(
+        config=sweep.base, hydra_context=context, task_function=Worker.of_this_process(sweep.allowed)
+    )
+    sweeper.sweep(arguments=list(sweep.base.hydra.overrides.task))
+
+
+def _launch(sweep: Sweep, jobs: Sequence[SweepJob], options: SweepConfig, pruner: Pruner | None) -> None:
+    if sweep.launcher == LANES:
+        hydra: Any = OmegaConf.to_container(sweep.base.hydra, resolve=False, enum_to_str=True)
+        launch_lanes(jobs, sweep.ledger, options, sweep.prepared, hydra, pruner)
+        return
+    register(jobs, sweep.ledger)
+    content = {SWEEP: dict(vars(options))}
+    directory = sweep.ledger.directory
+    recorded = {
+        job.overrides: RecordedJob({**to_dict(job.config), **content}, str(job.path.relative_to(directory)))
+        for job in jobs
+    }
+    loader = RecordedLoader(sweep.loader, recorded)
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=HydraContext(config_loader=loader, callbacks=sweep.callbacks),
+        task_function=Worker.of_this_process(sweep.allowed),
+        config=sweep.base,
+    )
+    launcher.launch([list(job.overrides) for job in jobs], initial_job_idx=jobs[0].number)
+
+
+# ---- the launcher `lanes` -------------------------------------------------------------------------------------------
+
+
+def launch_lanes(
+    jobs: Sequence[SweepJob],
+    ledger: Ledger,
+    options: SweepConfig,
+    prepared: Mapping[str, PreparedRun],
+    hydra: Mapping[str, Any],
+    pruner: Pruner | None = None,
+) -> None:
+    """Run the pending jobs in groups that share a program.
+
+    Args:
+        jobs: jobs of the sweep.
+        ledger: the ledger of the sweep.
+        options: the options of the sweep.
+        prepared: prepared runs by their program signatures.
+        hydra: Hydra's part of the composed configuration, unresolved; it is written to the directory of each job.
+        pruner: decides which jobs stop early; None: no job does.
     """
     setup_globals()
-    jobs = compose_jobs(JobComposer(context.config_loader, master), batch, first, with_files=True)
-    check_jobs(jobs)
-    options = to_sweep_config(master)
-    if halving is not None:
-        numbers, max_epochs = [job.number for job in jobs], jobs[0].config.trainer.max_epochs
-        pruner = Halving(numbers, max_epochs=max_epochs, **halving)
-        options = side_by_side(options, len(jobs))
-    return _launch(jobs, master, options, pruner)
-
-
-def _launch(
-    jobs: Sequence[SweepJob], master: Composed, options: SweepConfig, pruner: Pruner | None = None
-) -> Sequence[JobReturn]:
-    ledger = Ledger(Path(master.hydra.sweep.dir))
     if pruner is not None:
-        enter(jobs, ledger)
-        _recall(pruner, jobs, ledger)
+        register(jobs, ledger)
+        replay(pruner, jobs, ledger)
     logs: dict[int, logging.Handler] = {}
+    monitors: dict[int, Monitor] = {}
+    notify = {job.number: make_notifier(job.config, job.path) for job in jobs}
 
-    def begin(job: SweepJob) -> None:
-        if job.files is not None:
-            logs[job.number] = job.files.write(job.path)
+    def on_start(job: SweepJob) -> None:
+        logs[job.number] = write_hydra_files(job, hydra, vars(options))
 
-    pruned = None if pruner is None else lambda number: number in pruner.pruned
+    should_prune = None if pruner is None else lambda number: number in pruner.pruned
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     with SweepDisplay(len(jobs)) as display:
-        for job, event in execute(jobs, ledger, options, begin, pruned):
-            log = logs.setdefault(job.number, logging.NullHandler())  # a job may fail before it begins
+        for job, event in execute(jobs, ledger, options, prepared, on_start, should_prune):
+            log = logs.setdefault(job.number, logging.NullHandler())  # a job may fail before it starts
             for line in filter(None, describe(event)):
                 log.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, None, None))
             if isinstance(event, Finished | Failed):
                 logs.pop(job.number).close()
+            notify[job.number](event)
+            if isinstance(event, Started):
+                monitors[job.number] = event.monitor
             if pruner is not None:
-                _tell(pruner, job.number, event)
+                report(pruner, job.number, event, monitors.get(job.number, Monitor()))
             display.show(job.number, [each for each in job.overrides if each not in common], event)
-    return [_to_return(ledger, job) for job in jobs]
 
 
-def _tell(pruner: Pruner, number: int, event: Event) -> None:
-    match event:
-        case Started():
-            for line in event.earlier:
-                pruner.observe(number, line["epoch"], line["validation_accuracy"])
-        case Evaluated():
-            pruner.observe(number, event.record["epoch"], event.record["validation_accuracy"])
-        case Finished():
-            pruner.end(number, diverged=event.result["stopped_by"] == "diverged")
-        case Failed():
-            pruner.end(number, diverged=True)
-
-
-def _recall(pruner: Pruner, jobs: Sequence[SweepJob], ledger: Ledger) -> None:
-    """Tell what is recorded of the jobs that have ended."""
-    for job in jobs:
-        entry = ledger.entry(job.number)
-        if entry is not None and entry.state in ENDED:
-            for line in read_record(job.path).metrics if entry.state == DONE else ():
-                pruner.observe(job.number, line["epoch"], line["validation_accuracy"])
-            pruner.end(job.number, diverged=entry.state != DONE)
-
-
-def run_alone(composed: Composed, *, apart: bool) -> float:
-    """Run a job of a sweep that another launcher of Hydra has prepared; return what its sweeper is told.
+def launch_batch(
+    context: HydraContext, base: Composed, batch: Sequence[Sequence[str]], first: int
+) -> Sequence[JobReturn]:
+    """Compose, record and run a batch of jobs that another sweeper of Hydra has chosen.
 
     Args:
-        composed: its composition.
-        apart: whether other jobs run at the same time in other processes.
+        context: Hydra's context.
+        base: the base configuration of the sweep.
+        batch: the overrides of each job.
+        first: the number of the first job.
+
+    Returns:
+        One object per job, whose `return_value` is the job's lowest validation error, 0 to 1; infinity without a
+        result.
 
     Raises:
-        InputError: as `launch`.
+        InputError: if the configuration of a job is invalid, or the directory does not hold the sweep.
     """
-    hydra, options = HydraConfig.get(), to_sweep_config(composed)
-    ledger = Ledger(Path(hydra.sweep.dir))
-    path = Path(hydra.runtime.output_dir)
-    job = SweepJob(hydra.job.num, tuple(hydra.overrides.task), to_config(composed), path)
-    stopped = options.on_failure == "stop" and any(entry.state == FAILED for entry in ledger.entries())
-    if not stopped:
-        events = (event for _, event in execute([job], ledger, options))
-        show_end(job.number, job.overrides, events) if apart else show(events)
-    return to_objective(ledger.entry(job.number))
-
-
-def to_objective(entry: Entry | None) -> float:
-    """Return what a sweeper is told of a job, for it to minimize."""
-    if entry is None or entry.state != DONE or entry.result is None:
-        return math.inf
-    return 1 - entry.result["validation_accuracy"]
+    jobs = compose_jobs(JobComposer(context.config_loader, base), batch, first)
+    check_distinct(jobs)
+    ledger = Ledger(Path(base.hydra.sweep.dir))
+    hydra: Any = OmegaConf.to_container(base.hydra, resolve=False, enum_to_str=True)
+    launch_lanes(jobs, ledger, to_sweep_config(base), prepare_runs(job.config for job in jobs), hydra)
+    return [_to_return(ledger, job) for job in jobs]
 
 
 def _to_return(ledger: Ledger, job: SweepJob) -> JobReturn:
     returned = JobReturn(overrides=job.overrides, working_dir=str(job.path), status=JobStatus.COMPLETED)
     returned.return_value = to_objective(ledger.entry(job.number))
     return returned
+
+
+# ---- jobs of other launchers ----------------------------------------------------------------------------------------
+
+
+def run_in_worker(composed: Composed, *, in_subprocess: bool, allowed: Sequence[str]) -> float:
+    """Run a job of a sweep that another launcher of Hydra has composed.
+
+    Args:
+        composed: the composed configuration of the job.
+        in_subprocess: whether this process is a worker, beside which other workers may run.
+        allowed: packages that the recorded configuration may name.
+
+    Returns:
+        The value that the sweeper minimizes, the result of `to_objective`.
+
+    Raises:
+        InputError: if the configuration of the job is invalid.
+    """
+    hydra, options = HydraConfig.get(), to_sweep_config(composed)
+    ledger = Ledger(Path(hydra.sweep.dir))
+    path, number = Path(hydra.runtime.output_dir), hydra.job.num
+    entry = ledger.entry(number)
+    if entry is None:  # another sweeper has chosen the job
+        config = to_config(composed, allowed)
+    else:
+        config = complete_allowed(from_dict(entry.config), allowed, f"{ledger.directory}, job {number}")
+    job = SweepJob(number, tuple(hydra.overrides.task), config, path)
+    stopped = options.on_failure == "stop" and any(each.state == FAILED for each in ledger.entries())
+    if not stopped:
+        try:
+            prepared = {program_signature(config): prepare_shared(config)}
+        except InputError:
+            prepared = {}  # `execute` prepares the run again, and the job fails with this error
+        events = tracked((event for _, event in execute([job], ledger, options, prepared)), config, path)
+        show_end(job.number, job.overrides, events) if in_subprocess else show(events)
+    return to_objective(ledger.entry(job.number))

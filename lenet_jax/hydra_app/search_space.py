@@ -12,18 +12,18 @@ from lenet_jax.sweeps.optuna_batch import SearchSpace
 
 
 def search_space(overrides: Sequence[str], loader: ConfigLoader) -> SearchSpace:
-    """Read a search space from the overrides of a command line, in Hydra's words.
+    """Read a search space from overrides in Hydra's sweep syntax.
 
-    `KEY=interval(a,b)` is sampled uniformly, `KEY=tag(log,interval(a,b))` uniformly in the logarithm,
-    `KEY=int(interval(a,b))` among integers; lists, `choice(...)` and `range(...)` are sampled among their values.
+    `KEY=interval(a,b)` is sampled uniformly, `KEY=tag(log,interval(a,b))` log-uniformly, and `KEY=int(interval(a,b))`
+    from the integers. Lists, `choice(...)` and `range(...)` are sampled from their values.
 
     Args:
-        overrides: of the command line.
-        loader: Hydra's, which knows the files of a group.
+        overrides: overrides of the command line.
+        loader: Hydra's loader, which lists the files of a group.
 
     Raises:
-        InputError: if nothing varies, or an interval is empty, or a logarithm is taken of 0 or less; or Hydra's own
-            errors.
+        InputError: if no key varies, an interval is empty, or a logarithmic interval does not start above 0; or Hydra's
+            own errors.
     """
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
     varied = {each.get_key_element(): _distribution(each) for each in parsed if each.is_sweep_override()}
@@ -37,8 +37,8 @@ def _distribution(override: Override) -> BaseDistribution:
     if not isinstance(values, IntervalSweep):
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     low, high, log = values.start, values.end, "log" in values.tags
-    kind = IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
+    distribution = IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
     if low is None or high is None or not low < high or (log and low <= 0):
         rule = "begins above 0 and ends higher" if log else "begins below its end"
         raise InputError(f"`{override.get_key_element()}` must be an interval that {rule}; got ({low}, {high}).")
-    return kind(low, high, log=log)  # pyright: ignore[reportArgumentType]
+    return distribution(low, high, log=log)  # pyright: ignore[reportArgumentType]

@@ -1,187 +1,374 @@
-"""A sweep from its command line to its directory: everything is checked, then the directory is taken and kept."""
+"""Starting a sweep from a command line, and resuming one from its directory.
+
+All known jobs are checked first; then the directory is created and locked, and the jobs are recorded in its ledger. A
+sweep resumes from that record: no job is composed again, and only the launcher and the sweeper of Hydra's recorded part
+are used.
+
+This module uses a private part of Hydra 1.3.8, `Callbacks`, which `Hydra.multirun` creates only after it has composed
+the configuration again.
+"""
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
-from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import OmegaConf
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
+from omegaconf import OmegaConf, open_dict, read_write
 
+from lenet_jax.config import SweepConfig, from_dict
+from lenet_jax.config.catalogue import TARGET
+from lenet_jax.config.checks import build
 from lenet_jax.errors import InputError
-from lenet_jax.hydra_app.composition import Composed, JobComposer, compose, plugin_name, to_config, to_sweep_config
-from lenet_jax.hydra_app.names import check_directory, check_numbered
-from lenet_jax.hydra_app.strangers import check_arguments
-from lenet_jax.hydra_app.sweep_jobs import SweepJob, check_jobs, compose_jobs, expand_grid
-from lenet_jax.hydra_app.worker import share_gpus
+from lenet_jax.hydra_app.checks import (
+    check_directory,
+    check_numbered,
+    check_recorded_argument,
+    check_recorded_plugin,
+    check_subdirectory,
+)
+from lenet_jax.hydra_app.composition import (
+    SWEEP,
+    Composed,
+    compose,
+    open_hydra,
+    plugin_name,
+    to_config,
+    to_sweep_config,
+)
+from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct, compose_jobs, expand_grid
+from lenet_jax.hydra_app.worker import disable_gpu_preallocation
+from lenet_jax.runs.prepared_run import PreparedRun, prepare_run, prepare_runs
 from lenet_jax.runs.provenance import changed_since, differences
 from lenet_jax.runs.run_directory import RunDirectory, clear_run
+from lenet_jax.runs.trust import complete_allowed, refuse_links
 from lenet_jax.storage import to_json
-from lenet_jax.sweeps.halving import Halving
-from lenet_jax.sweeps.ledger import FAILED, PENDING, Ledger, refuse_taken
+from lenet_jax.sweeps.groups import SweepJob, by_signature, to_entry
+from lenet_jax.sweeps.ledger import FAILED, IDENTITY, PENDING, PLAN, Ledger, refuse_taken
+from lenet_jax.sweeps.search import Halving
 
-_DIRECTORY = "hydra.sweep.dir="
+GRIDS = ("BasicSweeper", "GridSweeper", "HalvingSweeper")
+OPTUNA = "OptunaBatchSweeper"
+LANES = "LanesLauncher"
+
+
+class Sweep(NamedTuple):
+    """A sweep that is ready to run; its directory is locked."""
+
+    ledger: Ledger
+    base: Composed  # the base configuration of all jobs, with launcher and sweeper
+    loader: ConfigLoader  # composes the jobs that a sweeper chooses from earlier results
+    callbacks: Callbacks
+    jobs: list[SweepJob]  # the jobs that are known before the sweep runs
+    prepared: dict[str, PreparedRun]  # by program signature
+    options: SweepConfig
+    allowed: Collection[str]  # packages that recorded configurations may name; "*": all
+
+    @property
+    def launcher(self) -> str:
+        """Return the class name of the launcher."""
+        return plugin_name(self.base.hydra.launcher)
+
+    @property
+    def sweeper(self) -> str:
+        """Return the class name of the sweeper."""
+        return plugin_name(self.base.hydra.sweeper)
 
 
 @contextlib.contextmanager
-def begin_sweep(
+def start_sweep(
     hydra: Hydra, overrides: list[str], *, name: str = "config", folders: Mapping[str, str | None] | None = None
-) -> Iterator[tuple[Ledger, list[str]]]:
-    """Check all jobs of a new sweep, then take its directory.
+) -> Iterator[Sweep]:
+    """Compose and check all known jobs of a new sweep, then create and lock its directory.
 
     Args:
-        hydra: open on the configuration.
-        overrides: of the command line.
-        name: of the primary file of the configuration.
-        folders: what `hydra` was opened with.
+        hydra: the result of `open_hydra`.
+        overrides: overrides of the command line.
+        name: name of the primary configuration file.
+        folders: the arguments of `open_hydra`, which are recorded.
 
     Yields:
-        The ledger, and the overrides with which Hydra runs the sweep there.
+        The sweep.
 
     Raises:
-        InputError: if a value breaks its rule, jobs are the same, data and configuration do not fit, or a directory
-            holds a sweep or a run; or Hydra's own errors. Nothing is written then.
+        InputError: if an option is unknown or out of its range, two jobs are identical, the data do not fit the
+            configuration, or a directory already holds a sweep or a run; or Hydra's own errors. Nothing is written in
+            these cases.
     """
-    master = _compose_master(hydra, overrides, name)
-    chosen = any(override.startswith(_DIRECTORY) for override in overrides)
-    check_directory(master.hydra.sweep.dir)
-    wanted = Path(master.hydra.sweep.dir)  # now, so that time and name are the same in every job
+    base = compose(hydra, overrides, name=name, multirun=True)
+    chosen = any(override.startswith("hydra.sweep.dir=") for override in overrides)
+    check_directory(base.hydra.sweep.dir)
     if chosen:
-        refuse_taken(wanted)
-    jobs = _compose_jobs(hydra, master)
+        refuse_taken(Path(base.hydra.sweep.dir))
+    _check_plugins(base)
+    _prepare_process(base)
+    options = to_sweep_config(base)
+    grid = expand_grid(base, hydra.config_loader)
+    if grid is None:
+        unresolved: Any = OmegaConf.to_container(base.hydra.sweep)
+        check_numbered(unresolved["subdir"])
+    jobs = [] if grid is None else compose_jobs(JobComposer(hydra.config_loader, base), grid)
+    check_distinct(jobs)
+    prepared = prepare_runs(job.config for job in jobs)
+    _check_sweeper(base, options, jobs, hydra.config_loader)
+    representatives = list(prepared.values()) or [prepare_run(to_config(base))]
     for job in jobs:
         RunDirectory(job.path)
-    identity = {"arguments": overrides, "config_name": name, "folders": folders or {}, **_describe(master, jobs)}
-    ledger = Ledger.create(_take_directory(master, chosen), identity)
+    directory = _take_directory(base, chosen)
+    jobs = [job._replace(path=_moved(job.path, Path(base.hydra.sweep.dir), directory)) for job in jobs]
+    _set_directory(base, directory)
+    identity = {
+        "arguments": overrides,
+        "config_name": name,
+        "folders": folders or {},
+        "hydra": OmegaConf.to_container(base.hydra, resolve=False, enum_to_str=True),
+        SWEEP: _to_dict(options),
+        "base": _base_values(base),
+        **_describe(representatives),
+    }
+    ledger = Ledger.create(directory, identity)
     with ledger.locked():
-        yield ledger, _in_directory(overrides, ledger)
+        if jobs:
+            ledger.write_plan(to_entry(job, ledger) for job in jobs)
+        yield Sweep(ledger, base, hydra.config_loader, Callbacks(base), jobs, prepared, options, "*")
 
 
 @contextlib.contextmanager
 def resume_sweep(
-    hydra: Hydra, ledger: Ledger, *, retry_failed: bool = False, allow_changed: bool = False, trust: bool = False
-) -> Iterator[list[str]]:
-    """Check that a sweep is what it was when it began.
+    directory: Path, *, retry_failed: bool = False, allow_changed: bool = False, allowed: Collection[str] = ()
+) -> Iterator[Sweep]:
+    """Read a sweep from its directory, lock it, and check that its conditions have not changed.
 
     Args:
-        hydra: open on the configuration.
-        ledger: of the sweep.
-        retry_failed: whether jobs that have failed are run again.
-        allow_changed: whether it may go on if the code, its versions, or the data have changed.
-        trust: whether the arguments in its directory are known to be the user's own.
+        directory: the directory of the sweep.
+        retry_failed: whether failed jobs run again.
+        allow_changed: whether to resume even if code, package versions or data have changed.
+        allowed: packages that the directory may name; see `lenet_jax.runs.trust`.
 
     Yields:
-        The overrides with which Hydra runs the sweep in its directory.
+        The sweep.
 
     Raises:
-        InputError: if the sweep has changed or another process works on it; or Hydra's own errors.
+        InputError: if the directory is damaged or names code that is not allowed, the conditions have changed, or
+            another process holds the lock; or Hydra's own errors.
     """
-    check_directory(str(ledger.directory))
-    if not trust:
-        check_arguments(ledger.identity["arguments"])
-    overrides = _in_directory(ledger.identity["arguments"], ledger)
-    master = _compose_master(hydra, overrides, ledger.identity["config_name"])
-    if "submitit_folder" in master.hydra.launcher:  # has pickles, and those that are in it are not to be read
-        overrides.append("hydra.launcher.submitit_folder='${hydra.sweep.dir}/.submitit/${run_id:}/%j'")
-    jobs = _compose_jobs(hydra, master)
-    described = json.loads(to_json(_describe(master, jobs)))
-    for key, then, now in differences({key: ledger.identity[key] for key in described}, described):
-        if not allow_changed and key not in ("code.revision", "code.dirty"):
-            raise changed_since("sweep", key, then, now)
-    with ledger.locked():
+    refuse_links(directory)
+    check_directory(str(directory))
+    ledger = Ledger(directory)
+    recorded = ledger.identity.get("hydra")
+    if not recorded:
+        raise InputError(
+            f"{directory}: its jobs are not recorded in it, as of a sweep of the first edition; resume those that have "
+            f"begun: lenet-jax resume {directory / '0'}."
+        )
+    for plugin in ("launcher", "sweeper"):
+        check_recorded_plugin(f"hydra.{plugin}", recorded.get(plugin), allowed)
+    with contextlib.ExitStack() as opened:
+        hydra, base = _compose_recorded(ledger, allowed, opened)
+        _check_plugins(base)
+        _prepare_process(base)
+        jobs = _recorded_jobs(ledger, allowed)
+        if not jobs and plugin_name(base.hydra.sweeper) in GRIDS:
+            raise InputError(f"{directory}: has no jobs; restore its {PLAN}, or start the sweep anew.")
+        prepared = prepare_runs(job.config for job in jobs)
+        provenance = json.loads(to_json(_describe(prepared.values()))) if prepared else {}
+        for key, old, new in differences({key: ledger.identity[key] for key in provenance}, provenance):
+            if not allow_changed and key not in ("code.revision", "code.dirty"):
+                raise changed_since("sweep", key, old, new)
+        opened.enter_context(ledger.locked())
         for entry in ledger.entries():
             if retry_failed and entry.state == FAILED:
                 ledger.write(entry._replace(state=PENDING, error=None))
         for job in jobs:
-            if ledger.entry(job.number) is None:  # removed because it was damaged
+            if ledger.entry(job.number) is None:  # the user has removed a damaged entry
                 clear_run(job.path)
-        yield overrides
+        options = build(SweepConfig, SWEEP, ledger.identity.get(SWEEP, {}))
+        yield Sweep(ledger, base, hydra.config_loader, Callbacks(base), jobs, prepared, options, allowed)
 
 
-def _compose_master(hydra: Hydra, overrides: list[str], name: str) -> Composed:
-    """Compose what the jobs of a sweep begin with, before anything asks JAX for a device."""
-    master = compose(hydra, overrides, name=name, multirun=True)
-    if plugin_name(master.hydra.launcher) not in ("LanesLauncher", "BasicLauncher"):  # there are other processes
-        share_gpus()
-    return master
+def _check_plugins(base: Composed) -> None:
+    """Check that launcher and sweeper are such, before anything is written.
+
+    Raises:
+        InputError: if one of them is not.
+    """
+    known = Plugins.instance().class_name_to_class
+    for name, parent in (("launcher", Launcher), ("sweeper", HydraSweeper)):
+        node = base.hydra[name]
+        target = node.get(TARGET) if OmegaConf.is_dict(node) else None
+        if not isinstance(target, str) or not issubclass(known.get(target, object), parent):
+            raise InputError(
+                f"`hydra.{name}.{TARGET}` must name a {name} of Hydra, in the namespace package hydra_plugins; "
+                f"got {target!r}; use hydra/{name}=NAME."
+            )
 
 
-def _compose_jobs(hydra: Hydra, master: Composed) -> list[SweepJob]:
-    """Compose and check those jobs of a sweep that are known before it runs."""
-    to_sweep_config(master)
-    grid = expand_grid(master, hydra.config_loader)
-    if grid is None:
-        unresolved: Any = OmegaConf.to_container(master.hydra.sweep)
-        check_numbered(unresolved["subdir"])
-    jobs = [] if grid is None else compose_jobs(JobComposer(hydra.config_loader, master), grid)
-    check_jobs(jobs)
-    match plugin_name(master.hydra.sweeper):
+def _prepare_process(base: Composed) -> None:
+    if plugin_name(base.hydra.launcher) not in (LANES, "BasicLauncher"):  # jobs run in other processes
+        disable_gpu_preallocation()
+
+
+# ---- a new sweep ----------------------------------------------------------------------------------------------------
+
+
+def _check_sweeper(base: Composed, options: SweepConfig, jobs: list[SweepJob], loader: ConfigLoader) -> None:
+    match plugin_name(base.hydra.sweeper):
         case "HalvingSweeper":
-            _check_halving(master, jobs)
+            _check_halving(base, options, jobs)
         case "OptunaBatchSweeper":
-            _check_search(hydra, master)
-    return jobs
+            check_search(base)
+            from lenet_jax.hydra_app.search_space import search_space
+
+            search_space(base.hydra.overrides.task, loader)
 
 
-def _check_halving(master: Composed, jobs: list[SweepJob]) -> None:
-    """Check that jobs can run side by side."""
-    from lenet_jax.runs.programs import kind
-
-    sweeper, options = master.hydra.sweeper, to_sweep_config(master)
+def _check_halving(base: Composed, options: SweepConfig, jobs: list[SweepJob]) -> None:
+    """Check that all jobs can run in parallel, as successive halving needs."""
+    sweeper = base.hydra.sweeper
     Halving((), max_epochs=1, min_epochs=sweeper.min_epochs, reduction=sweeper.reduction)
-    if plugin_name(master.hydra.launcher) != "LanesLauncher":
-        raise InputError("`hydra/launcher` must be lanes for hydra/sweeper=halving, whose jobs run side by side.")
-    if len({kind(job.config) for job in jobs}) > 1:
+    if plugin_name(base.hydra.launcher) != LANES:
+        raise InputError("`hydra/launcher` must be lanes for hydra/sweeper=halving, whose jobs run in parallel.")
+    if len(by_signature(jobs)) > 1:
         raise InputError(
             "`hydra/sweeper=halving` must have jobs that differ only in seed and hyperparameters of the optimizer; "
             "sweep what differs besides in sweeps of their own."
         )
-    if options.strategy == "map" or (options.max_lanes or len(jobs)) < len(jobs):
+    if options.strategy == "map" or (options.max_parallel or len(jobs)) < len(jobs):
         raise InputError(
-            f"`hydra/sweeper=halving` must run its {len(jobs)} jobs side by side; "
-            f"got sweep.strategy={options.strategy}, sweep.max_lanes={options.max_lanes}."
+            f"`hydra/sweeper=halving` must run its {len(jobs)} jobs in parallel; "
+            f"got sweep.strategy={options.strategy}, sweep.max_parallel={options.max_parallel}."
         )
 
 
-def _check_search(hydra: Hydra, master: Composed) -> None:
+def check_search(base: Composed) -> Any:
+    """Check the options of Optuna's sweeper, and return the module `lenet_jax.sweeps.optuna_batch`.
+
+    Args:
+        base: the base configuration of the sweep.
+
+    Raises:
+        InputError: if an option is out of its range, or Optuna is not installed.
+    """
     try:
-        from lenet_jax.hydra_app.search_space import search_space
-        from lenet_jax.sweeps.optuna_batch import check_options
+        from lenet_jax.sweeps import optuna_batch
     except ImportError as error:
         raise InputError("hydra/sweeper=optuna_batch needs Optuna: pip install 'lenet-jax[optuna]'.") from error
-    sweeper = master.hydra.sweeper
+    sweeper = base.hydra.sweeper
     names = ("num_trials", "batch_size", "sampler", "pruner")
-    check_options(**{name: sweeper[name] for name in names})
-    search_space(master.hydra.overrides.task, hydra.config_loader)
+    optuna_batch.check_options(**{name: sweeper[name] for name in names})
+    return optuna_batch
 
 
-def _describe(master: Composed, jobs: list[SweepJob]) -> dict[str, Any]:
-    """Return what a sweep is made of: the configuration that its jobs begin with, code, versions, data."""
-    from lenet_jax.runs.driver import describe
-
-    own = OmegaConf.masked_copy(master, [str(key) for key in master if key not in ("hydra", "sweep")])
-    base = OmegaConf.to_container(own, resolve=True)
-    configs = [job.config for job in jobs] or [to_config(master)]
-    described = [describe(config) for config in {config.data: config for config in configs}.values()]
-    common = {key: described[0][key] for key in ("code", "versions")}
-    return {"base": base, **common, "data": [each["data"] for each in described]}
+def _describe(prepared: Any) -> dict[str, Any]:
+    """Return the provenance of a sweep: code, package versions and data."""
+    descriptions = [each.describe() for each in prepared]
+    data = {to_json(each["data"]): each["data"] for each in descriptions}
+    return {**{key: descriptions[0][key] for key in ("code", "versions")}, "data": list(data.values())}
 
 
-def _take_directory(master: Composed, chosen: bool) -> Path:
-    """Make the directory of a new sweep; one that the user has not chosen gets a name that nobody else has."""
+def _base_values(base: Composed) -> dict[str, Any]:
+    own = OmegaConf.masked_copy(base, [str(key) for key in base if key not in ("hydra", SWEEP)])
+    content: Any = OmegaConf.to_container(own, resolve=True)
+    return content
+
+
+def _to_dict(options: SweepConfig) -> dict[str, Any]:
+    return dict(vars(options))
+
+
+def _take_directory(base: Composed, chosen: bool) -> Path:
+    """Create the directory of a new sweep; unless the user has chosen the name, try names until one is unused."""
     while True:
-        path = Path(master.hydra.sweep.dir)
+        path = Path(base.hydra.sweep.dir)
         try:
             path.mkdir(parents=True, exist_ok=chosen)
             return path
         except FileExistsError:
             if chosen:
                 raise
-            OmegaConf.clear_cache(master)  # for another name
+            OmegaConf.clear_cache(base)  # resolves the name again, to another one
 
 
-def _in_directory(overrides: list[str], ledger: Ledger) -> list[str]:
-    path = QuotedString(str(ledger.directory), Quote.single).with_quotes()
-    return [*(o for o in overrides if not o.startswith(_DIRECTORY)), f"{_DIRECTORY}{path}"]
+def _moved(path: Path, old: Path, new: Path) -> Path:
+    return new / path.relative_to(old) if path.is_relative_to(old) else path
+
+
+def _set_directory(base: Composed, directory: Path) -> None:
+    with read_write(base.hydra), open_dict(base.hydra):
+        base.hydra.sweep.dir = str(directory)
+
+
+# ---- a recorded sweep -----------------------------------------------------------------------------------------------
+
+
+def _recorded_jobs(ledger: Ledger, allowed: Collection[str]) -> list[SweepJob]:
+    """Return the jobs in the ledger, with their recorded configurations."""
+    jobs = []
+    for entry in ledger.known_entries():
+        check_subdirectory(entry.directory)
+        origin = f"{ledger.directory}, job {entry.number}"
+        config = complete_allowed(from_dict(entry.config), allowed, origin)
+        jobs.append(SweepJob(entry.number, tuple(entry.overrides), config, ledger.run_directory(entry)))
+    return jobs
+
+
+def _compose_recorded(ledger: Ledger, allowed: Collection[str], opened: contextlib.ExitStack) -> tuple[Hydra, Composed]:
+    """Compose Hydra's part of `conf/`, and replace launcher and sweeper by the recorded ones.
+
+    The recorded arguments and configuration folders are used only if the sweeper chooses further jobs.
+    """
+    recorded = ledger.identity["hydra"]
+    trusted, chooses_jobs = "*" in allowed, recorded["sweeper"][TARGET].rpartition(".")[2] not in GRIDS
+    arguments = [f"hydra.sweep.dir={_quoted(str(ledger.directory))}"]
+    if chooses_jobs:
+        arguments += [f"hydra.sweep.subdir={_quoted(_recorded_subdirectory(ledger))}"]
+        arguments += _recorded_arguments(ledger, trusted=trusted)
+    folders, name = (ledger.identity["folders"], ledger.identity["config_name"]) if chooses_jobs else ({}, "config")
+    if not trusted and (name != "config" or any(folders.values())):
+        raise InputError(
+            f"{ledger.directory}: has jobs yet to be chosen, from a configuration of its own, {name!r} in "
+            f"{[*filter(None, folders.values())]}; if the sweep is yours, resume it with --trust."
+        )
+    hydra = opened.enter_context(open_hydra(**folders, allowed=allowed))
+    base = compose(hydra, arguments, name=name, multirun=True)
+    with read_write(base.hydra), open_dict(base.hydra):
+        for plugin in ("launcher", "sweeper"):
+            base.hydra[plugin] = recorded[plugin]
+        if "submitit_folder" in base.hydra.launcher:  # a new folder, as pickles in the recorded one are untrusted
+            base.hydra.launcher.submitit_folder = "${hydra.sweep.dir}/.submitit/${run_id:}/%j"
+    return hydra, base
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a quoted value in Hydra's override syntax."""
+    return "'{}'".format(re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text))
+
+
+def _recorded_subdirectory(ledger: Ledger) -> str:
+    """Return the recorded pattern of job directories, for the jobs that the sweeper will choose."""
+    subdirectory = (ledger.identity["hydra"].get("sweep") or {}).get("subdir")
+    if not isinstance(subdirectory, str):
+        raise InputError(f"{ledger.directory / IDENTITY}: is damaged, no hydra.sweep.subdir; restore it.")
+    check_numbered(subdirectory)
+    return subdirectory
+
+
+def _recorded_arguments(ledger: Ledger, *, trusted: bool) -> list[str]:
+    """Return the arguments of a sweep without those of Hydra's part, which a directory may not set."""
+    arguments = []
+    for override in OverridesParser.create().parse_overrides(ledger.identity["arguments"]):
+        text = str(override.input_line)
+        if override.is_hydra_override():
+            continue
+        if not trusted:
+            check_recorded_argument(override.key_or_group, override.package, text)
+        arguments.append(text)
+    return arguments

@@ -1,14 +1,18 @@
-"""The task of Hydra's launchers, in this process or in others: the device is chosen before jax is imported."""
+"""The task function of Hydra's launchers; in a subprocess it chooses a GPU before it imports jax.
+
+Launchers pickle the task function by its name, so this module must import neither jax nor Hydra.
+"""
 
 import contextlib
 import fcntl
 import functools
 import logging
 import os
+import sys
 import tempfile
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from lenet_jax.environment import tune_environment
 from lenet_jax.storage import own_folder
@@ -18,61 +22,83 @@ _LOG = logging.getLogger(__name__)
 _DEVICES = Path("/dev")
 
 
-def run(composed: Any, *, parent: int) -> float:
-    """Run a job that a launcher has prepared; return what its sweeper is told.
+class Worker(NamedTuple):
+    """The task function that Hydra's launchers call, in this process or, pickled, in another one."""
 
-    Args:
-        composed: the job's composition.
-        parent: the process of the command line.
+    parent: int  # process id of the command line
+    allowed: tuple[str, ...]  # packages that a recorded configuration may name; "*": all
 
-    Raises:
-        InputError: as `lenet_jax.hydra_app.launcher.launch`.
-    """
-    apart = os.getpid() != parent
-    if apart:
-        _set_up_process()
-    from lenet_jax.hydra_app.launcher import run_alone
+    @classmethod
+    def of_this_process(cls, allowed: Collection[str]) -> "Worker":
+        """Return the task function of a sweep that this process runs.
 
-    return run_alone(composed, apart=apart)
+        Args:
+            allowed: packages that a recorded configuration may name; "*": all.
+        """
+        return cls(os.getpid(), tuple(allowed))
+
+    def __call__(self, composed: Any) -> float:
+        """Run a job; see `lenet_jax.hydra_app.launcher.run_in_worker`.
+
+        Args:
+            composed: the composed configuration of the job.
+
+        Returns:
+            The value that the sweeper minimizes.
+
+        Raises:
+            InputError: if the configuration of the job is invalid.
+        """
+        in_subprocess = os.getpid() != self.parent
+        if in_subprocess:
+            _set_up_process()
+        from lenet_jax.hydra_app.launcher import run_in_worker
+
+        return run_in_worker(composed, in_subprocess=in_subprocess, allowed=self.allowed)
 
 
 @functools.cache
 def _set_up_process() -> TextIO | None:
-    """Do what the command line does at its start, once for all jobs of the process; return its claim on a GPU."""
+    """Set up the process as the command line does, once for all its jobs; return its lock on a GPU, if it has one."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tune_environment()
-    return claim_gpu()
+    sys.path.append(str(Path.cwd()))  # for the user's modules
+    return lock_gpu()
 
 
-def share_gpus(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Have this process and its children take a GPU's memory as they need it, unless the variable says otherwise."""
+def disable_gpu_preallocation(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Make this process and its children allocate GPU memory on demand, unless the variable is already set.
+
+    Args:
+        environment: the variables to set; default: those of this process.
+    """
     environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-def claim_gpu(
+def lock_gpu(
     environment: MutableMapping[str, str] = os.environ, devices: Path = _DEVICES, locks: Path | None = None
 ) -> TextIO | None:
-    """Choose the GPU of this process, the first that no other process has claimed; call it before `import jax`.
+    """Choose and lock the first GPU that no other process has locked; call it before `import jax`.
 
-    The choice is written to CUDA_VISIBLE_DEVICES. Where all are claimed, this process shares one of them. Where there
-    is none, nothing happens.
+    The choice is written to CUDA_VISIBLE_DEVICES. If all GPUs are locked, this process shares one of them. Without a
+    GPU, the function has no effect.
 
     Args:
-        environment: of this process.
+        environment: the variables to set; default: those of this process.
         devices: the folder that lists the machine's devices.
-        locks: the folder of the claims; default: a folder of this user's among the temporary files.
+        locks: the folder of the lock files; None: the user's own folder in the folder for temporary files.
 
     Returns:
-        The open file that is the claim, which ends when it is closed; None if there is none.
+        The open lock file; closing it releases the lock. None if no GPU is locked.
     """
     gpus = _visible_gpus(environment, devices)
     if not gpus:
         return None
-    share_gpus(environment)
+    disable_gpu_preallocation(environment)
     folder = locks or Path(tempfile.gettempdir()) / f"lenet_jax-{os.getuid()}"
     if not own_folder(folder):
-        _LOG.warning("%s: not used, other users may write to the claims on GPUs in it; remove it", folder)
-        return _share(gpus, environment)
+        _LOG.warning("%s: not used because other users may write to the GPU locks in it; remove it", folder)
+        return _choose_shared_gpu(gpus, environment)
     for gpu in gpus:
         file = (folder / f"gpu-{gpu.replace('/', '_')}.lock").open("a")
         with contextlib.suppress(BlockingIOError):
@@ -80,16 +106,16 @@ def claim_gpu(
             environment["CUDA_VISIBLE_DEVICES"] = gpu
             return file
         file.close()
-    return _share(gpus, environment)
+    return _choose_shared_gpu(gpus, environment)
 
 
-def _share(gpus: list[str], environment: MutableMapping[str, str]) -> None:
-    """Choose a GPU that others may use as well."""
+def _choose_shared_gpu(gpus: list[str], environment: MutableMapping[str, str]) -> None:
+    """Choose a GPU without a lock; other processes may use it, too."""
     environment["CUDA_VISIBLE_DEVICES"] = gpus[os.getpid() % len(gpus)]
 
 
 def _visible_gpus(environment: MutableMapping[str, str], devices: Path) -> list[str]:
-    """Return the GPUs that this process may use, by number or name, in the order of CUDA_VISIBLE_DEVICES."""
+    """Return the numbers or names of the GPUs that this process may use, in the order of CUDA_VISIBLE_DEVICES."""
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [gpu.strip() for gpu in chosen.split(",") if gpu.strip() not in ("", "-1")]

@@ -1,1 +1,1 @@
-"""What a person sees of runs."""
+"""Output for people: lines on the terminal, text tables, figures and HTML pages."""

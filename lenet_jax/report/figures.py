@@ -1,7 +1,7 @@
-"""Pictures of networks and of their results: arrays in, matplotlib figures out.
+"""Figures of networks and of their results: functions from arrays to matplotlib figures.
 
-Intensities have a fixed range, given or symmetric about 0, so that a constant patch is the grey of its value. The
-colours are readable in print and for the colour-blind.
+The grey scale has a fixed range, either given or symmetric about 0, so that a constant image has the grey level of its
+value. The colours are distinguishable in print and by colour-blind readers.
 """
 
 import math
@@ -29,15 +29,15 @@ def image_grid(
     title: str | None = None,
     label: str | None = None,
 ) -> Figure:
-    """Draw images side by side in grey, all in one range of values.
+    """Draw a grid of grey images with a common range of values.
 
     Args:
-        images: (N, H, W), or (N, H, W, 3) with values from 0 to 1 for colours.
-        value_range: the values that are black and white.
-        titles: one an image.
-        num_columns: images in a row; default: about a square.
-        title: of the whole figure.
-        label: of the scale of greys; None: no scale.
+        images: (N, H, W), or (N, H, W, 3) with colours from 0 to 1.
+        value_range: the values that are drawn black and white.
+        titles: one per image; None: no titles.
+        num_columns: number of images in a row; None: the grid is about square.
+        title: title of the figure.
+        label: label of the grey scale; None: no grey scale is drawn.
     """
     images = np.asarray(images)
     num_columns = num_columns or math.ceil(math.sqrt(len(images)))
@@ -52,7 +52,7 @@ def image_grid(
     drawn = None
     for index, axis in enumerate(axes.flat):
         axis.set(xticks=[], yticks=[], frame_on=index < len(images))
-        axis.spines[:].set_color("#bbbbbb")  # shows where an image of the page's colour ends
+        axis.spines[:].set_color("#bbbbbb")  # shows the edge of a white image on a white page
         if index < len(images):
             low, high = value_range
             drawn = axis.imshow(images[index], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
@@ -66,11 +66,11 @@ def image_grid(
 
 
 def filters(kernel: ArrayLike, *, title: str = "Filters") -> Figure:
-    """Draw the kernels of a convolution: black is the most negative weight, white the most positive, grey is 0.
+    """Draw the kernels of a convolution; the grey scale is symmetric, so that a weight of 0 is mid-grey.
 
     Args:
-        kernel: (Kh, Kw, I, O); one picture for each pair of input and output map, output after output.
-        title: of the figure.
+        kernel: (Kh, Kw, I, O); one image per pair of input and output channel, in the order of the output channels.
+        title: title of the figure.
     """
     kernel = np.asarray(kernel)
     height, width, num_inputs, num_outputs = kernel.shape
@@ -85,13 +85,13 @@ def filters(kernel: ArrayLike, *, title: str = "Filters") -> Figure:
 def feature_maps(
     image: ArrayLike, kernel: ArrayLike, maps: ArrayLike, *, title: str = "Filters and their outputs"
 ) -> Figure:
-    """Draw each filter of a first layer beside what it makes of an image.
+    """Draw each filter of a first layer beside its feature map of an image.
 
     Args:
         image: (H, W), from 0 (black) to 1 (white).
         kernel: (Kh, Kw, O).
-        maps: (h, w, O), outputs of a squashing function; the range of the picture is symmetric about 0.
-        title: of the figure.
+        maps: (h, w, O), the outputs; their grey scale is symmetric about 0.
+        title: title of the figure.
     """
     image, kernel, maps = np.asarray(image), np.asarray(kernel), np.asarray(maps)
     num_maps = maps.shape[-1]
@@ -121,12 +121,12 @@ def feature_maps(
 def confusion(
     matrix: ArrayLike, *, class_names: Sequence[str] | None = None, title: str = "Confusion matrix"
 ) -> Figure:
-    """Draw a confusion matrix, each row in percent of its class.
+    """Draw a confusion matrix with each row in percent of its true class.
 
     Args:
-        matrix: counts (classes, classes); rows are true classes, columns predictions.
-        class_names: default: 0, 1, ...
-        title: of the figure.
+        matrix: counts (classes, classes); rows are true classes, columns predicted classes.
+        class_names: names of the classes; None: 0, 1, ...
+        title: title of the figure.
     """
     percent = np.asarray(to_percent(jnp.asarray(matrix)))
     num_classes = len(percent)
@@ -134,7 +134,7 @@ def confusion(
     size = 0.5 * num_classes + 1.6
     figure = Figure(figsize=(size + 0.6, size), dpi=DPI, layout="constrained")
     axis = figure.subplots()
-    # Squares of the errors would vanish beside the diagonal: the scale of colours is that of a root.
+    # On a linear colour scale the errors would be invisible beside the diagonal, so the scale is a square root.
     drawn = axis.imshow(np.sqrt(percent), cmap="Blues", vmin=0, vmax=10)
     for row in range(num_classes):
         for column in range(num_classes):
@@ -152,12 +152,23 @@ def confusion(
     return figure
 
 
-def learning_curves(metrics: Mapping[str, ArrayLike], *, title: str = "Learning curves") -> Figure:
-    """Draw losses and validation error against the epoch.
+def learning_curves(
+    metrics: Mapping[str, ArrayLike],
+    *,
+    label: str = "validation error (%)",
+    best: int | None = None,
+    unit: str = " %",
+    title: str = "Learning curves",
+) -> Figure:
+    """Draw losses, and the validation error or another monitored metric, against the epoch.
 
     Args:
-        metrics: columns of `metrics.jsonl`: `epoch`, `train_loss`, `validation_loss`, `validation_accuracy`.
-        title: of the figure.
+        metrics: columns `epoch`, `train_loss`, `validation_loss`, and `monitored`: an error in percent or another
+            metric.
+        label: what `monitored` is.
+        best: index of its best value.
+        unit: of that value, in its label.
+        title: title of the figure.
     """
     epoch = np.asarray(metrics["epoch"], np.float64)
     figure = Figure(figsize=(8.4, 3.4), dpi=DPI, layout="constrained")
@@ -166,30 +177,30 @@ def learning_curves(metrics: Mapping[str, ArrayLike], *, title: str = "Learning 
     for name, style, colour in (("train", "-", COLOURS[0]), ("validation", "--", COLOURS[1])):
         loss = np.asarray(metrics[f"{name}_loss"], np.float64)
         left.plot(epoch, loss, style, color=colour, label=name, marker=marker)
-    decorate(left, "epoch", "mean cross-entropy (nats)")
+    decorate(left, "epoch", "mean cross-entropy (nats)" if unit else "mean loss")
     left.set_yscale("log", subs=[2, 5])
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter("{x:g}")
     left.legend(frameon=False)
-    error = 100 * (1 - np.asarray(metrics["validation_accuracy"], np.float64))
+    error = np.asarray(metrics["monitored"], np.float64)
     right.plot(epoch, error, color=COLOURS[1], marker=marker)
-    best = int(np.argmin(error))
+    best = int(np.argmin(error)) if best is None else best
     right.plot(epoch[best], error[best], "o", color=COLOURS[1])
-    right.annotate(
-        f"{error[best]:.2f} %", (epoch[best], error[best]), textcoords="offset points", xytext=(0, -14), ha="center"
-    )
-    decorate(right, "epoch", "validation error (%)")
-    right.set_ylim(bottom=0, top=min(100, 4 * float(np.median(error)) + 0.1))
+    text = f"{error[best]:.2f} %" if unit else f"{error[best]:.4g}"
+    right.annotate(text, (epoch[best], error[best]), textcoords="offset points", xytext=(0, -14), ha="center")
+    decorate(right, "epoch", label)
+    if unit:
+        right.set_ylim(bottom=0, top=min(100, 4 * float(np.median(error)) + 0.1))
     figure.suptitle(title, fontsize=10, color=INK)
     return figure
 
 
 def likelihood_curve(train_loss: ArrayLike, *, title: str = "exp(-error)") -> Figure:
-    """Draw exp(-loss) against the iteration: the geometric mean of the probability given to the right class.
+    """Draw exp(-loss) against the iteration: the geometric mean of the predicted probability of the true class.
 
     Args:
         train_loss: mean cross-entropy at each iteration, in nats.
-        title: of the figure.
+        title: title of the figure.
     """
     loss = np.asarray(train_loss, np.float64)
     figure = Figure(figsize=(5.0, 3.4), dpi=DPI, layout="constrained")
@@ -204,14 +215,14 @@ def likelihood_curve(train_loss: ArrayLike, *, title: str = "exp(-error)") -> Fi
 def misclassified(
     images: ArrayLike, labels: ArrayLike, predictions: ArrayLike, *, num_examples: int = 40, title: str | None = None
 ) -> Figure:
-    """Draw the first examples whose prediction is wrong, each with "label > prediction".
+    """Draw the first misclassified examples, each with the title "label > prediction".
 
     Args:
         images: (N, H, W, C), uint8.
-        labels: (N,).
-        predictions: (N,).
-        num_examples: at most so many.
-        title: of the figure; default: how many there are.
+        labels: true classes (N,).
+        predictions: predicted classes (N,).
+        num_examples: maximum number of examples.
+        title: title of the figure; None: the number of misclassified examples.
     """
     images, labels, predictions = np.asarray(images), np.asarray(labels), np.asarray(predictions)
     wrong = np.flatnonzero(labels != predictions)
@@ -233,12 +244,12 @@ def misclassified(
 
 
 def patches(windows: ArrayLike, *, value_range: tuple[float, float] = (0.0, 1.0), title: str | None = None) -> Figure:
-    """Draw the windows of an image in their places, as `sliding_windows` lays them out.
+    """Draw the windows of an image at their positions in the image.
 
     Args:
-        windows: (rows, columns, H, W).
-        value_range: the values that are black and white, the same for all.
-        title: of the figure.
+        windows: (rows, columns, H, W), the result of `sliding_windows` for one channel.
+        value_range: the values that are drawn black and white in all windows.
+        title: title of the figure.
     """
     windows = np.asarray(windows)
     rows, columns, height, width = windows.shape
@@ -253,7 +264,7 @@ def _symmetric(values: np.ndarray) -> tuple[float, float]:
 
 
 def decorate(axis: Axes, x: str, y: str) -> None:
-    """Name the axes of a plot, and give it a light grid."""
+    """Label the axes of a plot, and draw a light grid."""
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     axis.grid(alpha=0.3)

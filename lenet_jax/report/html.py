@@ -1,4 +1,4 @@
-"""Pages that need no network: one style, everything escaped, pictures beside them."""
+"""HTML pages that need no network connection: all text is escaped, and figures are files beside the page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -15,7 +15,12 @@ pre { overflow-x: auto; background: #f5f5f5; padding: .8rem; font-size: 13px; li
 
 
 def page(title: str, body: str) -> str:
-    """Return a whole page; `body` is HTML, the title is not."""
+    """Return a complete page.
+
+    Args:
+        title: title and heading, as plain text.
+        body: content below the heading, as HTML.
+    """
     return f"""<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head>
@@ -27,20 +32,30 @@ def page(title: str, body: str) -> str:
 """
 
 
-def facts_table(facts: Mapping[str, object]) -> str:
-    """Return a table of names and values."""
-    return table([], [[name, value] for name, value in facts.items()])
+def metadata_table(values: Mapping[str, object]) -> str:
+    """Return a table with one row per name and value."""
+    return table([], [[name, value] for name, value in values.items()])
 
 
 def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """Return a table of cells, with a row of names above it where there are any."""
+    """Return a table.
+
+    Args:
+        head: names of the columns; empty: no header row.
+        rows: cells of each row, as plain text.
+    """
     lines = ["".join(f"<th>{escape(str(cell))}</th>" for cell in head)] if head else []
     lines += ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
     return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
 def save_pictures(directory: Path, drawn: Iterable[tuple[str, str, Figure]]) -> str:
-    """Save figures, each with its name and caption, into `figures/` of a directory, and return the HTML with them."""
+    """Save figures in the folder `figures/` of a directory, and return HTML that shows them.
+
+    Args:
+        directory: the directory of the page.
+        drawn: name, caption and figure of each picture.
+    """
     parts = []
     for name, caption, figure in drawn:
         path = directory / "figures" / f"{name}.png"
@@ -51,7 +66,7 @@ def save_pictures(directory: Path, drawn: Iterable[tuple[str, str, Figure]]) -> 
 
 
 def _picture(name: str, source: str, caption: str) -> str:
-    """Return a heading, what there is to see, and a picture."""
+    """Return the HTML of a heading, a caption and an image."""
     return (
         f"<h2>{escape(name.replace('_', ' ').capitalize())}</h2>\n<p>{escape(caption)}</p>\n"
         f'<img src="{escape(source)}" alt="{escape(caption)}">'

@@ -1,18 +1,23 @@
-"""Tables as plain text."""
+"""Tables in plain text."""
 
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 
 from lenet_jax.metrics import to_percent
-from lenet_jax.runs.evaluate import Assessment
+from lenet_jax.runs.evaluate import EvaluationReport
 from lenet_jax.summary import Row, inference_bytes, training_bytes
 from lenet_jax.sweeps.ledger import DONE, FAILED, STATES, Entry
 from lenet_jax.sweeps.statistics import Statistics, Summary, is_complete, printable, rerun_command
 
 
 def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Return rows of cells as lines with aligned columns, the first `left` to the left, numbers to the right."""
+    """Return rows of cells as lines with aligned columns.
+
+    Args:
+        rows: cells of each row.
+        left: number of columns, counted from the left, that are aligned to the left; the others are to the right.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -24,9 +29,14 @@ def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
 
 
 def layer_table(rows: Sequence[Row], input_shape: tuple[int, ...]) -> list[str]:
-    """Return the table of `summarize`, its totals, and what the outputs of an example take."""
+    """Return the layers of a network as a table, with totals and the memory of one example's outputs.
+
+    Args:
+        rows: the result of `lenet_jax.summary.summarize`.
+        input_shape: shape of one example.
+    """
     cells: list[tuple[str, ...]] = [
-        ("layer", "output", "parameters", "connections", "multiply-adds", "output size", "sees")
+        ("layer", "output", "parameters", "connections", "multiply-adds", "output size", "receptive field")
     ]
     cells.append(("input", "x".join(map(str, input_shape)), "", "", "", "", ""))
     for row in rows:
@@ -51,11 +61,11 @@ def layer_table(rows: Sequence[Row], input_shape: tuple[int, ...]) -> list[str]:
         "",
         "outputs of one example, float32: "
         f"{_size(inference_bytes(list(rows)))} at a time to apply the network (the two largest neighbours), "
-        f"{_size(training_bytes(list(rows)))} to train it ({_kept(rows)}).",
+        f"{_size(training_bytes(list(rows)))} to train it ({_stored_outputs(rows)}).",
     ]
 
 
-def _kept(rows: Sequence[Row]) -> str:
+def _stored_outputs(rows: Sequence[Row]) -> str:
     return "all but those that are computed again" if any(row.recomputed for row in rows) else "all"
 
 
@@ -66,7 +76,7 @@ def _size(count: int) -> str:
 
 
 def confusion_table(matrix: Sequence[Sequence[int]]) -> list[str]:
-    """Return a confusion matrix with each row in percent of its class; empty cells are exactly 0."""
+    """Return a confusion matrix with each row in percent of its true class; cells of exactly 0 are empty."""
     percent = to_percent(jnp.asarray(matrix)).tolist()
     names = [str(number) for number in range(len(percent))]
     rows = [
@@ -75,9 +85,14 @@ def confusion_table(matrix: Sequence[Sequence[int]]) -> list[str]:
     return align([["", *names], *rows])
 
 
-def assessment_table(assessment: Assessment) -> list[str]:
-    """Return accuracy, calibration, the measures of each class and the confusion matrix."""
-    summary = assessment.summary
+def evaluation_table(report: EvaluationReport) -> list[str]:
+    """Return the metrics as lines; of classification calibration, precision, recall and the confusion matrix too."""
+    summary = report.summary
+    if report.confusion is None:
+        metrics = [name for name in summary if name not in ("examples", "loss")]
+        names = [*(f"test {spoken(name)}" for name in metrics), "mean loss", "examples"]
+        values = [*(show_metric(name, summary[name]) for name in metrics), f"{summary['loss']:.4g}"]
+        return align([*zip(names, [*values, f"{summary['examples']:,}"], strict=True)])
     classes = zip(summary["precision"], summary["recall"], summary["confusion_matrix"], strict=True)
     rows = [("class", "precision", "recall", "images")]
     rows += [(str(n), f"{p:.2%}", f"{r:.2%}", f"{sum(counts):,}") for n, (p, r, counts) in enumerate(classes)]
@@ -94,18 +109,26 @@ def assessment_table(assessment: Assessment) -> list[str]:
 
 
 def sweep_table(summary: Summary) -> list[list[str]]:
-    """Return a row of names, and a row for each group."""
+    """Return a header row, and one row per set of jobs that differ in their seeds only."""
     keys = list(dict.fromkeys(key for group in summary.groups for key in group.varied))
-    rows = [[*keys, "n", "validation accuracy", "test accuracy", "95 % interval"]]
+    metric = summary.monitor.metric
+    rows = [[*keys, "n", f"validation {spoken(metric)}", f"test {spoken(metric)}", "95 % interval"]]
     for group in summary.groups:
-        validation, test = (group.measures.get(name) for name in ("validation_accuracy", "test_accuracy"))
+        validation, test = (group.measures.get(name) for name in (summary.monitor.key, f"test_{metric}"))
         count = f"{validation.n if validation else 0} of {len(group.jobs)}"
-        rows.append([*(group.varied.get(key, "") for key in keys), count, *map(_spread, (validation, test)), _ci(test)])
+        rows.append(
+            [
+                *(group.varied.get(key, "") for key in keys),
+                count,
+                *(_mean_and_sd(metric, each) for each in (validation, test)),
+                _interval(metric, test),
+            ]
+        )
     return rows
 
 
 def sweep_lines(summary: Summary) -> list[str]:
-    """Return the summary as text: a row a group, the best job, what failed."""
+    """Return the summary of a sweep as lines: a table of means over the seeds, the best job and the failures."""
     states = [entry.state for entry in summary.entries]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
     pruned = sum(entry.state == DONE and not is_complete(entry) for entry in summary.entries)
@@ -114,11 +137,12 @@ def sweep_lines(summary: Summary) -> list[str]:
     lines = ["", f"{len(states)} jobs: {counts}", "", *align(rows, left=len(rows[0]) - 4)]
     if summary.best is not None:
         entry, values = _job(summary, summary.best)
-        result = entry.result or {}
+        result, metric = entry.result or {}, summary.monitor.metric
         lines += [
             "",
-            f"best: job {entry.number}, validation {result['validation_accuracy']:.2%}, "
-            f"test {result['test_accuracy']:.2%}  {' '.join(f'{key}={value}' for key, value in values.items())}",
+            f"best: job {entry.number}, validation {show_metric(metric, result[summary.monitor.key])}, "
+            f"test {show_metric(metric, result[f'test_{metric}'])}  "
+            f"{' '.join(f'{key}={value}' for key, value in values.items())}",
         ]
     failed = [entry for entry in summary.entries if entry.state == FAILED]
     lines += [line for entry in failed for line in (f"job {entry.number} failed: {entry.error}", rerun_command(entry))]
@@ -131,14 +155,44 @@ def _job(summary: Summary, number: int) -> tuple[Entry, dict[str, str]]:
     )
 
 
-def _spread(measure: Statistics | None) -> str:
+def _mean_and_sd(metric: str, measure: Statistics | None) -> str:
     if measure is None:
         return ""
-    return f"{measure.mean:.2%}" + ("" if measure.sd is None else f" ± {100 * measure.sd:.2f}")
+    sd = "" if measure.sd is None else f" ± {show_metric(metric, measure.sd).removesuffix('%')}"
+    return show_metric(metric, measure.mean) + sd
 
 
-def _ci(measure: Statistics | None) -> str:
+def _interval(metric: str, measure: Statistics | None) -> str:
     if measure is None or measure.interval is None:
         return ""
     low, high = measure.interval
-    return f"{low:.2%} to {min(high, 1):.2%}"
+    high = min(high, 1) if is_fraction(metric) else high
+    return f"{show_metric(metric, low)} to {show_metric(metric, high)}"
+
+
+# ---- metrics --------------------------------------------------------------------------------------------------------
+
+
+def is_fraction(metric: str) -> bool:
+    """Return whether a metric is shown in percent."""
+    return metric in ("accuracy", "exact_match")
+
+
+def show_metric(metric: str, value: float) -> str:
+    """Return the value of a metric as text."""
+    return f"{value:.2%}" if is_fraction(metric) else f"{value:.4g}"
+
+
+def spoken(metric: str) -> str:
+    """Return the name of a metric in words."""
+    return metric.replace("_", " ")
+
+
+def error_label(metric: str) -> str:
+    """Return what a figure shows of a metric: its error where it is a fraction."""
+    return "validation error (%)" if is_fraction(metric) else f"validation {spoken(metric)}"
+
+
+def error_value(metric: str, value: float) -> float:
+    """Return what a figure shows of a value of a metric; see `error_label`."""
+    return 100 * (1 - value) if is_fraction(metric) else value

@@ -1,1 +1,69 @@
-"""A run on this machine: its directory, its provenance, and the loop that drives it."""
+"""Runs: prepared, recorded, resumed, verified. Here: the events of a run, for what shows it or keeps a ledger of it."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lenet_jax.config import Config
+
+
+class Monitor(NamedTuple):
+    """The metric that decides which weights, jobs and settings are best."""
+
+    metric: str = "accuracy"  # or "loss"
+    mode: str = "max"  # "max" or "min": which values are better
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> "Monitor":
+        """Return the monitor of a run by its `result.json`; the first edition recorded none, and had the accuracy."""
+        return cls(result.get("monitor", cls().metric), result.get("mode", cls().mode))
+
+    @property
+    def key(self) -> str:
+        """Return the name of its value on the validation set, in `metrics.jsonl` and `result.json`."""
+        return f"validation_{self.metric}"
+
+    def error(self, record: Mapping[str, Any]) -> float:
+        """Return what is to be small of a line of `metrics.jsonl` or of `result.json`; infinity if it is not there.
+
+        Of a metric to maximize, as the accuracy, it is 1 minus the metric.
+        """
+        value = record.get(self.key)
+        if value is None:
+            return math.inf
+        return 1 - value if self.mode == "max" else value
+
+
+class Started(NamedTuple):
+    """A run that is about to start: its data are loaded and fit, its program is compiled next."""
+
+    config: Config
+    num_train: int
+    num_parameters: int
+    num_evaluations: int  # at most
+    device: str
+    monitor: Monitor = Monitor()
+    previous_evaluations: tuple[dict[str, Any], ...] = ()  # lines of `metrics.jsonl` from before an interruption
+
+
+class Evaluated(NamedTuple):
+    """A line of `metrics.jsonl`."""
+
+    record: dict[str, Any]
+
+
+class Finished(NamedTuple):
+    """The content of `result.json`, and the directory of the run."""
+
+    result: dict[str, Any]
+    directory: Path
+
+
+class Failed(NamedTuple):
+    """A run that cannot be recorded; the others go on."""
+
+    error: Exception
+
+
+Event = Started | Evaluated | Finished | Failed

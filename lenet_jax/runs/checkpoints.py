@@ -1,8 +1,9 @@
-"""Checkpoints: folders that are whole or absent, of which two are kept, and what is read of them is what was written.
+"""Checkpoints: folders that are written atomically and verified when read. The two newest ones are kept.
 
-`checkpoints/0000000160/` is the state after 160 iterations: `state.safetensors`, and `manifest.json` with the size and
-the SHA-256 of it and of itself. Both are written and flushed in a folder of another name, the manifest last, and that
-folder is renamed. An older one is removed only after the newer has been read back.
+`checkpoints/0000000160/` holds the state after 160 iterations: the tensors in `state.safetensors`, and their size and
+SHA-256 in `manifest.json`, which also holds a digest of its own content. Both files are written and flushed to disk in
+a temporary folder, the manifest last; then the folder is renamed. An older checkpoint is removed only after the newer
+one has been read back.
 
 Imports no jax.
 """
@@ -18,9 +19,9 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from lenet_jax.errors import InputError
-from lenet_jax.storage import MOST_HEADER_BYTES, read_file, seal, sync_folder, unseal, write_file
+from lenet_jax.storage import MAX_HEADER_BYTES, dump_with_digest, load_verified, read_file, sync_folder, write_file
 
-KEPT = 2
+MAX_CHECKPOINTS = 2
 STATE = "state.safetensors"
 MANIFEST = "manifest.json"
 
@@ -28,37 +29,38 @@ Tensors = dict[str, np.ndarray]
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     path: Path
     iteration: int
-    facts: dict[str, Any]  # JSON, as it was given
+    metadata: dict[str, Any]  # the JSON that `save_checkpoint` received
     tensors: Tensors
 
 
-def save_checkpoint(folder: Path, iteration: int, tensors: Tensors, facts: Mapping[str, Any]) -> None:
-    """Write a checkpoint into a folder, and remove all but the newest `KEPT` once it is known to be whole.
+def save_checkpoint(folder: Path, iteration: int, tensors: Tensors, metadata: Mapping[str, Any]) -> None:
+    """Write a checkpoint, verify it, and remove all but the newest `MAX_CHECKPOINTS`.
 
     Args:
-        folder: of the checkpoints of a run.
-        iteration: 0 or above; a checkpoint of the same iteration, which must be damaged, is replaced.
-        tensors: the state.
-        facts: what else is to be known with it; JSON.
+        folder: the folder of a run's checkpoints.
+        iteration: number of iterations done, 0 or above. An existing checkpoint of the same iteration is replaced.
+        tensors: the state, arrays by name.
+        metadata: further values to store, as JSON.
 
     Raises:
-        OSError: if it cannot be written; the older ones are as they were.
-        InputError: if it was written and something else is read back.
+        OSError: if the checkpoint cannot be written; the older checkpoints are unchanged.
+        InputError: if the files read back differ from those written.
     """
     target = folder / f"{iteration:010d}"
     partial = folder / f".{target.name}.tmp"
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # a killed process may have left it
     partial.mkdir(parents=True)
     content = safetensors.numpy.save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()})
     try:
         write_file(partial / STATE, content)
-        described = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        state_file = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         write_file(
-            partial / MANIFEST, seal({"iteration": iteration, "facts": dict(facts), "files": {STATE: described}})
+            partial / MANIFEST,
+            dump_with_digest({"iteration": iteration, "facts": dict(metadata), "files": {STATE: state_file}}),
         )
         sync_folder(partial)
         if target.exists():
@@ -69,29 +71,29 @@ def save_checkpoint(folder: Path, iteration: int, tensors: Tensors, facts: Mappi
         raise
     sync_folder(folder)
     _read_state(target, len(content))
-    for path in newest_first(folder)[KEPT:]:
+    for path in newest_first(folder)[MAX_CHECKPOINTS:]:
         _remove(path)
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, good or damaged; none if there is no such folder."""
+    """Return the paths of the checkpoints in a folder, intact or damaged, newest first; empty if it does not exist."""
     if not folder.is_dir():
         return []
     names = (path.name for path in folder.iterdir())
     return [folder / name for name in sorted(filter(_is_checkpoint, names), reverse=True)]
 
 
-def read_checkpoint(path: Path, most_bytes: int) -> Checkpoint:
+def read_checkpoint(path: Path, max_bytes: int) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
-        path: of its folder.
-        most_bytes: what the numbers in it may take; a larger file is not read.
+        path: the folder of the checkpoint.
+        max_bytes: the largest allowed size of all tensors together; a larger file is not read.
 
     Raises:
-        InputError: if it is damaged; the message names file, expected and found.
+        InputError: if the checkpoint is damaged; the message has the file, the expected and the actual value.
     """
-    manifest, content = _read_state(path, most_bytes + MOST_HEADER_BYTES)
+    manifest, content = _read_state(path, max_bytes + MAX_HEADER_BYTES)
     try:
         tensors = safetensors.numpy.load(content)
     except SafetensorError as error:
@@ -104,28 +106,28 @@ def _is_checkpoint(name: str) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint: at no time is a part of it there under its name."""
+    """Remove a checkpoint atomically: its folder is renamed first, so that no partial checkpoint has its name."""
     discarded = path.with_name(f".{path.name}.old.tmp")
     shutil.rmtree(discarded, ignore_errors=True)
     path.rename(discarded)
     shutil.rmtree(discarded)
 
 
-def _read_state(path: Path, most_bytes: int) -> tuple[dict[str, Any], bytes]:
-    """Return the manifest of a checkpoint, and the bytes of its state, which are those that the manifest promises."""
-    manifest = unseal(path / MANIFEST, read_file(path / MANIFEST, MOST_HEADER_BYTES))
+def _read_state(path: Path, max_bytes: int) -> tuple[dict[str, Any], bytes]:
+    """Return the manifest of a checkpoint, and the bytes of its state after comparing them with the manifest."""
+    manifest = load_verified(path / MANIFEST, read_file(path / MANIFEST, MAX_HEADER_BYTES))
     try:
-        described = manifest["files"][STATE]
-        expected, size = str(described["sha256"]), int(described["bytes"])
+        state_file = manifest["files"][STATE]
+        expected, size = str(state_file["sha256"]), int(state_file["bytes"])
         complete = manifest["iteration"] == int(path.name) and isinstance(manifest["facts"], dict)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path / MANIFEST}: is damaged, it lacks {error}.") from error
+        raise InputError(f"{path / MANIFEST}: is damaged; it lacks {error}.") from error
     if not complete:
         raise InputError(f"{path / MANIFEST}: must be of iteration {int(path.name)}; got {manifest['iteration']!r}.")
-    content = read_file(path / STATE, most_bytes)
+    content = read_file(path / STATE, max_bytes)
     if len(content) != size:
-        raise InputError(f"{path / STATE}: is damaged, it must have {size} bytes; got {len(content)}.")
+        raise InputError(f"{path / STATE}: is damaged; it must have {size} bytes; got {len(content)}.")
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
-        raise InputError(f"{path / STATE}: is damaged, it must have SHA-256 {expected}; got {found}.")
+        raise InputError(f"{path / STATE}: is damaged; it must have SHA-256 {expected}; got {found}.")
     return manifest, content

@@ -1,7 +1,8 @@
-"""JAX's persistent compilation cache, kept per version and processor, and checked before it is used.
+"""JAX's persistent compilation cache, in a folder per version and processor, and verified before use.
 
-JAX writes an entry in place and reads it without a checksum, and never replaces one that it cannot read. So each entry
-gets a file with its SHA-256 beside it once it is whole; an entry without the right one is removed before JAX looks.
+JAX writes an entry in place, reads it without a checksum, and never replaces an entry that it cannot read. Therefore
+this module writes the SHA-256 of each complete entry to a file beside it, and removes every entry that does not match
+its digest before JAX reads the cache.
 """
 
 import contextlib
@@ -21,19 +22,19 @@ from lenet_jax.storage import own_folder, user_cache, write_atomically
 _LOG = logging.getLogger(__name__)
 
 _MAX_BYTES = 100_000_000
-_MIN_SECONDS = 0.1  # what compiles faster is not worth a file
+_MIN_SECONDS = 0.1  # programs that compile faster are not cached
 _SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
 
 @contextlib.contextmanager
 def use_compilation_cache(directory: Path | None = None) -> Iterator[None]:
-    """Let JAX keep what it compiles in the block, and find what an earlier process compiled.
+    """Cache the programs that JAX compiles in the block, and reuse those of earlier processes.
 
-    A cache that the user has set up (JAX_COMPILATION_CACHE_DIR) is left as it is. A cache that cannot be written, or
-    that others can write, is not used: what is in it is run.
+    If the user has configured a cache (JAX_COMPILATION_CACHE_DIR), JAX uses that cache, unverified. A folder that
+    cannot be written is not used; nor is one that other users can write, because its programs are executed.
 
     Args:
-        directory: default: a folder for this version of jaxlib and this processor in the user's cache.
+        directory: folder of the cache; None: one in the user's cache for this version of jaxlib and this processor.
     """
     directory = _default_directory() if directory is None else directory
     before = [getattr(jax.config, name) for name in _SETTINGS]
@@ -45,13 +46,13 @@ def use_compilation_cache(directory: Path | None = None) -> Iterator[None]:
         yield
     finally:
         _configure(*before)
-        _seal_entries(directory)
+        _write_digests(directory)
 
 
 def _configure(directory: str | None, min_seconds: float) -> None:
     for name, value in zip(_SETTINGS, (directory, min_seconds), strict=True):
         jax.config.update(name, value)
-    compilation_cache.reset_cache()  # JAX reads the settings once
+    compilation_cache.reset_cache()  # JAX reads the settings only when it initializes the cache
 
 
 def _default_directory() -> Path:
@@ -60,7 +61,7 @@ def _default_directory() -> Path:
 
 
 def _processor_features() -> str:
-    """Return what decides whether machine code made here runs: as Linux lists it, elsewhere the processor's name."""
+    """Return the instruction sets that Linux lists, on which machine code depends; elsewhere the processor's name."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("flags", "Features")):
@@ -69,31 +70,32 @@ def _processor_features() -> str:
 
 
 def _check_entries(directory: Path) -> bool:
-    """Remove damaged entries, and the oldest of too many; tell whether the folder can be used."""
+    """Remove damaged entries, and the oldest ones above the size limit; return whether the folder can be used."""
     try:
         if not own_folder(directory):
             _LOG.warning(
-                "%s: not used, other users may write to the programs in it; chmod 700 it, or remove it", directory
+                "%s: not used because other users may write to the programs in it; chmod 700 it, or remove it",
+                directory,
             )
             return False
-        room = _MAX_BYTES
+        free_bytes = _MAX_BYTES
         for entry in sorted(directory.glob("*-cache"), key=lambda path: path.stat().st_mtime, reverse=True):
-            content, seal = entry.read_bytes(), _seal(entry)
-            room -= len(content)
-            if room < 0 or not seal.exists() or seal.read_text() != hashlib.sha256(content).hexdigest():
+            content, digest = entry.read_bytes(), _digest_path(entry)
+            free_bytes -= len(content)
+            if free_bytes < 0 or not digest.exists() or digest.read_text() != hashlib.sha256(content).hexdigest():
                 entry.unlink(missing_ok=True)
-                seal.unlink(missing_ok=True)
+                digest.unlink(missing_ok=True)
     except OSError:
         return False
     return os.access(directory, os.W_OK)
 
 
-def _seal_entries(directory: Path) -> None:
+def _write_digests(directory: Path) -> None:
     with contextlib.suppress(OSError):
         for entry in directory.glob("*-cache"):
-            if not _seal(entry).exists():
-                write_atomically(_seal(entry), hashlib.sha256(entry.read_bytes()).hexdigest().encode())
+            if not _digest_path(entry).exists():
+                write_atomically(_digest_path(entry), hashlib.sha256(entry.read_bytes()).hexdigest().encode())
 
 
-def _seal(entry: Path) -> Path:
+def _digest_path(entry: Path) -> Path:
     return entry.with_name(f"{entry.name}.sha256")

@@ -1,77 +1,91 @@
-"""Looking again at a finished run: what its network says of every test image."""
+"""Evaluation of a finished run: the predictions of its network for every test image."""
 
+import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lenet_jax.config import DataConfig
-from lenet_jax.data import load
+from lenet_jax import components
 from lenet_jax.errors import InputError
-from lenet_jax.evaluation import classify
-from lenet_jax.losses import cross_entropy
+from lenet_jax.evaluation import evaluate_task, predict_task
 from lenet_jax.metrics import confusion_matrix, expected_calibration_error, precision_and_recall
 from lenet_jax.models import build_model
-from lenet_jax.precision import in_compute_dtype
+from lenet_jax.objective import Task
 from lenet_jax.runs.provenance import digest_parameters
-from lenet_jax.runs.records import Record
-from lenet_jax.runs.run_directory import BEST
-from lenet_jax.types import Model, Split, Variables
+from lenet_jax.runs.run_directory import BEST, Record
+from lenet_jax.types import Dataset, Model, Split, Variables
 from lenet_jax.weights import load_variables
 
 
-class Assessment(NamedTuple):
-    """A trained network, the images that it was shown, and what it said."""
+class EvaluationReport(NamedTuple):
+    """A trained network, the examples that it was evaluated on, and its metrics."""
 
     model: Model
     variables: Variables
     split: Split
     pixel_divisor: float
-    predictions: np.ndarray  # (N,)
-    confusion: np.ndarray  # (classes, classes), counts; rows are labels
-    summary: dict[str, Any]  # accuracy, loss, calibration, precision and recall of each class
+    summary: dict[str, Any]  # loss and metrics; of classification also calibration, precision and recall of each class
+    predictions: np.ndarray | None  # (N,), of classification
+    confusion: np.ndarray | None  # (classes, classes), counts; rows are labels
 
 
-def assess(record: Record, data_config: DataConfig | None = None) -> Assessment:
-    """Apply the best network of a run to the test images of its data, or of other data of the same shape.
+def evaluate_run(record: Record, data_node: Mapping[str, Any] | None = None) -> EvaluationReport:
+    """Evaluate the best network of a run on the test images of its data, or of other data of the same shape.
+
+    Args:
+        record: of the run, with a complete configuration, as `read_allowed` returns it.
+        data_node: the component that loads other data; None: those of the run.
 
     Raises:
         InputError: if the run left no weights or they are damaged, or data and network do not fit.
     """
-    data = load(data_config or record.config.data)
-    shape = tuple(record.run["data"]["image_shape"])
-    if data.test.images.shape[1:] != shape or data.num_classes != record.run["data"]["num_classes"]:
+    config, weights = record.config, record.directory / BEST
+    if not weights.is_file():  # before the data are loaded, or even downloaded
+        raise InputError(f"`RUN_DIR` must have the weights of its run, {BEST}; {record.directory} has none.")
+    data: Dataset = components.build(config.data if data_node is None else components.complete("data", data_node))
+    shape, num_classes = tuple(record.run["data"]["image_shape"]), record.run["data"]["num_classes"]
+    if data.test.inputs.shape[1:] != shape or data.num_classes != num_classes:
         raise InputError(
-            f"`data` must have images of shape {shape} and {record.run['data']['num_classes']} classes, as those of "
-            f"{record.directory}; got {data.test.images.shape[1:]} and {data.num_classes}."
+            f"`data` must have images of shape {shape} and {num_classes} classes, as those of "
+            f"{record.directory}; got {data.test.inputs.shape[1:]} and {data.num_classes}."
         )
-    model = build_model(record.config.model, data.test.images.shape[1:], data.num_classes)
-    variables = load_variables(record.directory / BEST, model)
+    model = build_model(config.model, data.test.inputs.shape[1:], data.num_classes)
+    variables = load_variables(weights, model)
     expected, found = (record.result or {}).get("parameters_sha256"), digest_parameters(variables.params)
     if expected not in (None, found):
         raise InputError(
-            f"{record.directory / BEST}: is damaged or of another run; its parameters must have SHA-256 {expected}; "
-            f"got {found}."
+            f"{weights}: is damaged or of another run; its parameters must have SHA-256 {expected}; got {found}."
         )
-    labels = jnp.asarray(data.test.labels, jnp.int32)
-    measured = in_compute_dtype(model, record.config.trainer.compute_dtype)
-    with jax.default_matmul_precision(record.config.trainer.matmul_precision):
-        logits = jax.jit(lambda v, x: classify(measured, v, x, data.pixel_divisor))(variables, data.test.images)
-    predictions = logits.argmax(axis=-1).astype(jnp.int32)
-    matrix = confusion_matrix(labels, predictions, data.num_classes)
-    precision, recall = precision_and_recall(matrix)
-    num_correct = int(matrix.trace())
+    task = Task(model, components.build(config.objective), (), config.trainer.compute_dtype, data.pixel_divisor)
+    with jax.default_matmul_precision(config.trainer.matmul_precision):
+        metrics = jax.jit(functools.partial(evaluate_task, task))(variables, data.test)
+        outputs = jax.jit(functools.partial(predict_task, task))(variables, data.test.inputs)
     summary = {
-        "examples": len(labels),
-        "correct": num_correct,
-        "accuracy": num_correct / len(labels),
-        "loss": float(cross_entropy(logits, labels).mean()),
-        "expected_calibration_error": float(expected_calibration_error(logits, labels)),
-        "precision": [float(p) for p in precision],
-        "recall": [float(r) for r in recall],
-        "confusion_matrix": np.asarray(matrix).tolist(),
+        "examples": int(metrics.num_examples),
+        **{name: float(total) / int(metrics.num_examples) for name, total in metrics.sums.items()},
+        "loss": float(metrics.loss_sum) / int(metrics.num_examples),
     }
-    return Assessment(
-        model, variables, data.test, data.pixel_divisor, np.asarray(predictions), np.asarray(matrix), summary
-    )
+    predictions = confusion = None
+    if _is_classification(outputs, data):
+        labels = jnp.asarray(data.test.targets, jnp.int32)
+        predictions = np.asarray(outputs.argmax(axis=-1).astype(jnp.int32))
+        confusion = np.asarray(confusion_matrix(labels, jnp.asarray(predictions), data.num_classes))
+        precision, recall = precision_and_recall(jnp.asarray(confusion))
+        summary |= {
+            "correct": int(confusion.trace()),
+            "expected_calibration_error": float(expected_calibration_error(outputs, labels)),
+            "precision": [float(p) for p in precision],
+            "recall": [float(r) for r in recall],
+            "confusion_matrix": confusion.tolist(),
+        }
+    return EvaluationReport(model, variables, data.test, data.pixel_divisor, summary, predictions, confusion)
+
+
+def _is_classification(outputs: Any, data: Dataset) -> bool:
+    """Return whether the outputs are logits (N, classes) of integer labels (N,)."""
+    targets = data.test.targets
+    is_labels = getattr(targets, "ndim", None) == 1 and np.issubdtype(targets.dtype, np.integer)
+    return is_labels and getattr(outputs, "shape", ())[1:] == (data.num_classes,)

@@ -1,7 +1,11 @@
-"""Jobs of one kind that run side by side in slots: a job starts as soon as the one before it in its slot has ended."""
+"""A group of runs that share compiled programs and are trained in parallel, one run per lane.
+
+When the run in a lane finishes, the next pending run starts in that lane.
+"""
 
 import collections
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,220 +16,280 @@ import numpy as np
 
 from lenet_jax.config import Config
 from lenet_jax.errors import InputError
-from lenet_jax.runs.events import Event, Failed, Started
-from lenet_jax.runs.programs import Programs, compile_programs, slot_values, to_numbers
+from lenet_jax.evaluation import count_examples
+from lenet_jax.runs import Event, Failed, Monitor, Started
+from lenet_jax.runs.prepared_run import PreparedRun, unwrap_keys
+from lenet_jax.runs.programs import Programs, compile_programs, lane_inputs
 from lenet_jax.runs.provenance import reproducibility
-from lenet_jax.runs.recorder import Found, Recorder
+from lenet_jax.runs.recorder import Recorder, RestoredRun
 from lenet_jax.runs.run_directory import RunDirectory
-from lenet_jax.training import Plan
-from lenet_jax.types import Dataset, Model, Status, TrainState
+from lenet_jax.runs.signals import postponed_signals
+from lenet_jax.types import Status
+
+_log = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
-    """A run to do, and the directory that records it."""
+    """A run to train, and its directory."""
 
-    config: Config
+    config: Config  # complete
     path: Path
-    begin: Callable[[], None] = lambda: None  # called before the first file is written; may raise OSError
-    resume: bool = False  # whether the directory may hold the beginning of it, to go on from its newest checkpoint
+    on_start: Callable[[], None] = lambda: None  # called before the first file is written; may raise OSError
+    resume: bool = False  # whether to resume from a checkpoint in the directory, if it has one
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    prepared: PreparedRun,
+    *,
+    strategy: str = "map",
+    num_lanes: int = 1,
+    should_prune: Callable[[int], bool] | None = None,
+) -> Iterator[tuple[int, Event]]:
+    """Run the jobs of a group, `num_lanes` in parallel, each recorded like a single run.
+
+    The programs are compiled once. If the device runs out of memory, the number of lanes is halved, the programs are
+    compiled again, and the running jobs resume from their checkpoints.
+
+    Args:
+        jobs: jobs whose configurations have the same `program_signature`.
+        prepared: the prepared run of any of these configurations.
+        strategy: as in `compile_programs`.
+        num_lanes: as in `compile_programs`.
+        should_prune: called with the number of a job after each of its evaluations; returns whether to stop the job.
+            Because this depends on the progress of the other jobs, all resumed jobs start from the same iteration.
+            None: no job is stopped.
+
+    Yields:
+        The number of a job, and an event of that job.
+
+    Raises:
+        InputError: if a directory holds a run that is not to be resumed.
+        OSError: if a directory cannot be written.
+        KeyboardInterrupt: if a signal has interrupted the runs.
+    """
+    start_time = time.perf_counter()
+    directories = [RunDirectory(job.path, resume=job.resume) for job in jobs]
+    queue = Queue(list(jobs), directories, collections.deque(range(len(jobs))), {})
+    with postponed_signals() as interrupted:
+        while queue.pending:
+            try:
+                yield from GroupRunner(queue, prepared, strategy, num_lanes, start_time).run(should_prune, interrupted)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error) or num_lanes == 1:
+                    raise
+                num_lanes //= 2
+                reason = str(error).splitlines()[0]
+                _log.warning("out of memory; continuing with %d runs in parallel: %s", num_lanes, reason)
+                queue.requeue()
 
 
 class Queue(NamedTuple):
-    """The jobs, by number: which of them wait, and which run in which slot."""
+    """The jobs of a group: those that are pending, and those that are running in a lane."""
 
     jobs: list[Job]
-    directories: Sequence[RunDirectory]
-    waiting: collections.deque[int]
-    running: dict[int, Recorder]
+    directories: Sequence[RunDirectory]  # one per job
+    pending: collections.deque[int]  # numbers of jobs
+    running: dict[int, Recorder]  # by lane
 
-    def put_back(self) -> None:
-        """Let the jobs that run wait again."""
+    def requeue(self) -> None:
+        """Move the running jobs to the front of the pending jobs, in their order, to be resumed."""
         numbers = sorted(recorder.number for recorder in self.running.values())
         for number in numbers:
             self.jobs[number] = self.jobs[number]._replace(resume=True)
-        self.waiting.extendleft(reversed(numbers))
+        self.pending.extendleft(reversed(numbers))
         self.running.clear()
 
 
-class Shared(NamedTuple):
-    """What the jobs of one kind have in common."""
+class GroupRunner:
+    """Runs the jobs of a queue in lanes."""
 
-    data: Dataset
-    model: Model
-    plan: Plan
-    described: dict[str, Any]  # as `describe_run`
-    shapes: TrainState  # as `state_shapes`
+    def __init__(self, queue: Queue, prepared: PreparedRun, strategy: str, num_lanes: int, start_time: float) -> None:
+        """Prepare to run the pending jobs of a queue; the programs are compiled when the first job starts.
 
-
-class Slots:
-    """Runs the jobs of a queue in slots; `begin` is when the first of them did."""
-
-    def __init__(self, queue: Queue, shared: Shared, strategy: str, num_slots: int, begin: float) -> None:
-        self._queue, self._shared, self._strategy, self._num_slots = queue, shared, strategy, num_slots
-        self._begin = begin
-        self._configs = [queue.jobs[0].config] * num_slots  # of what was last started in each slot
+        Args:
+            queue: the jobs of the group.
+            prepared: as in `run_jobs`.
+            strategy: as in `compile_programs`.
+            num_lanes: as in `compile_programs`.
+            start_time: when the group was requested, by `time.perf_counter`.
+        """
+        self._queue, self._prepared, self._strategy, self._num_lanes = queue, prepared, strategy, num_lanes
+        self._start_time = start_time
+        self._objective = prepared.task.objective
+        self._description = prepared.describe()
+        self._expected = jax.eval_shape(unwrap_keys, prepared.state)
+        self._configs = [queue.jobs[0].config] * num_lanes  # of the last job in each lane
         self._states: Any = None
-        self._status: Any = None  # of each slot, and
-        self._iterations: Any = None  # how far it is, on the host
+        self._status: Any = None  # of each lane, on the host
+        self._iterations: Any = None  # iterations done in each lane, on the host
 
-    def run(self, pruned: Callable[[int], bool] | None, interrupted: Callable[[], bool]) -> Iterator[tuple[int, Event]]:
-        """Run all that waits; see `run_jobs`."""
+    def run(
+        self, should_prune: Callable[[int], bool] | None, interrupted: Callable[[], bool]
+    ) -> Iterator[tuple[int, Event]]:
+        """Run all pending jobs; see `run_jobs`."""
         running = self._queue.running
-        at_most = None if pruned is None else self._common_iteration()
-        while self._queue.waiting or running:
-            yield from self._fill(at_most)
-            if interrupted():  # while it was compiled
+        max_iteration = None if should_prune is None else self._common_iteration()
+        while self._queue.pending or running:
+            yield from self._fill(max_iteration)
+            if interrupted():  # by a signal during compilation
                 raise KeyboardInterrupt
             if not running:
                 continue
             yield from self._advance()
-            if pruned is not None:
-                self._prune([slot for slot in running if pruned(running[slot].number)])
+            if should_prune is not None:
+                self._prune([lane for lane in running if should_prune(running[lane].number)])
             yield from self._finish()
             yield from self._save(at_once=interrupted())
             if interrupted():
                 raise KeyboardInterrupt
 
     def _common_iteration(self) -> int:
-        """Return the last iteration that all jobs have a checkpoint of, or an earlier one than some."""
+        """Return the smallest over the pending jobs of the iterations of their newest checkpoints."""
         queue = self._queue
         iterations = []
-        for number in queue.waiting:
-            found = self._recorder(number).find_checkpoint(self._shared.shapes) if queue.jobs[number].resume else None
+        for number in queue.pending:
+            found = self._recorder(number).find_checkpoint(self._expected) if queue.jobs[number].resume else None
             iterations.append(0 if found is None else found.checkpoint.iteration)
         return min(iterations)
 
     def _recorder(self, number: int) -> Recorder:
-        queue, shared = self._queue, self._shared
+        queue = self._queue
         config = queue.jobs[number].config
-        described = {
-            **shared.described,
-            "execution": {"strategy": self._strategy, "slots": self._num_slots},
-            "reproducibility": reproducibility(shared.described, self._strategy),
+        description = {
+            **self._description,
+            "execution": {"strategy": self._strategy, "lanes": self._num_lanes},
+            "reproducibility": reproducibility(self._description, self._strategy),
         }
-        return Recorder(number, config, queue.directories[number], shared.plan, described, self._begin)
+        return Recorder(
+            number,
+            config,
+            queue.directories[number],
+            self._prepared.plan,
+            self._objective,
+            description,
+            self._start_time,
+        )
 
-    def _fill(self, at_most: int | None) -> Iterator[tuple[int, Event]]:
-        """Begin jobs that wait in the slots that are free, or go on with them."""
+    def _fill(self, max_iteration: int | None) -> Iterator[tuple[int, Event]]:
+        """Start or resume pending jobs in the free lanes."""
         queue, running = self._queue, self._queue.running
-        free = [slot for slot in range(self._num_slots) if slot not in running][: len(queue.waiting)]
-        resumed: dict[int, Found] = {}
-        for slot in free:
-            number = queue.waiting.popleft()
-            self._configs[slot] = queue.jobs[number].config
-            running[slot] = self._recorder(number)
-            yield from self._record(slot, functools.partial(self._begin_job, slot, at_most, resumed))
+        free = [lane for lane in range(self._num_lanes) if lane not in running][: len(queue.pending)]
+        resumed: dict[int, RestoredRun] = {}
+        for lane in free:
+            number = queue.pending.popleft()
+            self._configs[lane] = queue.jobs[number].config
+            running[lane] = self._recorder(number)
+            yield from self._record(lane, functools.partial(self._start_job, lane, max_iteration, resumed))
         if not running:
             return
         if self._states is None:
             self._states = self._programs.states
-        fresh = _mask([slot for slot in free if slot in running and slot not in resumed], self._num_slots)
-        if fresh.any():
-            self._states = self._programs.start((self._states, fresh, *slot_values(self._configs)), None)
+        is_new = _mask([lane for lane in free if lane in running and lane not in resumed], self._num_lanes)
+        if is_new.any():
+            self._states = self._programs.start((self._states, is_new, *lane_inputs(self._configs)), None)
         if resumed:
-            self._states = self._programs.put(
+            self._states = self._programs.restore(
                 _with_rows(
-                    jax.device_get(to_numbers(self._states)), {slot: found.state for slot, found in resumed.items()}
+                    jax.device_get(unwrap_keys(self._states)), {lane: found.state for lane, found in resumed.items()}
                 )
             )
 
     @functools.cached_property
     def _programs(self) -> Programs:
-        data, model, plan = self._shared[:3]
-        programs = compile_programs(
-            self._configs[0], model, plan, data, strategy=self._strategy, num_slots=self._num_slots
-        )
+        programs = compile_programs(self._prepared, strategy=self._strategy, num_lanes=self._num_lanes)
         for recorder in self._queue.running.values():
             recorder.compile_seconds += programs.compile_seconds
         return programs
 
-    def _begin_job(self, slot: int, at_most: int | None, resumed: dict[int, Found]) -> Event:
-        shared, recorder = self._shared, self._queue.running[slot]
-        job, shapes = self._queue.jobs[recorder.number], shared.shapes
-        found = recorder.find_checkpoint(shapes, at_most) if job.resume else None
+    def _start_job(self, lane: int, max_iteration: int | None, resumed: dict[int, RestoredRun]) -> Event:
+        recorder, prepared = self._queue.running[lane], self._prepared
+        job = self._queue.jobs[recorder.number]
+        found = recorder.find_checkpoint(self._expected, max_iteration) if job.resume else None
         started = Started(
             job.config,
-            len(shared.data.train.labels),
-            sum(leaf.size for leaf in jax.tree.leaves(shapes.variables.params)),
-            shared.plan.num_intervals,
+            count_examples(prepared.data.train),
+            sum(leaf.size for leaf in jax.tree.leaves(prepared.state.variables.params)),
+            prepared.plan.num_intervals,
             jax.devices()[0].device_kind,
+            Monitor(self._objective.monitor, self._objective.mode),
         )
         if found is None:
-            return recorder.start(started, job.begin)
-        job.begin()
+            return recorder.start(started, job.on_start)
+        job.on_start()
         recorder.resume(found)
-        resumed[slot] = found
-        return started._replace(earlier=tuple(found.earlier))
+        resumed[lane] = found
+        return started._replace(previous_evaluations=tuple(found.previous_evaluations))
 
     def _advance(self) -> Iterator[tuple[int, Event]]:
-        """Train all slots up to the next validation."""
-        begin = time.perf_counter()
+        """Train all lanes up to the next validation."""
+        start_time = time.perf_counter()
         self._states, evaluations = self._programs.advance(self._states, self._programs.data)
         evaluations, self._status, self._iterations = jax.device_get(
             (evaluations, self._states.status, self._states.iteration)
         )
-        seconds = time.perf_counter() - begin
-        for slot, recorder in list(self._queue.running.items()):
-            yield from self._record(slot, functools.partial(recorder.evaluate, _at(evaluations, slot), seconds))
+        seconds = time.perf_counter() - start_time
+        for lane, recorder in list(self._queue.running.items()):
+            yield from self._record(lane, functools.partial(recorder.evaluate, _at(evaluations, lane), seconds))
 
-    def _prune(self, slots: Sequence[int]) -> None:
-        """End jobs that have not ended by themselves."""
-        halted = _mask(slots, self._num_slots) & (self._status == Status.RUNNING)
-        if halted.any():
-            self._status = np.where(halted, np.int32(Status.PRUNED), self._status)
+    def _prune(self, lanes: Sequence[int]) -> None:
+        """Stop the jobs in some lanes, unless they have already stopped by themselves."""
+        pruned = _mask(lanes, self._num_lanes) & (self._status == Status.RUNNING)
+        if pruned.any():
+            self._status = np.where(pruned, np.int32(Status.PRUNED), self._status)
             self._states = self._states._replace(status=jax.device_put(self._status, self._states.status.sharding))
 
     def _finish(self) -> Iterator[tuple[int, Event]]:
-        """Measure and record what has ended."""
+        """Evaluate the best weights of the jobs that have finished, and record their results."""
         running = self._queue.running
-        ended = [slot for slot in running if self._status[slot] != Status.RUNNING]
-        if not ended:
+        finished = [lane for lane in running if self._status[lane] != Status.RUNNING]
+        if not finished:
             return
         measure, data = self._programs.measure, self._programs.data
-        measured = measure((self._states.best, _mask(ended, self._num_slots)), data)
-        measured, numbers = jax.device_get((measured, to_numbers(self._states)))
-        for slot in ended:
-            finish = functools.partial(running[slot].finish, _at(numbers, slot), *_at(measured, slot))
-            yield from self._record(slot, finish)
-            running.pop(slot, None)
+        metrics = measure((self._states.best, _mask(finished, self._num_lanes)), data)
+        metrics, states = jax.device_get((metrics, unwrap_keys(self._states)))
+        for lane in finished:
+            finish = functools.partial(running[lane].finish, _at(states, lane), *_at(metrics, lane))
+            yield from self._record(lane, finish)
+            running.pop(lane, None)
 
     def _save(self, *, at_once: bool) -> Iterator[tuple[int, Event]]:
-        """Save checkpoints of the jobs that are due for one, or of all `at_once`."""
+        """Save checkpoints of the jobs for which one is due; of all running jobs if `at_once`."""
         running = self._queue.running
-        due = [slot for slot in running if at_once or running[slot].is_due(int(self._iterations[slot]))]
+        due = [lane for lane in running if at_once or running[lane].is_due(int(self._iterations[lane]))]
         if due:
-            numbers = jax.device_get(to_numbers(self._states))
-            for slot in due:
-                yield from self._record(slot, functools.partial(running[slot].save, _at(numbers, slot)))
+            states = jax.device_get(unwrap_keys(self._states))
+            for lane in due:
+                yield from self._record(lane, functools.partial(running[lane].save, _at(states, lane)))
 
-    def _record(self, slot: int, write: Callable[[], Event | None]) -> Iterator[tuple[int, Event]]:
-        """Yield what a recorder has written; if it cannot, the job fails and its slot is free for the next."""
+    def _record(self, lane: int, write: Callable[[], Event | None]) -> Iterator[tuple[int, Event]]:
+        """Call a method of a recorder and yield its event; if it cannot write, the job fails and its lane is free."""
         running = self._queue.running
-        number = running[slot].number
+        number = running[lane].number
         try:
             event = write()
         except (OSError, InputError) as error:
-            del running[slot]
+            del running[lane]
             event = Failed(error)
         if event is not None:
             yield number, event
 
 
-def _with_rows(states: TrainState, rows: Mapping[int, TrainState]) -> TrainState:
-    """Return states, as NumPy arrays, with those of some slots replaced."""
+def _with_rows(states: Any, rows: Mapping[int, Any]) -> Any:
+    """Return states of NumPy arrays in which the states of some lanes are replaced."""
 
     def replace(column: np.ndarray, *leaves: np.ndarray) -> np.ndarray:
         column = np.array(column)
-        for slot, leaf in zip(rows, leaves, strict=True):
-            column[slot] = leaf
+        for lane, leaf in zip(rows, leaves, strict=True):
+            column[lane] = leaf
         return column
 
     return jax.tree.map(replace, states, *rows.values())
 
 
-def _mask(slots: Sequence[int], num_slots: int) -> np.ndarray:
-    return np.isin(np.arange(num_slots), slots)
+def _mask(lanes: Sequence[int], num_lanes: int) -> np.ndarray:
+    return np.isin(np.arange(num_lanes), lanes)
 
 
-def _at(tree: Any, slot: int) -> Any:
-    return jax.tree.map(lambda x: x[slot], tree)
+def _at(tree: Any, lane: int) -> Any:
+    return jax.tree.map(lambda x: x[lane], tree)

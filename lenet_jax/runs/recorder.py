@@ -1,151 +1,174 @@
-"""What is recorded of a run while the driver drives it, and how it goes on from there."""
+"""Recording a run while it trains, and restoring it from its records."""
 
-import dataclasses
-import json
 import logging
 import secrets
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from lenet_jax.config import Config
+import numpy as np
+
+from lenet_jax.components import complete_like
+from lenet_jax.config import Config, from_dict, to_dict
+from lenet_jax.config.first_edition import RENAMED_TENSORS
 from lenet_jax.errors import InputError
+from lenet_jax.runs import Evaluated, Finished, Started
 from lenet_jax.runs.checkpoints import Checkpoint, newest_first, read_checkpoint, save_checkpoint
-from lenet_jax.runs.events import Evaluated, Finished, Started
 from lenet_jax.runs.provenance import changed_conditions, digest_parameters
-from lenet_jax.runs.run_directory import BEST, LogEnd, RunDirectory, clear_run, remove_leftovers
-from lenet_jax.storage import to_json
-from lenet_jax.training import Plan
-from lenet_jax.types import Evaluation, Metrics, Status, TrainState
-from lenet_jax.weights import count_bytes, from_tensors, named_leaves, save_variables
+from lenet_jax.runs.run_directory import BEST, LogEnd, RunDirectory, clear_run, remove_partial_writes
+from lenet_jax.train_plan import TrainPlan
+from lenet_jax.training import Evaluation, TrainState
+from lenet_jax.types import Metrics, Objective, Status
+from lenet_jax.weights import Tensors, count_bytes, from_tensors, named_leaves, save_variables
 
 _log = logging.getLogger(__name__)
 
 
-class Found(NamedTuple):
-    """What a run can go on from."""
+class RestoredRun(NamedTuple):
+    """A checkpoint that was read, with the records of the run up to it."""
 
     checkpoint: Checkpoint
     state: TrainState  # of NumPy arrays
-    earlier: list[dict[str, Any]]  # the evaluations until then
-    described: dict[str, Any]  # what run.json holds
+    previous_evaluations: list[dict[str, Any]]
+    description: dict[str, Any]  # the content of run.json
 
 
 class Recorder:
-    """Records one run: its files, its times."""
+    """Writes the files of one run, and measures its times."""
 
     def __init__(
         self,
         number: int,
         config: Config,
         directory: RunDirectory,
-        plan: Plan,
-        described: dict[str, Any],
-        begin: float,
+        plan: TrainPlan,
+        objective: Objective,
+        description: dict[str, Any],
+        start_time: float,
     ) -> None:
-        """Take what is known of the run before it begins.
+        """Prepare the records of a run; nothing is written yet.
 
         Args:
-            number: of the run, for whoever drives several.
-            config: of the run.
-            directory: where it is recorded.
-            plan: its lengths.
-            described: as `lenet_jax.runs.provenance.describe_run`.
-            begin: when it was asked for, by `time.perf_counter`.
+            number: number of the run in its group.
+            config: configuration of the run.
+            directory: directory of the run.
+            plan: lengths of the run, its epochs and its intervals.
+            objective: loss and metrics of the run.
+            description: the result of `lenet_jax.runs.provenance.describe_run`.
+            start_time: when the run was requested, by `time.perf_counter`.
         """
         self.number = number
-        self.compile_seconds = 0.0  # that the run has waited for
+        self.compile_seconds = 0.0  # compilation time that the run waited for
         self._plan = plan
-        self._begin = begin
+        self._objective = objective
+        self._config = config
+        self._start_time = start_time
         self._timings: dict[str, float] = {}
         self._training_seconds = 0.0
         self._directory = directory
         self._provenance = {
             "id": secrets.token_hex(8),
-            **described,
-            "config": dataclasses.asdict(config),
+            **description,
+            "config": to_dict(config),
             "seed": config.seed,
-            "resumed": [],  # from which iterations, and what had changed
+            "resumed": [],  # the iterations from which the run resumed, and the conditions that had changed
         }
         every = config.trainer.checkpoint_every
-        # Validations from one checkpoint to the next.
+        # Validations between checkpoints.
         self._checkpoint_every = None if every is None else max(every * plan.epoch // plan.interval, 1)
 
-    def start(self, started: Started, prepare: Callable[[], None]) -> Started:
-        """Record what is known of the run before it begins; `prepare` is called before the first file is written."""
-        prepare()
+    def start(self, started: Started, on_start: Callable[[], None]) -> Started:
+        """Remove an earlier run from the directory and write `run.json`.
+
+        Args:
+            started: the event to return.
+            on_start: called before the first file is written.
+        """
+        on_start()
         clear_run(self._directory.path)
         self._directory.write_run(self._provenance)
         return started
 
-    def find_checkpoint(self, expected: TrainState, at_most: int | None = None) -> Found | None:
-        """Return the newest good checkpoint of the run in the directory; None: there is none, the run is to `start`.
+    def find_checkpoint(self, expected: TrainState, max_iteration: int | None = None) -> RestoredRun | None:
+        """Return the newest intact checkpoint of the run; None if there is none, so that the run has to `start`.
 
-        A damaged one is reported, and the one before it taken.
+        A damaged checkpoint is reported in the log, and the one before it is tried.
 
         Args:
             expected: shapes and dtypes of the state.
-            at_most: the iteration of the newest one that will do.
+            max_iteration: later checkpoints are ignored; None: no limit.
 
         Raises:
-            InputError: if `run.json` is damaged, or of another configuration.
+            InputError: if `run.json` is damaged, or belongs to another configuration.
         """
-        described = self._directory.read_run()
-        if described is None:
+        description = self._directory.read_run()
+        if description is None:
             return None
-        if described.get("config") != json.loads(to_json(self._provenance["config"])):
+        recorded = complete_like(from_dict(description.get("config", {})), self._config)
+        if to_dict(recorded) != self._provenance["config"]:
             raise InputError(f"{self._directory.path}: must hold a run of this configuration; it has another; move it.")
         found = [
-            path for path in newest_first(self._directory.checkpoints) if at_most is None or int(path.name) <= at_most
+            path
+            for path in newest_first(self._directory.checkpoints)
+            if max_iteration is None or int(path.name) <= max_iteration
         ]
         for path in found:
             try:
                 checkpoint = read_checkpoint(path, count_bytes(expected))
-                if checkpoint.facts.get("run") != described.get("id"):
+                if checkpoint.metadata.get("run") != description.get("id"):
                     raise InputError(f"{path}: belongs to another run.")
-                earlier = self._directory.metrics_until(LogEnd(**checkpoint.facts["log"]))
-                state = from_tensors(checkpoint.tensors, expected, path)
+                previous = self._directory.metrics_until(LogEnd(**checkpoint.metadata["log"]))
+                state = from_tensors(_rename_tensors(checkpoint.tensors), expected, path)
             except (InputError, KeyError, TypeError) as error:
                 _log.warning("%s; trying the checkpoint before it", str(error).removesuffix("."))
             else:
-                return Found(checkpoint, state, earlier, described)
+                return RestoredRun(checkpoint, state, previous, description)
         if found:
-            _log.warning("%s: has no good checkpoint; the run begins again", self._directory.path)
+            _log.warning("%s: has no intact checkpoint; the run restarts", self._directory.path)
         return None
 
-    def resume(self, found: Found) -> None:
-        """Go on from a checkpoint."""
-        facts, directory = found.checkpoint.facts, self._directory
-        remove_leftovers(directory.path)
-        directory.cut_metrics(LogEnd(**facts["log"]))
-        self._begin -= facts["seconds"]
-        self._training_seconds, self._timings = facts["training_seconds"], facts["timings"]
-        self.compile_seconds = facts["compile_seconds"]
-        changed = [key for key, _, _ in changed_conditions(found.described, self._provenance)]
+    def resume(self, restored: RestoredRun) -> None:
+        """Restore the files and times of the run to those at a checkpoint, and record that it was resumed."""
+        metadata, directory = restored.checkpoint.metadata, self._directory
+        remove_partial_writes(directory.path)
+        directory.cut_metrics(LogEnd(**metadata["log"]))
+        self._start_time -= metadata["seconds"]
+        self._training_seconds, self._timings = metadata["training_seconds"], metadata["timings"]
+        self.compile_seconds = metadata["compile_seconds"]
+        changed = [key for key, _, _ in changed_conditions(restored.description, self._provenance)]
         resumed = [
-            *found.described.get("resumed", []),
-            {"iteration": found.checkpoint.iteration, "changed": changed},
+            *restored.description.get("resumed", []),
+            {"iteration": restored.checkpoint.iteration, "changed": changed},
         ]
-        self._provenance = {**found.described, "resumed": resumed}
+        self._provenance = {**restored.description, "resumed": resumed}
         directory.write_run(self._provenance)
 
     def evaluate(self, evaluation: Evaluation, seconds: float) -> Evaluated:
-        """Record an evaluation, and the seconds since the one before."""
+        """Record an evaluation.
+
+        Args:
+            evaluation: losses and metrics after an interval.
+            seconds: the time since the evaluation before.
+        """
         self._training_seconds += seconds
         self._timings.setdefault("first_step", round(self._elapsed() - seconds, 3))
-        record = {**_to_record(evaluation, self._plan), "seconds": self._elapsed()}
+        record = {**_to_record(evaluation, self._plan, self._objective), "seconds": self._elapsed()}
         self._directory.append_metrics(record)
         return Evaluated(record)
 
     def is_due(self, iteration: int) -> bool:
-        """Tell whether a checkpoint is to be saved after an iteration, at which the run is evaluated."""
+        """Return whether a checkpoint is due at the validation after an iteration."""
         return self._checkpoint_every is not None and iteration // self._plan.interval % self._checkpoint_every == 0
 
     def save(self, state: TrainState) -> None:
-        """Save a checkpoint: a state of NumPy arrays, as `lenet_jax.runs.programs.to_numbers` has them."""
+        """Save a checkpoint.
+
+        Args:
+            state: of NumPy arrays; its keys are unwrapped by `lenet_jax.runs.prepared_run.unwrap_keys`.
+        """
         directory = self._directory
         directory.sync_metrics()
-        facts = {
+        metadata = {
             "run": self._provenance["id"],
             "log": directory.log_end._asdict(),
             "seconds": self._elapsed(),
@@ -153,11 +176,17 @@ class Recorder:
             "compile_seconds": self.compile_seconds,
             "timings": self._timings,
         }
-        save_checkpoint(directory.checkpoints, int(state.iteration), named_leaves(state), facts)
+        save_checkpoint(directory.checkpoints, int(state.iteration), named_leaves(state), metadata)
 
     def finish(self, state: TrainState, train: Metrics, test: Metrics) -> Finished:
-        """Record the end of the run."""
-        result = _to_result(state, train, test, self._plan)
+        """Record the result of the run, and save its best weights.
+
+        Args:
+            state: the last state, of NumPy arrays.
+            train: the metrics of the best weights on the training set.
+            test: the metrics of the best weights on the test set.
+        """
+        result = _to_result(state, train, test, self._plan, self._objective)
         examples = result["iterations"] * self._plan.batch_size
         result["metrics_sha256"] = self._directory.log_end.sha256
         result["seconds"] = self._elapsed()
@@ -170,48 +199,63 @@ class Recorder:
         return Finished(result, self._directory.path)
 
     def _elapsed(self) -> float:
-        return round(time.perf_counter() - self._begin, 3)
+        return round(time.perf_counter() - self._start_time, 3)
 
 
-def _to_record(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
+def _rename_tensors(tensors: Tensors) -> Tensors:
+    """Return the tensors of a checkpoint with the names and dtypes of this edition."""
+    renamed = {RENAMED_TENSORS.get(name, name): tensor for name, tensor in tensors.items()}
+    for name in RENAMED_TENSORS.values():
+        if name in renamed:
+            renamed[name] = renamed[name].astype(np.float32)
+    return renamed
+
+
+def _to_record(evaluation: Evaluation, plan: TrainPlan, objective: Objective) -> dict[str, Any]:
     iteration = int(evaluation.iteration)
     return {
         "epoch": _to_epochs(iteration, plan),
         "iteration": iteration,
         "train_loss": float(evaluation.train_loss),
-        "validation_loss": _mean_loss(evaluation.validation),
-        "validation_accuracy": _fraction(evaluation.validation),
+        "validation_loss": _mean(evaluation.validation, "loss"),
+        **{f"validation_{name}": _mean(evaluation.validation, name) for name in objective.metrics},
     }
 
 
-def _to_result(state: TrainState, train: Metrics, test: Metrics, plan: Plan) -> dict[str, Any]:
+def _to_result(
+    state: TrainState, train: Metrics, test: Metrics, plan: TrainPlan, objective: Objective
+) -> dict[str, Any]:
     iterations, status = int(state.iteration), Status(int(state.status))
-    diverged = {"diverged_at": iterations + 1} if status == Status.DIVERGED else {}  # that iteration was not done
+    diverged = {"diverged_at": iterations + 1} if status == Status.DIVERGED else {}  # that iteration was skipped
+    validation = state.best_validation
     return {
-        "test_accuracy": _fraction(test),
-        "test_loss": _mean_loss(test),
+        **{f"test_{name}": _mean(test, name) for name in (*objective.metrics, "loss")},
         "test_examples": int(test.num_examples),
-        "train_accuracy": _fraction(train),
-        "validation_accuracy": _fraction(state.best_validation),
+        **{f"train_{name}": _mean(train, name) for name in objective.metrics},
+        **{f"validation_{name}": _mean(validation, name) for name in (*objective.metrics, *_own_loss(objective))},
+        "monitor": objective.monitor,
+        "mode": objective.mode,
         "best_iteration": int(state.early_stopping.best_iteration) + 1,
         "epochs": _to_epochs(iterations, plan),
         "iterations": iterations,
         "stopped_by": status.name.lower(),
         **diverged,
         "parameters_sha256": digest_parameters(state.best.params),
-        "state_sha256": digest_parameters(state),  # of all that a run carries: parameters, optimizer, key, ...
+        "state_sha256": digest_parameters(state),  # of the whole training state: parameters, optimizer state, key, ...
     }
 
 
-def _mean_loss(metrics: Metrics) -> float:
-    return float(metrics.loss_sum) / max(int(metrics.num_examples), 1)
+def _own_loss(objective: Objective) -> list[str]:
+    """Return the loss as a metric, where it is what is monitored."""
+    return ["loss"] if objective.monitor == "loss" else []
 
 
-def _fraction(metrics: Metrics) -> float:
-    """Return the accuracy in full precision; 0 where nothing was measured: the run diverged at once."""
-    return int(metrics.num_correct) / max(int(metrics.num_examples), 1)
+def _mean(metrics: Metrics, name: str) -> float:
+    """Return a mean in double precision; 0 if nothing was evaluated because the run diverged in its first interval."""
+    total = metrics.loss_sum if name == "loss" else metrics.sums[name]
+    return float(total) / max(int(metrics.num_examples), 1)
 
 
-def _to_epochs(iterations: int, plan: Plan) -> int | float:
+def _to_epochs(iterations: int, plan: TrainPlan) -> int | float:
     whole, rest = divmod(iterations, plan.epoch)
     return whole if rest == 0 else round(iterations / plan.epoch, 3)

@@ -1,7 +1,7 @@
-"""The directory of a run: `run.json` (provenance), `metrics.jsonl` (a line an evaluation), `result.json`, checkpoints.
+"""The directory of a run: `run.json` (provenance), `metrics.jsonl` (evaluations), `result.json` and checkpoints.
 
-Whole files are written atomically. The metrics log is only ever appended to, a whole line at a time; a checkpoint
-records how long it was and its SHA-256, and a run that goes on from there begins with that much of it.
+All files but the metrics log are written atomically. The metrics log grows by one line per evaluation. A checkpoint
+records the length and SHA-256 of the log, and a run that resumes from the checkpoint truncates the log to that length.
 """
 
 import contextlib
@@ -12,9 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lenet_jax.config import Config, from_dict
 from lenet_jax.errors import InputError
 from lenet_jax.runs.checkpoints import newest_first
-from lenet_jax.storage import SCHEMA, locked, remove_partial, seal, to_json, unseal, write_all, write_atomically
+from lenet_jax.storage import (
+    SCHEMA,
+    dump_with_digest,
+    load_verified,
+    locked,
+    remove_partial,
+    to_json,
+    write_all,
+    write_atomically,
+)
 
 RUN = "run.json"
 METRICS = "metrics.jsonl"
@@ -24,26 +34,30 @@ BEST = f"{CHECKPOINTS}/best.safetensors"
 
 
 class LogEnd(NamedTuple):
-    """How far a metrics log goes, and what it is up to there."""
+    """Length and digest of a metrics log at a checkpoint."""
 
     bytes: int
     sha256: str
 
 
 class RunDirectory:
-    """Writes the files of one run; `path` is the directory."""
+    """The files of one run; `path` is the directory."""
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
-        """Take a directory for a new run, or one with a run that has not ended, to go on with it.
+        """Open a directory for a run; nothing is written yet.
+
+        Args:
+            path: the directory.
+            resume: whether the directory may hold an unfinished run, to be resumed.
 
         Raises:
-            InputError: if there is a run in it already, and it is not to be resumed.
+            InputError: if the directory holds a run and `resume` is false.
         """
         existing = [name for name in (RUN, METRICS, RESULT) if (path / name).exists()]
         if existing and not resume:
             raise InputError(
-                f"`hydra.run.dir` must not hold a run yet; {path} has {', '.join(existing)}; use another, or go on: "
-                f"lenet-jax resume {path}."
+                f"`hydra.run.dir` must not hold a run yet; {path} has {', '.join(existing)}; use another, or "
+                f"resume that run: lenet-jax resume {path}."
             )
         self.path = path
         self._digest = hashlib.sha256()  # of the metrics log
@@ -56,37 +70,37 @@ class RunDirectory:
 
     @property
     def log_end(self) -> LogEnd:
-        """Return how far the metrics log goes."""
+        """Return the current length and digest of the metrics log."""
         return LogEnd(self._bytes, self._digest.hexdigest())
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keep every other process out of the run; see `lenet_jax.storage.locked`."""
+        """Lock the directory for this process; see `lenet_jax.storage.locked`."""
         return locked(self.path, "run")
 
     def write_run(self, provenance: dict[str, Any]) -> None:
         """Write or replace `run.json`."""
-        write_atomically(self.path / RUN, seal(provenance))
+        write_atomically(self.path / RUN, dump_with_digest(provenance))
 
     def read_run(self) -> dict[str, Any] | None:
-        """Return what `run.json` holds; None if there is none.
+        """Return the content of `run.json`; None if it does not exist.
 
         Raises:
-            InputError: if it is damaged.
+            InputError: if the file is damaged.
         """
         path = self.path / RUN
-        return unseal(path, path.read_bytes()) if path.is_file() else None
+        return load_verified(path, path.read_bytes()) if path.is_file() else None
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Write `result.json`, with which the run has ended, and remove what was kept to go on with it."""
-        write_atomically(self.path / RESULT, seal(result))
+        """Write `result.json`, which marks the run as finished, and remove its checkpoints, which are now obsolete."""
+        write_atomically(self.path / RESULT, dump_with_digest(result))
         for path in newest_first(self.checkpoints):
             shutil.rmtree(path, ignore_errors=True)
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """Append a line to `metrics.jsonl`; the first call writes the line with the schema before it.
+        """Append a line to `metrics.jsonl`; the first call writes a line with the schema before it.
 
         Raises:
-            OSError: if it cannot be written whole, as on a full disk; then nothing of it stays.
+            OSError: if the line cannot be written completely, for example on a full disk; the log is unchanged.
         """
         head = "" if self._bytes else to_json({"schema": SCHEMA, "kind": "metrics"}) + "\n"
         lines = (head + to_json(record) + "\n").encode()
@@ -100,27 +114,30 @@ class RunDirectory:
         self._bytes += len(lines)
 
     def sync_metrics(self) -> None:
-        """Have the metrics log on the disk before this returns."""
+        """Flush the metrics log to the disk."""
         with self._open_log() as descriptor:
             os.fsync(descriptor)
 
     def metrics_until(self, end: LogEnd) -> list[dict[str, Any]]:
-        """Return the lines of the metrics log up to where it ended once.
+        """Return the evaluations in the metrics log up to a recorded end.
+
+        Args:
+            end: length and digest of the log when they were recorded.
 
         Raises:
-            InputError: if it is not what it was then.
+            InputError: if this part of the log has changed since.
         """
         path = self.path / METRICS
         content = path.read_bytes()[: end.bytes] if path.is_file() else b""
         found = hashlib.sha256(content).hexdigest()
         if found != end.sha256:
             raise InputError(
-                f"{path}: is damaged, its first {end.bytes} bytes must have SHA-256 {end.sha256}; got {found}."
+                f"{path}: is damaged; its first {end.bytes} bytes must have SHA-256 {end.sha256}; got {found}."
             )
         return parse_metrics(path, content)
 
     def cut_metrics(self, end: LogEnd) -> None:
-        """Remove what has been appended to the metrics log since it ended there."""
+        """Truncate the metrics log to a recorded end."""
         with self._open_log() as descriptor:
             os.ftruncate(descriptor, end.bytes)
         self._bytes = end.bytes
@@ -136,27 +153,56 @@ class RunDirectory:
 
 
 def parse_metrics(path: Path, content: bytes) -> list[dict[str, Any]]:
-    """Return the evaluations in a metrics log; a line that its process died in is left out.
+    """Return the evaluations in a metrics log; an incomplete last line is ignored.
 
     Args:
-        path: of the log, for the message.
-        content: of the log.
+        path: the path of the log, for the message.
+        content: the bytes of the log.
 
     Raises:
         InputError: if a line is damaged.
     """
-    lines = [unseal(path, line) for line in content.split(b"\n")[:-1]]
+    lines = [load_verified(path, line) for line in content.split(b"\n")[:-1]]
     return [line for line in lines if line.get("kind") != "metrics"]
 
 
 def clear_run(path: Path) -> None:
-    """Remove what a run has written into a directory, for another to begin there."""
+    """Remove the files of a run from its directory, so that a new run can start there."""
     for name in (RESULT, METRICS, RUN):
         (path / name).unlink(missing_ok=True)
     shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what a process left half-written in the directory of a run when it was killed."""
+def remove_partial_writes(path: Path) -> None:
+    """Remove the partial writes of a killed process from the directory of a run."""
     remove_partial(path)
     remove_partial(path / CHECKPOINTS)
+
+
+class Record(NamedTuple):
+    """The recorded files of a run."""
+
+    directory: Path
+    config: Config  # the recorded configuration; its components are neither checked nor imported
+    run: dict[str, Any]  # run.json
+    metrics: list[dict[str, Any]]  # the evaluations in metrics.jsonl
+    result: dict[str, Any] | None  # result.json; None: the run has not finished
+
+
+def read_record(directory: Path) -> Record:
+    """Read the directory of a run, finished or not.
+
+    Raises:
+        InputError: if the directory holds no run, or a file in it is damaged or has another schema.
+    """
+    if not (directory / RUN).is_file():
+        raise InputError(f"`DIR` must be the directory of a run, with a {RUN} in it; got {directory}.")
+    run, metrics, result = (directory / name for name in (RUN, METRICS, RESULT))
+    description = load_verified(run, run.read_bytes())
+    return Record(
+        directory,
+        from_dict(description.get("config", {})),
+        description,
+        parse_metrics(metrics, metrics.read_bytes()) if metrics.is_file() else [],
+        load_verified(result, result.read_bytes()) if result.is_file() else None,
+    )

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: the program on the device is let finish and its state is saved first."""
+"""Signals that stop a run: the current device program finishes first, and its state is saved."""
 
 import contextlib
 import os
@@ -9,43 +9,43 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-RESUMABLE = 75  # exit code: interrupted, to be resumed; EX_TEMPFAIL of sysexits.h
+RESUMABLE = 75  # exit code of an interrupted run that can be resumed; EX_TEMPFAIL in sysexits.h
 
 
 @contextlib.contextmanager
 def postponed_signals() -> Iterator[Callable[[], bool]]:
-    """Let the block find out for itself that it was asked to end; asked again, it is interrupted where it is.
+    """Record the first signal for the block to check; the second signal interrupts the block at once.
 
-    Outside of the main thread, where Python delivers no signals, nothing happens; nor with a signal that somebody else
-    handles, as submitit does in a job that it may queue again.
+    This has no effect outside the main thread, because Python delivers signals to the main thread only. Signals that
+    other code handles keep their handlers; submitit has one in a job that it may requeue.
 
     Yields:
-        A function that tells whether a signal has come.
+        A function that returns whether a signal was received.
 
     Raises:
         KeyboardInterrupt: at the second signal.
     """
-    come: list[int] = []
+    received: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if come:
+    def record(number: int, frame: FrameType | None) -> None:
+        if received:
             raise KeyboardInterrupt
-        come.append(number)
+        received.append(number)
 
-    with _handled(note):
-        yield lambda: bool(come)
+    with _handled(record):
+        yield lambda: bool(received)
 
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Let every signal that asks for the end do what Ctrl-C does; a second one ends the process at once.
+    """Treat each of `SIGNALS` like Ctrl-C in the block; a second signal exits the process at once.
 
-    Python's handlers wait while the main thread waits for a device. So a thread reads what the system itself notes of
-    signals, and ends the process without them.
+    Python runs no signal handler while the main thread waits for a device. Therefore a thread reads the signal numbers
+    from Python's wakeup file descriptor, and exits the process without a handler.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    watcher = threading.Thread(target=_end_at_the_second, args=(reader,), daemon=True)
+    watcher = threading.Thread(target=_exit_at_second_signal, args=(reader,), daemon=True)
     watcher.start()
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
@@ -63,32 +63,32 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    free = (signal.SIG_DFL, signal.default_int_handler, _interrupt)
-    before = {number: signal.signal(number, handler) for number in SIGNALS if signal.getsignal(number) in free}
+    replaceable = (signal.SIG_DFL, signal.default_int_handler, _interrupt)
+    before = {number: signal.signal(number, handler) for number in SIGNALS if signal.getsignal(number) in replaceable}
     try:
         yield
     finally:
-        for number, former in before.items():
-            signal.signal(number, former)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _end_at_the_second(reader: int) -> None:
-    asked = 0
+def _exit_at_second_signal(reader: int) -> None:
+    received = 0
     while numbers := os.read(reader, 64):
         for _ in filter(SIGNALS.__contains__, numbers):
-            asked += 1
-            if asked == 1:
-                _say("lenet-jax: interrupted; ends after the program on the device, again: at once")
+            received += 1
+            if received == 1:
+                _print("lenet-jax: interrupted; stopping after the current device program (repeat to stop now)")
             else:
-                _say("lenet-jax: interrupted again; what was saved stays")
+                _print("lenet-jax: interrupted again; what was saved stays")
                 os._exit(RESUMABLE)
 
 
-def _say(text: str) -> None:
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar has hidden it
+def _print(text: str) -> None:
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides the cursor
     with contextlib.suppress(OSError):
         os.write(2, f"{show_cursor}\r{text}\n".encode())

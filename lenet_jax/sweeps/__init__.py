@@ -1,1 +1,1 @@
-"""Sweeps: the jobs of a multirun, the ledger of how far they have come, and what came of them together."""
+"""Sweeps: running many jobs in groups, recording their states in a ledger, pruning and summarizing them."""

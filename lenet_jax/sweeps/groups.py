@@ -1,21 +1,23 @@
-"""Running the jobs of a sweep: those of a kind together, each with its own directory and its line in the ledger."""
+"""Running the jobs of a sweep in groups that share a program; each job has a directory and an entry in the ledger."""
 
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from lenet_jax.config import Config, SweepConfig
+from lenet_jax.components import complete_like
+from lenet_jax.config import Config, SweepConfig, from_dict, to_dict
 from lenet_jax.errors import InputError, describe_error
-from lenet_jax.runs.driver import Job, prepare_process, run_jobs
-from lenet_jax.runs.events import Event, Failed, Finished, Started
-from lenet_jax.runs.programs import choose_slots, kind
+from lenet_jax.runs import Event, Failed, Finished, Started
+from lenet_jax.runs.group import Job, run_jobs
+from lenet_jax.runs.prepared_run import PreparedRun, prepare_run, program_signature
+from lenet_jax.runs.programs import choose_lanes
 from lenet_jax.runs.provenance import differences
-from lenet_jax.runs.records import read_record
+from lenet_jax.runs.run_directory import read_record
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.ledger import (
     DIVERGED,
@@ -31,57 +33,67 @@ from lenet_jax.sweeps.ledger import (
 
 
 class SweepJob(NamedTuple):
-    """A run of a sweep."""
+    """A run that a sweep schedules."""
 
     number: int
-    overrides: tuple[str, ...]  # that make the run from `conf/`
-    config: Config
-    path: Path  # of its directory
-    files: Any = None  # that are written beside those of the run; None: they are there
+    overrides: tuple[str, ...]  # with which the configuration is composed from `conf/`
+    config: Config  # complete
+    path: Path  # directory of the run
 
 
-def enter(jobs: Sequence[SweepJob], ledger: Ledger) -> set[int]:
-    """Enter jobs into the ledger and return the numbers of those that have not ended.
+def register(jobs: Sequence[SweepJob], ledger: Ledger) -> set[int]:
+    """Record jobs in the ledger, and return the numbers of the pending ones.
+
+    Args:
+        jobs: jobs of the sweep.
+        ledger: the ledger of the sweep.
 
     Raises:
-        InputError: if a job is not what it was when the sweep began.
+        InputError: if the configuration of a job differs from the recorded one.
     """
-    waiting = set()
+    pending = set()
     for job in jobs:
-        config = json.loads(to_json(dataclasses.asdict(job.config)))
         entry, result = ledger.entry(job.number), None
         if entry is not None:
-            _check_same(entry, config)
+            _check_same(entry, job)
             if entry.state in ENDED:
                 continue
-            result = _find_result(job, config)
-        entry = Entry(job.number, list(job.overrides), _relative(job, ledger), config)
+            result = _find_result(job)
+        entry = to_entry(job, ledger)
         if result is None:
-            waiting.add(job.number)
+            pending.add(job.number)
         else:
             entry = entry._replace(state=_to_state(result), result=result)
         ledger.write(entry)
-    return waiting
+    return pending
 
 
-def _find_result(job: SweepJob, config: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what came of a job whose end is not in the ledger: its process was killed just then."""
+def _find_result(job: SweepJob) -> dict[str, Any] | None:
+    """Return the result of a job that finished before its process was killed, but is not finished in the ledger."""
     try:
         record = read_record(job.path)
     except InputError:
         return None
-    return record.result if record.run.get("config") == config else None
+    recorded = complete_like(record.config, job.config)
+    return record.result if to_dict(recorded) == to_dict(job.config) else None
 
 
 def _to_state(result: dict[str, Any]) -> str:
     return DIVERGED if result["stopped_by"] == "diverged" else DONE
 
 
-def _check_same(entry: Entry, config: dict[str, Any]) -> None:
-    for key, then, now in differences(entry.config, config):
+def _check_same(entry: Entry, job: SweepJob) -> None:
+    recorded = to_dict(complete_like(from_dict(entry.config), job.config))
+    for key, old, new in differences(recorded, to_dict(job.config)):
         raise InputError(
-            f"`{key}` must be what it was when the sweep began; in job {entry.number} it was {then!r} and is {now!r}."
+            f"`{key}` must be what it was when the sweep began; in job {entry.number} it was {old!r} and is {new!r}."
         )
+
+
+def to_entry(job: SweepJob, ledger: Ledger) -> Entry:
+    """Return the ledger entry of a pending job."""
+    config = json.loads(to_json(to_dict(job.config)))
+    return Entry(job.number, list(job.overrides), _relative(job, ledger), config)
 
 
 def _relative(job: SweepJob, ledger: Ledger) -> str:
@@ -93,67 +105,80 @@ def execute(
     jobs: Sequence[SweepJob],
     ledger: Ledger,
     options: SweepConfig,
-    begin: Callable[[SweepJob], None] = lambda job: None,
-    pruned: Callable[[int], bool] | None = None,
+    prepared: Mapping[str, PreparedRun],
+    on_start: Callable[[SweepJob], None] = lambda job: None,
+    should_prune: Callable[[int], bool] | None = None,
 ) -> Iterator[tuple[SweepJob, Event]]:
-    """Run the jobs that have not ended, those of a kind together, and keep the ledger.
+    """Run the pending jobs in groups that share a program, and update the ledger.
 
-    A job that fails does not lose the others: the next ones begin, unless `options.on_failure` is "stop".
+    A job that fails does not affect the others, unless `options.on_failure` is "stop".
 
     Args:
-        jobs: of the sweep.
-        ledger: of the sweep.
-        options: of the sweep.
-        begin: called before a job writes its first file.
-        pruned: asked after each evaluation whether the job of this number is to end there; None: none does.
+        jobs: jobs of the sweep.
+        ledger: the ledger of the sweep.
+        options: the options of the sweep.
+        prepared: prepared runs by their program signatures; a run that is missing is prepared when its group starts.
+        on_start: called before a job writes its first file.
+        should_prune: called with the number of a job after each of its evaluations; returns whether to stop the job.
+            None: no job is stopped.
 
     Yields:
-        A job, and what happened to it.
+        A job, and an event of that job.
+
+    Raises:
+        InputError: as `register`.
     """
-    prepare_process(job.config for job in jobs)
-    waiting = enter(jobs, ledger)
-    for group in _by_kind(jobs):
-        for job, event in _run_group(group, waiting, ledger, options, begin, pruned):
+    pending = register(jobs, ledger)
+    for signature, group in by_signature(jobs).items():
+        for job, event in _run_group(group, pending, ledger, options, prepared.get(signature), on_start, should_prune):
             yield job, event
             if isinstance(event, Failed) and options.on_failure == "stop":
-                _let_wait(waiting, ledger)
+                _mark_pending(pending, ledger)
                 return
 
 
-def side_by_side(options: SweepConfig, num_jobs: int) -> SweepConfig:
-    """Return the options with which all jobs of a kind run at the same time."""
+def in_parallel(options: SweepConfig, num_jobs: int) -> SweepConfig:
+    """Return options with which all jobs of a group run in parallel.
+
+    Args:
+        options: the options of the sweep.
+        num_jobs: number of jobs in the group.
+    """
     strategy = options.strategy
     if strategy == "auto":
         strategy = "devices" if jax.default_backend() == "cpu" else "vmap"
-    return dataclasses.replace(options, strategy=strategy, max_lanes=num_jobs)
+    return dataclasses.replace(options, strategy=strategy, max_parallel=num_jobs)
 
 
-def _by_kind(jobs: Sequence[SweepJob]) -> list[list[SweepJob]]:
-    groups: dict[Any, list[SweepJob]] = {}
+def by_signature(jobs: Iterable[SweepJob]) -> dict[str, list[SweepJob]]:
+    """Return the groups of jobs that share a program, by the program's signature."""
+    groups: dict[str, list[SweepJob]] = {}
     for job in jobs:
-        groups.setdefault(kind(job.config), []).append(job)
-    return list(groups.values())
+        groups.setdefault(program_signature(job.config), []).append(job)
+    return groups
 
 
 def _run_group(
     group: Sequence[SweepJob],
-    waiting: Container[int],
+    pending: Container[int],
     ledger: Ledger,
     options: SweepConfig,
-    begin: Callable[[SweepJob], None],
-    pruned: Callable[[int], bool] | None,
+    prepared: PreparedRun | None,
+    on_start: Callable[[SweepJob], None],
+    should_prune: Callable[[int], bool] | None,
 ) -> Iterator[tuple[SweepJob, Event]]:
-    """Run those jobs of a kind that wait, in as many slots as for all: a resumed sweep has the same program."""
-    jobs = [job for job in group if job.number in waiting]
+    """Run the pending jobs of a group; the number of lanes depends on all its jobs, so resuming changes no program."""
+    jobs = [job for job in group if job.number in pending]
     if not jobs:
         return
     running = {job.number: job for job in jobs}
     try:
+        prepared = prepared or prepare_run(jobs[0].config)
         batch_size = jobs[0].config.trainer.batch_size
-        strategy, num_slots = choose_slots(options.strategy, len(group), batch_size, options.max_lanes)
-        runs = [Job(job.config, job.path, functools.partial(begin, job), resume=True) for job in jobs]
-        halt = None if pruned is None else lambda index: pruned(jobs[index].number)
-        for index, event in run_jobs(runs, strategy=strategy, num_slots=num_slots, pruned=halt):
+        strategy, num_lanes = choose_lanes(options.strategy, len(group), batch_size, options.max_parallel)
+        runs = [Job(job.config, job.path, functools.partial(on_start, job), resume=True) for job in jobs]
+        prune = None if should_prune is None else lambda index: should_prune(jobs[index].number)
+        for index, event in run_jobs(runs, prepared, strategy=strategy, num_lanes=num_lanes, should_prune=prune):
             job = jobs[index]
             match event:
                 case Started():
@@ -165,7 +190,7 @@ def _run_group(
                     _update(ledger, job.number, state=FAILED, error=describe_error(event.error))
                     del running[job.number]
             yield job, event
-    except Exception as error:  # of the program that they share
+    except Exception as error:  # an error of the shared program fails all of its unfinished jobs
         for job in running.values():
             _update(ledger, job.number, state=FAILED, error=describe_error(error))
             yield job, Failed(error)
@@ -182,8 +207,8 @@ def _entry(ledger: Ledger, number: int) -> Entry:
     return entry
 
 
-def _let_wait(numbers: Iterable[int], ledger: Ledger) -> None:
-    """Enter what runs no more, after a stop, as what is still to be done."""
+def _mark_pending(numbers: Iterable[int], ledger: Ledger) -> None:
+    """Mark the running jobs as pending after the sweep has stopped."""
     for number in numbers:
         if _entry(ledger, number).state == RUNNING:
             _update(ledger, number, state=PENDING)

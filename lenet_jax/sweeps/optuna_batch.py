@@ -1,9 +1,10 @@
-"""Optuna's samplers for whole batches of jobs: as many trials are asked for at once as there are lanes.
+"""Optuna's samplers for batches of jobs: all trials of a batch are sampled before any of them runs.
 
-The study is kept in the sweep's directory. A sampler begins anew from its seed at each trial, so that a sweep which was
-interrupted asks for the same trials as one that was not.
+The study is stored in the directory of the sweep. The sampler is seeded again for each trial, so that an interrupted
+and an uninterrupted sweep sample the same trials.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from lenet_jax.errors import InputError, unknown_name
+from lenet_jax.runs import Monitor
 from lenet_jax.sweeps.ledger import DONE, Entry
 
 JOURNAL = "optuna.journal"
@@ -27,17 +29,23 @@ PRUNERS = {"none": optuna.pruners.NopPruner, "median": optuna.pruners.MedianPrun
 
 
 class SearchSpace(NamedTuple):
-    """What trials have in common, and what they vary."""
+    """The overrides that all trials have in common, and the distributions of the keys that vary."""
 
     fixed: list[str]  # overrides
-    varied: dict[str, BaseDistribution]  # key -> its values
+    varied: dict[str, BaseDistribution]  # key -> distribution of its values
 
 
 def check_options(*, num_trials: int, batch_size: int, sampler: str, pruner: str) -> None:
     """Check the options of the sweeper.
 
+    Args:
+        num_trials: number of trials in the study, 1 or above.
+        batch_size: number of trials in a batch, 1 or above.
+        sampler: one of `SAMPLERS`.
+        pruner: one of `PRUNERS`.
+
     Raises:
-        InputError: if the sampler or the pruner is unknown, or there is to be no trial.
+        InputError: if the sampler or the pruner is unknown, or a number is below 1.
     """
     if sampler not in SAMPLERS:
         raise unknown_name("hydra.sweeper.sampler", sampler, SAMPLERS)
@@ -49,12 +57,21 @@ def check_options(*, num_trials: int, batch_size: int, sampler: str, pruner: str
 
 
 class Batches:
-    """The trials of a study, a batch at a time; the number of a trial is that of its job."""
+    """The trials of a study, in batches; a trial has the number of its job."""
 
     def __init__(
         self, directory: Path, space: SearchSpace, *, num_trials: int, sampler: str, pruner: str, seed: int
     ) -> None:
-        """Open the study in the directory of a sweep, or begin one; the other arguments as `check_options` has them."""
+        """Open the study in the directory of a sweep, or create it.
+
+        Args:
+            directory: the directory of the sweep.
+            space: the search space.
+            num_trials: number of trials in the study.
+            sampler: one of `SAMPLERS`.
+            pruner: one of `PRUNERS`.
+            seed: seed of the sampler.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = JournalStorage(JournalFileBackend(str(directory / JOURNAL)))
         self._study = optuna.create_study(
@@ -65,11 +82,19 @@ class Batches:
         self.pruned: set[int] = set()
 
     def ask(self, first: int, size: int) -> list[list[str]]:
-        """Return the overrides of up to `size` jobs, `first` the number of the first one; none: the study is over."""
+        """Sample the next batch of trials.
+
+        Args:
+            first: number of the first job in the batch.
+            size: maximum number of jobs in the batch.
+
+        Returns:
+            The overrides of each job; an empty list if the study is complete.
+        """
         known = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
         self._batch = {}
         for number in range(first, min(first + size, self._num_trials)):
-            if number in known:  # asked for before an interruption
+            if number in known:  # sampled before an interruption
                 self._batch[number] = Trial(self._study, known[number]._trial_id)
                 continue
             self._study.sampler = SAMPLERS[self._sampler](self._seed + number)
@@ -79,26 +104,38 @@ class Batches:
             for trial in self._batch.values()
         ]
 
-    def observe(self, number: int, epoch: float, accuracy: float) -> None:
-        """Report an evaluation to the pruner; steps are hundredths of an epoch."""
+    def observe(self, number: int, epoch: float, error: float) -> None:
+        """Report an evaluation of a job to the pruner.
+
+        Args:
+            number: number of the job.
+            epoch: epochs done; Optuna's steps are hundredths of an epoch.
+            error: what is to be small, as `lenet_jax.runs.Monitor.error`.
+        """
         trial = self._batch[number]
         if not self._study.get_trials(deepcopy=False)[number].state.is_finished():
-            trial.report(1 - accuracy, round(100 * epoch))
+            trial.report(error, round(100 * epoch))
             if trial.should_prune():
                 self.pruned.add(number)
 
-    def end(self, number: int, *, diverged: bool) -> None:
-        """Do nothing: the study is told when the whole batch has ended, so that no trial depends on its neighbours."""
+    def finish(self, number: int, *, diverged: bool) -> None:
+        """Do nothing: `tell` reports a whole batch, so that no trial depends on the order in which the jobs finish."""
 
     def tell(self, entries: Sequence[Entry]) -> None:
-        """Tell the study what came of a batch; a job that has diverged is wrong about everything."""
+        """Report the results of a batch to the study; a diverged job has the largest error, 1 of an accuracy.
+
+        Args:
+            entries: the jobs of the batch in the ledger.
+        """
         for entry in entries:
             trial = self._batch[entry.number]
             result = entry.result or {}
             if entry.state == DONE and result.get("stopped_by") == "pruned":
                 self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             elif entry.result is not None:
-                error = 1 - result["validation_accuracy"] if entry.state == DONE else 1.0
+                monitor = Monitor.of(result)
+                worst = 1.0 if monitor.mode == "max" else math.inf
+                error = monitor.error(result) if entry.state == DONE else worst
                 self._study.tell(trial, error, skip_if_finished=True)
             else:
                 self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)

@@ -1,6 +1,6 @@
-"""What the jobs of a sweep came to together: a row a job, and mean and spread over the seeds.
+"""The summary of a sweep: one row per job, and mean, standard deviation and confidence interval over the seeds.
 
-A summary has no times in it, so that an interrupted sweep and an uninterrupted one have the same.
+A summary contains no times, so that it is the same for an interrupted and an uninterrupted sweep.
 """
 
 import csv
@@ -15,63 +15,73 @@ from typing import Any, NamedTuple
 
 from scipy import special
 
+from lenet_jax.runs import Monitor
 from lenet_jax.storage import to_json, write_atomically
 from lenet_jax.sweeps.ledger import DONE, FAILED, Entry, Ledger
 
 SCHEMA = 1
-MEASURES = ("validation_accuracy", "test_accuracy", "train_accuracy", "test_loss")
-_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # as some spreadsheets read them
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # some spreadsheets read these as formulas
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
-_FACTS = ("epochs", "iterations", "best_iteration", "stopped_by", "parameters_sha256")
+_METADATA = ("epochs", "iterations", "best_iteration", "stopped_by", "parameters_sha256")
 
 
 class Statistics(NamedTuple):
-    """A measure over the seeds of a group."""
+    """Statistics of a measure over several seeds."""
 
-    n: int
+    n: int  # number of runs
     mean: float
-    sd: float | None  # of a single run, from n - 1; None for one run
-    interval: tuple[float, float] | None  # 95 %, of the mean (Student's t); None for one run
+    sd: float | None  # standard deviation of a run, with n - 1 degrees of freedom; None if n is 1
+    interval: tuple[float, float] | None  # 95 % confidence interval of the mean (Student's t); None if n is 1
 
 
-class Group(NamedTuple):
-    """Jobs that differ in their seeds alone."""
+class SeedAggregate(NamedTuple):
+    """Jobs that differ in their seeds only, and statistics over them."""
 
-    varied: dict[str, str]  # what tells it from other groups: key -> value
-    jobs: list[int]
-    measures: dict[str, Statistics]  # of those that are done; empty if none is
+    varied: dict[str, str]  # key -> value of the overrides that differ from those of other aggregates
+    jobs: list[int]  # numbers
+    measures: dict[str, Statistics]  # over the complete jobs; empty if there is none
 
 
 class Summary(NamedTuple):
-    """A sweep as a whole."""
+    """The results of all jobs of a sweep."""
 
     entries: list[Entry]
-    varied: list[dict[str, str]]  # for each job: the overrides that not all jobs have
-    groups: list[Group]
-    best: int | None  # the job with the highest validation accuracy
+    varied: list[dict[str, str]]  # for each job, the overrides that are not common to all jobs
+    groups: list[SeedAggregate]
+    best: int | None  # number of the complete job with the best monitored metric; None: no job is complete
+    monitor: Monitor  # of the jobs
 
 
 def summarize_sweep(entries: Sequence[Entry]) -> Summary:
-    """Sum up the jobs of a sweep."""
+    """Summarize the jobs of a sweep.
+
+    Args:
+        entries: the jobs in the ledger.
+    """
     overrides = [dict(_split(override) for override in entry.overrides) for entry in entries]
     varying = [key for key in dict.fromkeys(key for job in overrides for key in job) if _varies(key, overrides)]
     varied = [{key: job[key] for key in varying if key in job} for job in overrides]
 
-    groups: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
+    by_values: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for entry, values in zip(entries, varied, strict=True):
-        groups.setdefault(tuple((key, value) for key, value in values.items() if key != "seed"), []).append(entry)
+        by_values.setdefault(tuple((key, value) for key, value in values.items() if key != "seed"), []).append(entry)
     done = [entry for entry in entries if is_complete(entry)]
-    best = max(done, key=lambda entry: _measure(entry, "validation_accuracy"), default=None)
+    monitor = Monitor.of(next((entry.result for entry in done if entry.result), {}))
+    best = min(done, key=lambda entry: monitor.error(entry.result or {}), default=None)
     return Summary(
         list(entries),
         varied,
-        [Group(dict(key), [entry.number for entry in jobs], _measures(jobs)) for key, jobs in groups.items()],
+        [
+            SeedAggregate(dict(key), [entry.number for entry in jobs], _measures(jobs, monitor))
+            for key, jobs in by_values.items()
+        ],
         None if best is None else best.number,
+        monitor,
     )
 
 
 def is_complete(entry: Entry) -> bool:
-    """Tell whether a job has run to its end: a pruned one says nothing about what it would have come to."""
+    """Return whether a job has finished without being pruned; the result of a pruned job is not comparable."""
     return entry.state == DONE and entry.result is not None and entry.result["stopped_by"] != "pruned"
 
 
@@ -84,22 +94,24 @@ def _varies(key: str, overrides: Sequence[dict[str, str]]) -> bool:
     return len({job.get(key) for job in overrides}) > 1
 
 
-def _measure(entry: Entry, name: str) -> float:
-    value = (entry.result or {}).get(name)
-    return -math.inf if value is None else value
+def measure_names(monitor: Monitor) -> tuple[str, ...]:
+    """Return the keys of `result.json` that are summed up: the monitored metric of each split, and the test loss."""
+    return tuple(dict.fromkeys([monitor.key, f"test_{monitor.metric}", f"train_{monitor.metric}", "test_loss"]))
 
 
-def _measures(jobs: Sequence[Entry]) -> dict[str, Statistics]:
+def _measures(jobs: Sequence[Entry], monitor: Monitor) -> dict[str, Statistics]:
     results = [entry.result for entry in jobs if is_complete(entry) and entry.result]
-    columns = {name: [result[name] for result in results if result.get(name) is not None] for name in MEASURES}
+    columns = {
+        name: [result[name] for result in results if result.get(name) is not None] for name in measure_names(monitor)
+    }
     return {name: describe_sample(values) for name, values in columns.items() if values}
 
 
 def describe_sample(values: Sequence[float]) -> Statistics:
-    """Return mean, standard deviation and the 95 % interval of the mean.
+    """Return mean, standard deviation and the 95 % confidence interval of the mean.
 
     Args:
-        values: one or more.
+        values: one or more values.
     """
     n, mean = len(values), statistics.fmean(values)
     if n == 1:
@@ -110,17 +122,25 @@ def describe_sample(values: Sequence[float]) -> Statistics:
 
 
 def rerun_command(entry: Entry) -> str:
-    """Return the command that runs a job alone."""
+    """Return the command that repeats a job as a single run."""
     return shlex.join(["lenet-jax", "train", *entry.overrides])
 
 
 def printable(line: str) -> str:
-    """Return a line without the characters that steer a terminal, or end the row of a table."""
+    """Replace control characters and surrogates in a line by "?", so that it is safe for a terminal and a table."""
     return "".join("?" if unicodedata.category(character) in ("Cc", "Cs") else character for character in line)
 
 
 def write_summary(ledger: Ledger) -> Summary:
-    """Sum up a sweep into `summary.json` and `summary.csv` in its directory, and return it."""
+    """Write the summary of a sweep to `summary.json` and `summary.csv` in its directory, and return it.
+
+    Args:
+        ledger: the ledger of the sweep.
+
+    Raises:
+        InputError: if the ledger is damaged.
+        OSError: if a file cannot be written.
+    """
     summary = summarize_sweep(ledger.entries())
     write_atomically(ledger.directory / "summary.json", (to_json(_to_dict(summary), indent=2) + "\n").encode())
     write_atomically(ledger.directory / "summary.csv", _to_csv(summary).encode())
@@ -128,9 +148,12 @@ def write_summary(ledger: Ledger) -> Summary:
 
 
 def _to_dict(summary: Summary) -> dict[str, Any]:
+    columns = (*measure_names(summary.monitor), *_METADATA)
     return {
         "schema": SCHEMA,
-        "jobs": [_to_row(entry, values) for entry, values in zip(summary.entries, summary.varied, strict=True)],
+        "jobs": [
+            _to_row(entry, values, columns) for entry, values in zip(summary.entries, summary.varied, strict=True)
+        ],
         "groups": [
             {
                 "varied": group.varied,
@@ -148,28 +171,29 @@ def _to_dict(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _to_row(entry: Entry, varied: dict[str, str]) -> dict[str, Any]:
+def _to_row(entry: Entry, varied: dict[str, str], columns: Sequence[str]) -> dict[str, Any]:
     result = entry.result or {}
-    measured = {name: result.get(name) for name in (*MEASURES, *_FACTS)}
-    return {"number": entry.number, "directory": entry.directory, "state": entry.state, "varied": varied, **measured}
+    values = {name: result.get(name) for name in columns}
+    return {"number": entry.number, "directory": entry.directory, "state": entry.state, "varied": varied, **values}
 
 
 def _to_csv(summary: Summary) -> str:
     keys = list(dict.fromkeys(key for values in summary.varied for key in values))
+    columns = (*measure_names(summary.monitor), *_METADATA)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["number", *map(_to_cell, keys), "state", *MEASURES, *_FACTS])
+    writer.writerow(["number", *map(_to_cell, keys), "state", *columns])
     for entry, values in zip(summary.entries, summary.varied, strict=True):
-        row = _to_row(entry, values)
+        row = _to_row(entry, values, columns)
         writer.writerow(
             [entry.number, *(_to_cell(values.get(key, "")) for key in keys), entry.state]
-            + ["" if row[name] is None else _to_cell(row[name]) for name in (*MEASURES, *_FACTS)]
+            + ["" if row[name] is None else _to_cell(row[name]) for name in columns]
         )
     return table.getvalue()
 
 
 def _to_cell(value: Any) -> Any:
-    """Return what a cell holds: a text that spreadsheets would take for a formula begins with an apostrophe."""
+    """Return the value of a cell; text that a spreadsheet would read as a formula gets an apostrophe in front."""
     if not isinstance(value, str):
         return value
     text = printable(value)

@@ -1,0 +1,105 @@
+"""The command line.
+
+A user's mistake is one line on standard error and exit code 2; a failed run is exit code 1. `--help` and `--cfg job`
+answer without importing jax, so whatever needs it is imported inside the function that runs it.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lenet_jax.environment import tune_environment
+from lenet_jax.errors import InputError, unknown_name
+from lenet_jax.hydra_app.error_messages import to_message
+
+HELP = """\
+lenet-jax: functional, reproducible training of small convolutional networks in JAX.
+
+usage: lenet-jax COMMAND [...]
+
+  train [KEY=VALUE ...]    train a model; without arguments, LeNet on the 5,000 embedded MNIST digits
+  train -m KEY=A,B,C ...   one run for each combination of the values
+  resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed
+  verify RUN_DIR           run a finished run again and compare, bit for bit; --tolerance=0.001
+  train --help             the configuration: its groups, its keys, its values
+  evaluate DIR [data=...]  evaluate a finished run again, on its test images or on those of other data
+  report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network
+  summary [KEY=VALUE ...]  the layers of a model: shapes, parameters, operations, memory; input_shape=H,W,C,
+                           num_classes=N
+  data prepare NAME        prepare mnist, fashion_mnist or kmnist; then train with data=NAME
+  --version                the version of lenet-jax
+
+Commands that read a directory run code of lenet-jax only; --allow PACKAGE admits code of yours that it names, --trust
+all of it.
+
+Exit codes: 0 done, 1 a run failed, 2 bad input, 75 interrupted and resumable, 130 interrupted with nothing to resume
+yet.
+"""
+
+_COMMANDS = ("train", "resume", "verify", "evaluate", "report", "summary", "data")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; HYDRA_FULL_ERROR=1 in the environment keeps the traceback of errors."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Loading a compiled program, XLA logs an error about each tuning hint that is no feature of a processor.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    tune_environment()
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 1
+    except KeyboardInterrupt:
+        print("lenet-jax: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        line = to_message(error)
+        if line is None or wants_traceback:
+            raise
+        print(f"lenet-jax: {line}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(arguments: list[str]) -> int:
+    from lenet_jax.cli import inspect, run
+
+    match arguments:
+        case [] | ["-h" | "--help", *_]:
+            print(HELP, end="")
+            return 0
+        case ["--version"]:
+            from importlib.metadata import version
+
+            print(f"lenet-jax {version('lenet-jax')}")
+            return 0
+        case ["train", *overrides]:
+            return run.train(overrides)
+        case ["resume", directory, *options]:
+            return run.resume(Path(directory), options)
+        case ["verify", directory, *options]:
+            return inspect.verify(Path(directory), options)
+        case ["evaluate", directory, *options]:
+            return inspect.evaluate(Path(directory), options)
+        case ["report", directory, *options]:
+            return inspect.report(Path(directory), options)
+        case ["summary", *overrides]:
+            return inspect.summary(overrides)
+        case ["data", "prepare", name, *options]:
+            return inspect.prepare_data(name, options)
+        case ["evaluate" | "report" as command, *_]:
+            raise InputError(f"{command}: usage: lenet-jax {command} DIR, the directory of a finished run")
+        case ["resume"]:
+            raise InputError(
+                "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]"
+            )
+        case ["verify"]:
+            raise InputError("verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001] [--allow PACKAGE] [--trust]")
+        case ["data", *_]:
+            raise InputError("data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]")
+        case _:
+            raise unknown_name("command", arguments[0], _COMMANDS)

@@ -1,0 +1,144 @@
+"""The commands that look at what is there: verify, evaluate, report, summary, data."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lenet_jax.cli.options import find_own_modules, parse
+from lenet_jax.errors import InputError, unknown_name
+
+
+def verify(directory: Path, arguments: list[str]) -> int:
+    """Run a finished run again; return 0 if it gives the same, at least within the tolerance."""
+    from lenet_jax.report.terminal import show, verification_lines
+    from lenet_jax.runs import Event
+    from lenet_jax.runs.signals import signals_interrupt
+    from lenet_jax.runs.trust import read_allowed
+    from lenet_jax.runs.verify import Verification, verify_run
+
+    options = parse("verify", arguments, values=("--tolerance",))
+    if options.rest:
+        raise InputError(f"verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001]; got {' '.join(options.rest)}.")
+    tolerance = _fraction("--tolerance", options.values.get("--tolerance", "0.001"))
+    record = read_allowed(directory, options.allowed)
+    found: list[Verification] = []
+
+    def events() -> Iterator[Event]:
+        for event in verify_run(record):
+            if isinstance(event, Verification):
+                found.append(event)
+            else:
+                yield event
+
+    with signals_interrupt():
+        show(events())
+    for line in verification_lines(found[0], tolerance):
+        print(line)
+    return 0 if found[0].identical or found[0].within(tolerance) else 1
+
+
+def _fraction(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise InputError(f"verify: `{name}` must be a number from 0 to below 1; got {text!r}.")
+    return value
+
+
+def evaluate(directory: Path, arguments: list[str]) -> int:
+    """Print the evaluation of a finished run on its test images, or on those of other data."""
+    from lenet_jax.report.text import evaluation_table
+    from lenet_jax.runs.evaluate import evaluate_run
+    from lenet_jax.runs.trust import read_allowed
+
+    options = parse("evaluate", arguments)
+    for override in options.rest:
+        if not override.startswith(("data=", "data.")):
+            raise InputError(f"evaluate: options are data=NAME and data.KEY=VALUE; got {override!r}.")
+    record = read_allowed(directory, options.allowed)
+    data = None
+    if options.rest:
+        from lenet_jax.hydra_app.composition import compose_config
+
+        data = compose_config(options.rest).data
+    for line in evaluation_table(evaluate_run(record, data)):
+        print(line)
+    return 0
+
+
+def report(directory: Path, arguments: list[str]) -> int:
+    """Draw a finished run, or sum up a sweep."""
+    from lenet_jax.report.page import write_report
+    from lenet_jax.runs.evaluate import evaluate_run
+    from lenet_jax.runs.trust import read_allowed, refuse_links
+    from lenet_jax.sweeps.ledger import IDENTITY, Ledger
+
+    options = parse("report", arguments)
+    if options.rest:
+        raise InputError(f"report: usage: lenet-jax report DIR; got {' '.join(options.rest)}.")
+    if (directory / IDENTITY).is_file():
+        refuse_links(directory)
+        report_sweep(Ledger(directory))
+        return 0
+    record = read_allowed(directory, options.allowed)
+    print(f"report: {write_report(record, evaluate_run(record))}")
+    return 0
+
+
+def report_sweep(ledger: Any) -> None:
+    """Write and print the summary of a sweep, and draw its page."""
+    from lenet_jax.report.sweep_page import write_page
+    from lenet_jax.report.text import sweep_lines
+    from lenet_jax.sweeps.statistics import write_summary
+
+    summary = write_summary(ledger)
+    for line in sweep_lines(summary):
+        print(line)
+    print(f"report: {write_page(ledger, summary)}")
+
+
+def summary(arguments: list[str]) -> int:
+    """Print the layers of a model."""
+    from lenet_jax.hydra_app.composition import compose_config
+
+    find_own_modules()
+    own = [a for a in arguments if a.startswith(("input_shape=", "num_classes="))]
+    values = dict(argument.split("=", 1) for argument in own)
+    config = compose_config([a for a in arguments if a not in own])
+
+    from lenet_jax.models import build_model
+    from lenet_jax.report.text import layer_table
+    from lenet_jax.summary import summarize
+
+    shape = _integers("input_shape", values.get("input_shape", "28,28,1"), 3)
+    (num_classes,) = _integers("num_classes", values.get("num_classes", "10"), 1)
+    if num_classes < 2:
+        raise InputError(f"summary: `num_classes` must be 2 or above; got {num_classes}.")
+    for line in layer_table(summarize(build_model(config.model, shape, num_classes)), shape):
+        print(line)
+    return 0
+
+
+def _integers(name: str, text: str, length: int) -> tuple[int, ...]:
+    parts = text.strip("[]()").split(",")
+    if len(parts) != length or not all(part.strip().isdecimal() for part in parts):
+        raise InputError(f"summary: `{name}` must be {length} integers with commas between them; got {text!r}.")
+    return tuple(int(part) for part in parts)
+
+
+def prepare_data(name: str, arguments: list[str]) -> int:
+    """Prepare one of the data sets that this package can prepare."""
+    from lenet_jax.data.tfds import BUILT_IN, prepare
+
+    if name not in BUILT_IN:
+        raise unknown_name("data prepare", name, BUILT_IN)
+    values = {}
+    for option in arguments:
+        key, separator, value = option.partition("=")
+        if not separator or not value or key not in ("data.directory", "data.manual_dir"):
+            raise InputError(f"data prepare: options are data.directory=DIR and data.manual_dir=DIR; got {option!r}.")
+        values[key.removeprefix("data.")] = value
+    print(f"{name} is prepared in {prepare(name, values.get('directory'), values.get('manual_dir'))}")
+    return 0

@@ -1,0 +1,65 @@
+"""Options of the commands that read a directory."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from lenet_jax.errors import InputError, unknown_name
+
+
+class Options(NamedTuple):
+    """What was given after the directory."""
+
+    switches: frozenset[str]
+    values: dict[str, str]  # of options with a value
+    allowed: frozenset[str]  # packages whose code the directory may name; "*" for all
+    rest: list[str]  # what does not begin with a dash
+
+
+def parse(command: str, arguments: list[str], *, switches: Iterable[str] = (), values: Iterable[str] = ()) -> Options:
+    """Read the options of a command, in any order; all commands have --allow PACKAGE and --trust.
+
+    Args:
+        command: its name, for messages.
+        arguments: those after the directory.
+        switches: options without a value.
+        values: options with one, as --tolerance=0.001 or --tolerance 0.001.
+
+    Raises:
+        InputError: if an option is unknown, or has no value.
+    """
+    from lenet_jax.runs.trust import allowed_packages
+
+    known = [*switches, *values, "--allow", "--trust"]
+    found, given, allow, rest = set(), {}, [], []
+    pending = list(arguments)
+    while pending:
+        argument = pending.pop(0)
+        name, equals, value = argument.partition("=")
+        if not argument.startswith("--"):
+            rest.append(argument)
+        elif name not in known or (equals and name in (*switches, "--trust")):
+            raise unknown_name(command, argument if name in known else name, known)
+        elif name in (*values, "--allow"):
+            if not equals:
+                if not pending:
+                    raise InputError(f"{command}: `{name}` must have a value, as {name}=VALUE; got none.")
+                value = pending.pop(0)
+            if name == "--allow":
+                allow.append(value)
+            else:
+                given[name] = value
+        else:
+            found.add(name)
+    allowed = allowed_packages(allow, trust="--trust" in found)
+    if allowed:
+        find_own_modules()
+    return Options(frozenset(found - {"--trust"}), given, allowed, rest)
+
+
+def find_own_modules() -> None:
+    """Let modules in the working directory be imported, after those that are installed."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)

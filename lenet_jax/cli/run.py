@@ -1,0 +1,193 @@
+"""The commands that run: train and resume.
+
+Hydra 1.3.8 keeps `get_args_parser`, the parser of `hydra.main`, to itself; `hydra_app.composition` hands it on.
+"""
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lenet_jax.cli.options import find_own_modules, parse
+from lenet_jax.errors import InputError
+from lenet_jax.runs.signals import RESUMABLE, signals_interrupt
+
+
+def train(arguments: list[str]) -> int:
+    """Run `lenet-jax train` and return its exit code."""
+    from lenet_jax.hydra_app.composition import get_args_parser, open_hydra
+
+    find_own_modules()
+    parser = get_args_parser()
+    parser.error = _refuse_option
+    options = parser.parse_args(arguments)
+    if options.experimental_rerun:
+        raise InputError("`--experimental-rerun` must not be used: it loads a pickle; repeat the run's overrides.")
+    name, overrides = options.config_name or "config", options.overrides
+    folders = {
+        key: value and os.path.abspath(value)  # noqa: PTH100  of the user's own configuration
+        for key, value in (("config_path", options.config_path), ("config_dir", options.config_dir))
+    }
+    with open_hydra(**folders) as hydra:
+        if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
+            _answer(hydra, name, options, [folder for folder in folders.values() if folder])
+            return 0
+        if options.multirun or "hydra.mode=MULTIRUN" in overrides:
+            from lenet_jax.hydra_app.sweep import start_sweep
+
+            with start_sweep(hydra, overrides, name=name, folders=folders) as sweep:
+                return _run_sweep(sweep)
+        return _run(hydra, name, overrides)
+
+
+def _answer(hydra: Any, name: str, options: Any, folders: list[str]) -> None:
+    """Answer a question about the configuration."""
+    from hydra.types import RunMode
+
+    from lenet_jax.config.catalogue import config_directory
+    from lenet_jax.hydra_app.composition import get_args_parser, help_text, refuse_renamed
+
+    overrides = options.overrides
+    refuse_renamed(overrides)
+    if options.hydra_help:
+        hydra.hydra_help(config_name=name, args_parser=get_args_parser(), args=options)
+    elif options.help:
+        folders = folders if options.config_path else [str(config_directory()), *folders]
+        print(help_text(hydra, overrides, name=name, folders=folders))
+    elif options.cfg:
+        hydra.show_cfg(
+            config_name=name,
+            overrides=overrides,
+            cfg_type=options.cfg,
+            package=options.package,
+            resolve=options.resolve,
+        )
+    elif options.shell_completion:
+        hydra.shell_completion(config_name=name, overrides=overrides)
+    else:
+        mode = RunMode.MULTIRUN if options.multirun else RunMode.RUN
+        hydra.show_info(options.info, config_name=name, overrides=overrides, run_mode=mode)
+
+
+def _refuse_option(message: str) -> NoReturn:
+    raise InputError(f"train: {message}; see lenet-jax train --help.")
+
+
+def _run(hydra: Any, name: str, overrides: list[str]) -> int:
+    """Compose a configuration, check and prepare it, then run it; return the exit code."""
+    from lenet_jax.hydra_app.composition import compose, run_composed, to_config
+
+    composed = compose(hydra, overrides, name=name)
+    config, path = to_config(composed), _new_directory(composed)
+
+    from lenet_jax.runs.prepared_run import prepare_run
+    from lenet_jax.runs.run import run
+    from lenet_jax.runs.run_directory import RunDirectory
+    from lenet_jax.trackers import tracked
+
+    RunDirectory(path)
+    prepared = prepare_run(config)
+
+    def run_in(directory: Path) -> int:
+        return _show(tracked(run(prepared, directory), config, directory), directory)
+
+    return run_composed(hydra, composed, name, run_in)
+
+
+def _new_directory(composed: Any) -> Path:
+    from lenet_jax.hydra_app.checks import check_folder
+
+    check_folder("hydra.run.dir", composed.hydra.run.dir)
+    return Path(composed.hydra.run.dir)
+
+
+def resume(directory: Path, arguments: list[str]) -> int:
+    """Run `lenet-jax resume` and return its exit code."""
+    from lenet_jax.runs.run_directory import RUN
+    from lenet_jax.sweeps.ledger import IDENTITY
+
+    is_sweep = (directory / IDENTITY).is_file()
+    if not is_sweep and not (directory / RUN).is_file():
+        raise InputError(f"`DIR` must be of a run or a sweep, with a {RUN} or {IDENTITY} in it; got {directory}.")
+    switches = ("--allow-changed", "--retry-failed") if is_sweep else ("--allow-changed",)
+    options = parse("resume", arguments, switches=switches)
+    if options.rest:
+        raise InputError(
+            f"resume: a run or a sweep is resumed as it began; got {' '.join(options.rest)}; train anew with other "
+            "options."
+        )
+    allow_changed = "--allow-changed" in options.switches
+    if not is_sweep:
+        from lenet_jax.runs.run import resume_run
+        from lenet_jax.runs.trust import read_allowed
+        from lenet_jax.trackers import tracked
+
+        record = read_allowed(directory, options.allowed)
+        _log_to(directory)
+        events = resume_run(record, allow_changed=allow_changed)
+        if record.result is None:
+            events = tracked(events, record.config, directory)
+        return _show(events, directory)
+
+    from lenet_jax.hydra_app.sweep import resume_sweep
+
+    retry_failed = "--retry-failed" in options.switches
+    with resume_sweep(
+        directory, retry_failed=retry_failed, allow_changed=allow_changed, allowed=options.allowed
+    ) as sweep:
+        return _run_sweep(sweep)
+
+
+def _log_to(directory: Path) -> None:
+    """Log to the file that the run has begun, and warn on the terminal."""
+    name = next((path.name for path in sorted(directory.glob("*.log"))), "train.log")
+    handler, terminal = logging.FileHandler(directory / name, delay=True), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    terminal.setFormatter(logging.Formatter("lenet-jax: %(message)s"))
+    terminal.setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, handlers=[handler, terminal], force=True)
+
+
+def _run_sweep(sweep: Any) -> int:
+    """Run a sweep and return its exit code."""
+    from lenet_jax.cli.inspect import report_sweep
+    from lenet_jax.hydra_app.launcher import run_sweep
+    from lenet_jax.sweeps.ledger import DONE
+
+    try:
+        with signals_interrupt():
+            run_sweep(sweep)
+    except KeyboardInterrupt:
+        return _interrupted(sweep.ledger.directory)
+    report_sweep(sweep.ledger)
+    return 0 if all(entry.state == DONE for entry in sweep.ledger.entries()) else 1
+
+
+def _show(events: Iterable[Any], directory: Path) -> int:
+    """Show the events of a run and return its exit code."""
+    from lenet_jax.report.terminal import show
+    from lenet_jax.runs.run_directory import RUN
+
+    try:
+        with signals_interrupt():
+            finished = show(events)
+    except KeyboardInterrupt:
+        if not (directory / RUN).is_file():
+            raise
+        return _interrupted(directory)
+    except OSError as error:
+        if error.filename is None:  # a write to an open file does not name it
+            error.filename = str(directory)
+        raise
+    return 1 if finished is None or finished.result["stopped_by"] == "diverged" else 0
+
+
+def _interrupted(directory: Path) -> int:
+    from lenet_jax.report.terminal import shortened
+
+    path = shlex.quote(shortened(directory))
+    print(f"lenet-jax: interrupted; resume with lenet-jax resume {path}", file=sys.stderr)
+    return RESUMABLE
