@@ -10,6 +10,8 @@ from importlib.metadata import version
 import pytest
 
 from lenet_jax.cli import main
+from lenet_jax.cli.options import parse
+from lenet_jax.config.first_edition import RENAMED
 from tests.conftest import ROOT
 
 TINY = ["trainer.max_epochs=1", "data.train_size=200", "model.num_kernels=[2,3]", "model.hidden_units=10"]
@@ -61,11 +63,20 @@ UNKNOWN = [
         "data=mnst",
         "`data` has no 'mnst'; choose one of: mnist, kmnist, embedded, fashion_mnist, idx, pickle_archive, tfds.",
     ),
-    ("data.name=cifar10", "`data.name` has no 'cifar10'; choose one of: mnist, mnist_5k."),
     (
         "optimizer.learning_rat=0.1",
-        "`optimizer` has no 'learning_rat'; choose one of: learning_rate, name, weight_decay.",
+        "`optimizer` has no 'learning_rat'; choose one of: learning_rate, momentum, nesterov, weight_decay.",
     ),
+    (
+        "+optimizer.learning_rat=0.1",
+        "`optimizer` has no 'learning_rat'; choose one of: learning_rate, momentum, nesterov, weight_decay.",
+    ),
+    (
+        "objective=regresion",
+        "`objective` has no 'regresion'; choose one of: regression, classification, dense_classification, multi_label.",
+    ),
+    ("trackers=tensorboard", "`trackers` has no 'tensorboard'; choose one of: csv, none."),
+    ("sweep.max_paralel=2", "`sweep` has no 'max_paralel'; choose one of: max_parallel, on_failure, strategy."),
     (
         "trainer.early_stopping.patince=1",
         "`trainer.early_stopping` has no 'patince'; "
@@ -74,12 +85,14 @@ UNKNOWN = [
     ("hydra.run.dri=a", "`hydra.run` has no 'dri'; choose one of: dir."),
     (
         "+extra.key=1",
-        "`configuration` has no 'extra'; choose one of: augment, data, model, optimizer, schedule, seed, trainer.",
+        "`configuration` has no 'extra'; choose one of: "
+        "augment, data, model, objective, optimizer, schedule, seed, trackers, trainer.",
     ),
 ]
 
 VALUES = [
-    ("optimizer.learning_rate=0", "`optimizer.learning_rate` must be a finite number above 0; got 0.0."),
+    ("data.name=cifar10", "`data.name` must be one of mnist_5k, mnist; got 'cifar10'."),
+    ("optimizer.learning_rate=0", "`optimizer.learning_rate` must be a finite number above 0; got 0."),
     ("optimizer.learning_rate=-0.1", "`optimizer.learning_rate` must be a finite number above 0; got -0.1."),
     ("optimizer.learning_rate=nan", "`optimizer.learning_rate` must be a finite number above 0; got nan."),
     ("optimizer.learning_rate=inf", "`optimizer.learning_rate` must be a finite number above 0; got inf."),
@@ -93,20 +106,22 @@ VALUES = [
         "trainer.early_stopping.patience=10000000000",
         "`trainer.early_stopping.patience` must be an integer from 1 to 2147483647; got 10000000000.",
     ),
-    ("data=idx", "`data.directory` must be a folder of IDX files for the source idx; got null."),
+    ("data=idx", "`data.directory` must be a folder of IDX files; got null."),
     (
         "seed=three",
         "`seed` must have the type of its default: Value 'three' of type 'str' could not be converted to Integer.",
     ),
     (
         "trainer.batch_size=1.5",
-        "`trainer.batch_size` must have the type of its default: "
-        "Value '1.5' of type 'float' could not be converted to Integer.",
+        "`trainer.batch_size` must be null or an integer, 1 or above; got 1.5.",
     ),
     (
         "optimizer=scaled_conjugate_gradient",
         "`trainer.batch_size` must be null, the whole training set, for scaled_conjugate_gradient; got 50.",
     ),
+    ("model._target_=builtins.dict", "`model` must return a Model; builtins.dict returns a dict."),
+    ("data._target_=builtins.dict", "`data` must return a Dataset; builtins.dict returns a dict."),
+    ("objective._target_=builtins.dict", "`objective` must return an Objective; builtins.dict returns a dict."),
     ("seed=???", "`seed` must be given: Missing mandatory value: seed."),
     ("seed=${sead}", "`seed` must refer to a value: Interpolation key 'sead' not found."),
     ("hydra.run.dir=${sead}", "`hydra.run.dir` must refer to a value: Interpolation key 'sead' not found."),
@@ -116,6 +131,15 @@ VALUES = [
 @pytest.mark.parametrize(("override", "message"), UNKNOWN + VALUES)
 def test_a_bad_override_is_one_line_and_leaves_nothing_behind(override, message, capsys, tmp_path):
     assert refuse(capsys, "train", override) == message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("old", "new"), sorted(RENAMED.items()))
+@pytest.mark.parametrize("arguments", [[], ["-m"], ["--cfg", "job"]])
+def test_a_key_of_the_first_edition_is_refused_with_its_new_name(old, new, arguments, capsys, tmp_path):
+    for prefix in ("", "+", "++"):
+        message = refuse(capsys, "train", *arguments, f"{prefix}{old}=1")
+        assert message == f"`{old}` is called `{new}` now; use that."
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,13 +187,29 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
             ["data", "prepare", "mnist", "directory=a"],
             "data prepare: options are data.directory=DIR and data.manual_dir=DIR; got 'directory=a'.",
         ),
-        (["resume"], "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed] [--trust]"),
+        (
+            ["resume"],
+            "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]",
+        ),
         (["resume", "nowhere"], "`DIR` must be of a run or a sweep, with a run.json or sweep.json in it; got nowhere."),
-        (["verify"], "verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001]"),
+        (
+            ["verify"],
+            "verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001] [--allow PACKAGE] [--trust]",
+        ),
         (["verify", "a", "--tolerance=much"], "verify: `--tolerance` must be a number from 0 to below 1; got 'much'."),
-        (["verify", "a", "--tolerant"], "`verify` has no '--tolerant'; choose one of: --tolerance."),
+        (["verify", "a", "--tolerant"], "`verify` has no '--tolerant'; choose one of: --tolerance, --allow, --trust."),
+        (["verify", "a", "--allow"], "verify: `--allow` must have a value, as --allow=VALUE; got none."),
+        (
+            ["verify", "a", "--trust=yes"],
+            "`verify` has no '--trust=yes'; choose one of: --trust, --allow, --tolerance.",
+        ),
+        (
+            ["resume", "a", "--allow-chnged"],
+            "`DIR` must be of a run or a sweep, with a run.json or sweep.json in it; got a.",
+        ),
+        (["report"], "report: usage: lenet-jax report DIR, the directory of a finished run"),
         (["evaluate"], "evaluate: usage: lenet-jax evaluate DIR, the directory of a finished run"),
-        (["report", "a", "b"], "report: usage: lenet-jax report DIR, the directory of a finished run"),
+        (["report", "a", "b"], "report: usage: lenet-jax report DIR; got b."),
         (["evaluate", "nowhere"], "`DIR` must be the directory of a run, with a run.json in it; got nowhere."),
         (["evaluate", "a", "seed=3"], "evaluate: options are data=NAME and data.KEY=VALUE; got 'seed=3'."),
         (
@@ -183,13 +223,26 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         ),
         (
             ["data", "prepare", "mnist", "data.manual_dir="],
-            "`data.manual_dir` must be null or a text that is not empty; got ''.",
+            "data prepare: options are data.directory=DIR and data.manual_dir=DIR; got 'data.manual_dir='.",
         ),
     ],
 )
 def test_an_unknown_command_is_one_line(arguments, message, capsys, tmp_path):
     assert refuse(capsys, *arguments) == message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_options_are_read_in_any_order_and_packages_are_added_up(monkeypatch):
+    monkeypatch.setenv("LENET_JAX_ALLOW", "third")
+    arguments = ["--allow", "mylab", "--tolerance=0.5", "data=idx", "--allow=another", "--allow-changed"]
+    options = parse("resume", arguments, switches=["--allow-changed"], values=["--tolerance"])
+    assert options.allowed == {"mylab", "another", "third"}
+    assert (options.switches, options.values, options.rest) == (
+        {"--allow-changed"},
+        {"--tolerance": "0.5"},
+        ["data=idx"],
+    )
+    assert parse("resume", ["--trust"]).allowed == {"*"}
 
 
 @pytest.mark.parametrize(
@@ -206,7 +259,7 @@ def test_a_directory_with_a_run_is_refused_and_stays_as_it_is(folder, arguments,
     (tmp_path / folder / "run.json").write_text("{}")
     message = refuse(capsys, "train", *arguments)
     assert message == (
-        f"`hydra.run.dir` must not hold a run yet; {folder} has run.json; use another, or go on: "
+        f"`hydra.run.dir` must not hold a run yet; {folder} has run.json; use another, or resume that run: "
         f"lenet-jax resume {folder}."
     )
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["run.json"]
@@ -254,8 +307,8 @@ def test_hydra_full_error_keeps_the_traceback_of_a_mistake(monkeypatch):
 @pytest.mark.parametrize(
     ("what", "code", "line"),
     [
-        ("driver.describe_run", 130, "lenet-jax: interrupted"),
-        ("slots.compile_programs", 75, "lenet-jax: interrupted; go on with lenet-jax resume 'a run'"),
+        ("prepared_run.describe_run", 130, "lenet-jax: interrupted"),
+        ("group.compile_programs", 75, "lenet-jax: interrupted; resume with lenet-jax resume 'a run'"),
     ],
 )
 def test_an_interrupted_run_is_one_line(what, code, line, capsys, monkeypatch):
@@ -278,11 +331,23 @@ def test_help_lists_the_commands(arguments, capsys):
     assert "train [KEY=VALUE ...]" in capsys.readouterr().out
 
 
+def test_a_reader_that_closes_the_pipe_is_no_error():
+    code = "import sys; from lenet_jax.cli import main; sys.exit(main(['train', '--help']))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [
         (["train", "--help"], "Groups and their options"),
         (["train", "--cfg", "job", "optimizer=adam"], "learning_rate: 0.001"),
+        (["train", "--cfg", "job", "model=resnet50", "augment=photo", "schedule=cosine"], "depth: 50"),
+        (["train", "--cfg", "job", "trackers=csv"], "name: metrics.csv"),
         (["train", "--info"], "hydra"),
         (["--version"], "lenet-jax"),
     ],

@@ -1,4 +1,4 @@
-"""The README's library example runs as printed, and its commands are commands."""
+"""The README's library examples run as printed, and its commands are commands."""
 
 import re
 import shlex
@@ -7,14 +7,22 @@ from pathlib import Path
 import jax
 import pytest
 
-from lenet_jax.hydra_app.composition import open_hydra, register_schemas
-from lenet_jax.hydra_app.sweep import begin_sweep
-from lenet_jax.hydra_app.sweep_jobs import check_run
+from lenet_jax import cli
+from lenet_jax.hydra_app.composition import compose, open_hydra, to_config
+from lenet_jax.hydra_app.sweep import start_sweep
+from lenet_jax.runs.prepared_run import prepare_run
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+OWN_MODEL = EXAMPLES[-1]
+
+
+def test_every_example_is_run_here():
+    assert len(EXAMPLES) == 4
+    assert OWN_MODEL.startswith("# mylab/nets.py\n")
 
 
 @pytest.mark.usefixtures("optimized")
@@ -22,10 +30,8 @@ README = (ROOT / "README.md").read_text()
     ("number", "prints"), [(0, r"test accuracy 9\d\."), (1, r"0\.[89]"), (2, r"\(4, 10\) \(4, 2\)")]
 )
 def test_the_library_examples_run_as_printed(number, prints, capsys):
-    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(examples) == 3
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        exec(compile(examples[number], "README.md", "exec"), {})
+        exec(compile(EXAMPLES[number], "README.md", "exec"), {})
     assert re.match(prints, capsys.readouterr().out)
 
 
@@ -43,15 +49,34 @@ def experiment_commands():
     return [f"{line} data=embedded" for line in lines if line.startswith("lenet-jax train")]
 
 
-@pytest.mark.parametrize("command", train_commands() + experiment_commands())
-def test_commands_compose_and_pass_all_checks(command, tmp_path, monkeypatch):
+@pytest.fixture
+def own_model(tmp_path, monkeypatch):
+    """An empty folder with the README's own model in it."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mylab").mkdir()
+    (tmp_path / "mylab" / "nets.py").write_text(OWN_MODEL)
+
+
+@pytest.mark.usefixtures("own_model")
+@pytest.mark.parametrize("command", train_commands() + experiment_commands())
+def test_commands_compose_and_pass_all_checks(command):
     arguments = shlex.split(command)[2:]
     overrides = [argument for argument in arguments if argument != "-m"]
-    register_schemas()
     with open_hydra() as hydra:
         if "-m" in arguments:
-            with begin_sweep(hydra, overrides) as (ledger, _):
-                assert ledger.identity["arguments"] == overrides
+            with start_sweep(hydra, overrides) as sweep:
+                assert sweep.ledger.identity["arguments"] == overrides
         else:
-            check_run(hydra, overrides)
+            prepare_run(to_config(compose(hydra, overrides)))
+
+
+@pytest.mark.usefixtures("own_model", "in_an_empty_folder")
+def test_the_own_model_is_swept_and_needs_leave_to_be_verified(capsys):
+    (command,) = (line for line in train_commands() if "mylab" in line)
+    short = ["trainer.max_epochs=1", "data.train_size=100", "hydra.sweep.dir=sweep"]
+    assert cli.main([*shlex.split(command)[1:], *short]) == 0
+    assert "4 jobs: 4 done" in capsys.readouterr().out
+    assert cli.main(["verify", "sweep/0"]) == 2
+    assert "--allow mylab" in capsys.readouterr().err
+    assert cli.main(["verify", "sweep/0", "--allow", "mylab"]) == 0

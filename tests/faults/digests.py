@@ -4,35 +4,26 @@ import json
 import sys
 from pathlib import Path
 
-from lenet_jax.config import (
-    AdamConfig,
-    AffineAugmentConfig,
-    Config,
-    CosineScheduleConfig,
-    DataConfig,
-    LeNet5Config,
-    LeNetConfig,
-    MnistCnnConfig,
-    MomentumConfig,
-    TrainerConfig,
-    WindowClassifierConfig,
-)
+from lenet_jax.components import complete_config
+from lenet_jax.config import Config, TrainerConfig
 from lenet_jax.environment import tune_environment
+from tests.runs.small import TINY, component, run_whole
 
-DATA, TRAINER = DataConfig(train_size=100), TrainerConfig(max_epochs=2)
-TINY = LeNetConfig(num_kernels=(2, 3), kernel_size=3, hidden_units=10)
+
+def make_config(seed=0, batch_size=50, max_epochs=2, **groups):
+    data = component("data", "embedded", train_size=100)
+    trainer = TrainerConfig(max_epochs=max_epochs, batch_size=batch_size)
+    return complete_config(Config(seed=seed, data=data, trainer=trainer, **groups))
+
+
+LENET = component("model", "lenet", **TINY)
 CONFIGS = [
-    Config(model=TINY, data=DATA, trainer=TRAINER, optimizer=MomentumConfig()),
-    Config(model=TINY, data=DATA, trainer=TRAINER, optimizer=AdamConfig(), augment=AffineAugmentConfig(), seed=4),
-    Config(model=MnistCnnConfig(num_kernels=(2, 3)), data=DATA, trainer=TRAINER, schedule=CosineScheduleConfig()),
-    Config(model=WindowClassifierConfig(num_kernels=2, hidden_units=5), data=DATA, trainer=TRAINER),
+    make_config(model=LENET, optimizer=component("optimizer", "momentum")),
+    make_config(model=LENET, optimizer=component("optimizer", "adam"), augment=component("augment", "affine"), seed=4),
+    make_config(model=component("model", "mnist_cnn", num_kernels=[2, 3]), schedule=component("schedule", "cosine")),
+    make_config(model=component("model", "window_classifier", num_kernels=2, hidden_units=5)),
     *(
-        Config(
-            model=LeNet5Config(connections=connections, output=output),
-            data=DATA,
-            trainer=TrainerConfig(max_epochs=1, batch_size=batch_size),
-            seed=seed,
-        )
+        make_config(seed, batch_size, 1, model=component("model", "lenet5", connections=connections, output=output))
         for seed, (connections, output, batch_size) in enumerate(
             (connections, output, batch_size)
             for connections in ("table", "full")
@@ -44,11 +35,9 @@ CONFIGS = [
 
 
 def main(folder: str, count: str = "4") -> None:
-    from lenet_jax.runs.driver import run_experiment
-
     found = []
     for number, config in enumerate(CONFIGS[: int(count)]):
-        *_, finished = run_experiment(config, Path(folder) / str(number))
+        *_, finished = run_whole(config, Path(folder) / str(number))
         found.append([finished.result[name] for name in ("parameters_sha256", "state_sha256", "test_loss")])
     print(json.dumps(found))
 

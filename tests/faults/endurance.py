@@ -6,12 +6,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lenet_jax.config import Config, DataConfig, EarlyStoppingConfig, TrainerConfig
-from lenet_jax.models import MODELS
-from lenet_jax.runs.driver import run_experiment
-from lenet_jax.runs.events import Evaluated
-from lenet_jax.runs.records import read_record
-from tests.linear import linear
+import pytest
+
+from lenet_jax.config import EarlyStoppingConfig
+from lenet_jax.runs import Evaluated
+from lenet_jax.runs.prepared_run import prepare_run
+from lenet_jax.runs.run import run
+from lenet_jax.runs.run_directory import read_record
+from tests.linear import put_in_place_of_lenet
+from tests.runs.small import component, make_config
 
 
 def resident_bytes() -> int:
@@ -23,12 +26,13 @@ def descriptors() -> int:
 
 
 def main(epochs: int) -> None:
-    MODELS["lenet"] = linear
-    trainer = TrainerConfig(max_epochs=epochs, early_stopping=EarlyStoppingConfig(enabled=False))
-    config = Config(data=DataConfig(train_size=100), trainer=trainer)
+    put_in_place_of_lenet(pytest.MonkeyPatch())
+    data = component("data", "embedded", train_size=100)
+    stopping = EarlyStoppingConfig(enabled=False)
+    prepared = prepare_run(make_config(early_stopping=stopping, max_epochs=epochs, groups={"data": data}))
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for event in run_experiment(config, Path(folder)):
+        for event in run(prepared, Path(folder)):
             if isinstance(event, Evaluated):
                 found.append((resident_bytes(), descriptors()))
         lines = read_record(Path(folder)).metrics

@@ -1,4 +1,4 @@
-"""Overrides, names and texts that try to run code, to leave the folder, or to break what they are put into."""
+"""Overrides, names and texts that try to leave the folder, to run code, or to break what they are put into."""
 
 import random
 from collections.abc import Iterator
@@ -6,17 +6,19 @@ from collections.abc import Iterator
 SENTINEL = "sentinel"  # the file that must not come into being
 CODE = f"touch {SENTINEL}"
 
-# Each of these would run code, or change what is run, and is refused with exit code 2. {} is a command.
+# What is refused although the user has typed it, with exit code 2: nothing comes of it that anybody could want.
 REFUSED = [
-    *(f"{prefix}model._target_=os.system" for prefix in ("", "+", "++")),
     *(f"{prefix}_target_=os.system" for prefix in ("", "+", "++", "~")),
+    "model._target_=os.system",  # it lacks an argument
+    "model._target_=nowhere.at.all",
+    "model._target_=lenet",
+    "model._target_='os system'",
+    "model={_target_:[os.system]}",
     "+model.a.b.c._target_=builtins.eval",
-    "++model={_target_:os.system,command:'{}'}",
     "+model.extra={a:{b:[{_target_:os.system}]}}",
     "+model.extra=[[{_target_:os.system}]]",
     "+model.extra={'_target_':os.system}",
     '+model.extra={"_target_":os.system}',
-    "optimizer={_target_:subprocess.run,args:[touch,sentinel]}",
     "model._target_@model=lenet",
     "model@_target_=lenet",
     "model@hydra.callbacks.a=lenet",
@@ -24,59 +26,20 @@ REFUSED = [
     "+model@hydra.callbacks.a=lenet",
     "+data.x='${oc.create:{_target_:os.system}}'",
     "+data.x='${oc.decode:\"{_target_: os.system}\"}'",
-    *(
-        f"{prefix}hydra.{plugin}._target_={target}"
-        for prefix in ("", "++")
-        for plugin in ("launcher", "sweeper")
-        for target in (
-            *("os.system", "builtins.exec", "subprocess.Popen", "hydra_plugins.lenet_jax", "'hydra_plugins.evil.Evil'"),
-            *("hydra._internal.core_plugins.basic_launcher.os.system", "null", "[]", "${seed}", "'${hydra.job.name}'"),
-        )
-    ),
-    "hydra.launcher._target_=hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
-    "hydra.sweeper={_target_:os.system,_args_:['{}']}",
-    "hydra.launcher={_target_:os.system}",
-    "++hydra.launcher={_target_:os.system}",
-    "+hydra.launcher.nested={_target_:os.system}",
-    "+hydra.launcher.nested._target_=os.system",
-    "+hydra.sweeper.params={_target_:os.system}",
-    "+hydra.launcher.nested='${oc.decode:\"{_tar${model.name}get_: os.system}\"}'",
-    "+hydra.launcher.nested='${oc.create:${model}}'",
-    "+hydra.launcher.nested='${${model.name}:a}'",
-    "+hydra.launcher.nested=${model}",
-    "hydra.launcher=${model}",
-    "hydra.launcher=null",
+    "model=[lenet,mnist_cnn]",
+    "augment=[affine,elastic]",
+    "augment=[{_target_:lenet_jax.augment.random_flip}]",
+    "augment=3",
     "hydra.launcher=[]",
-    "hydra.sweeper='${oc.create:{}}'",
-    "hydra={launcher:{_target_:os.system}}",
-    "+hydra={callbacks:{a:{_target_:os.system}}}",
-    "hydra={job:{env_set:{PATH:/tmp}}}",
-    "+hydra.callbacks.x._target_=os.system",
-    "+hydra.callbacks.x={_target_:os.system,command:'{}'}",
-    "hydra.callbacks={x:{_target_:hydra.experimental.callbacks.LogJobReturnCallback}}",
-    "+hydra.callbacks.x={a:1}",
     "hydra.callbacks=${model}",
-    "+hydra.launcher.pre_dispatch='__import__(\"os\").system(\"{}\")'",
-    "+hydra.launcher.pre_dispatch=n_jobs**9**9",
     "hydra.job_logging=${model}",
-    "hydra.job_logging.handlers.file.class=subprocess.Popen",
-    "hydra.job_logging.handlers.file.filename=../../x",
-    "hydra.job_logging.handlers.file.filename=/etc/x.log",
-    "++hydra.job_logging.root.handlers=['ext://os.system']",
-    *(
-        f"hydra.searchpath=[{path}]"
-        for path in ("pkg://antigravity", "'pkg://os.path'", "structured://a", "http://a/b", "file:///tmp,pkg://this")
-    ),
-    "++hydra.searchpath=[pkg://antigravity]",
-    *(f"+hydra.job.env_set.{name}=/tmp/evil" for name in ("PATH", "LD_PRELOAD", "PYTHONPATH", "GIT_SSH_COMMAND", "A")),
-    "hydra.job.env_set={LD_PRELOAD:/tmp/evil.so}",
-    "hydra.job.env_copy=[PATH]",
-    "+hydra.job.env_copy=[HOME,PATH]",
+    "hydra.job_logging.handlers.file.class=nowhere.Handler",
+    "++hydra.job_logging.root.handlers=[nowhere]",
     "hydra.output_subdir=../out",
     "hydra.output_subdir=/tmp/lenet-jax-out",
     "hydra.output_subdir=a/../../b",
     "hydra.output_subdir=..",
-    "hydra.output_subdir=${data.name}",
+    "hydra.job.name=../a",
     "hydra.mode=MULTIRUN_",
     "data.name='a\x00b'",
     "data.name='a\x1b[31mb'",
@@ -88,61 +51,46 @@ REFUSED = [
     "hydra/launcher=../../launcher",
     "+hydra/callbacks=x",
     "+experiment@hydra.launcher=default._target_",
-]  # fmt: skip
-REFUSED = [override.replace("'{}'", f"'{CODE}'") for override in REFUSED]
+]
 
-# Each of these has `logging.config` import, call or open something.
-LOGGING = [
-    *(
-        f"{prefix}hydra.{log}.{rest}"
-        for log in ("job_logging", "hydra_logging")
-        for prefix in ("+", "++")
-        for rest in (
-            "handlers.x={class:subprocess.Popen,args:[touch,sentinel]}",
-            "handlers.x={\\(\\):os.system,command:'{}'}",
-            "handlers.x={\\(\\):'ext://os.system',command:'{}'}",
-            "handlers.x={class:logging.handlers.SocketHandler,host:localhost,port:1}",
-            "handlers.x={class:logging.handlers.QueueHandler,queue:os.system}",
-            "handlers.x={class:logging.StreamHandler,stream:'ext://os.environ'}",
-            "handlers.x={class:logging.StreamHandler,stream:'cfg://handlers'}",
-            "handlers.x={class:logging.FileHandler,filename:../out.log}",
-            "handlers.x={class:logging.FileHandler,filename:/tmp/lenet-jax-out.log}",
-            "handlers.x={class:logging.FileHandler,filename:'${hydra.runtime.output_dir}/../out.log'}",
-            "handlers.x={class:logging.FileHandler,filename:.profile}",
-            "formatters.x={\\(\\):subprocess.Popen,args:[touch,sentinel]}",
-            "formatters.x={class:os.system}",
-            "formatters.x={format:'${oc.decode:a}'}",
-            "filters.x={\\(\\):os.system,command:'{}'}",
-            "filters.x={\\(\\):{a:1}}",
-            "handlers.x={class:[os.system]}",
-        )
-    ),
-]  # fmt: skip
-
-LOGGING = [override.replace("'{}'", f"'{CODE}'") for override in LOGGING]
+# Each of these would go on for ever, or crash what reads it.
+ENDLESS = [
+    "seed=${seed}",
+    "trainer.max_epochs=${trainer.batch_size}+${trainer.max_epochs}",
+    f"model.hidden_units={'[' * 3000}{']' * 3000}",
+    f"model.hidden_units={'{a:' * 3000}1{'}' * 3000}",
+    f"trainer.max_epochs={'9' * 5000}",
+    "trainer.max_epochs=1e999999999",
+    f"data.directory='{'${' * 500}'",
+    f"{'a.' * 3000}b=1",
+]
 
 # Options of the command line beside overrides, and what only a sweep has: refused as well.
 REFUSED_COMMANDS = [
     ["--experimental-rerun", "a.pickle"],
     ["--config-dir", "nowhere"],
     ["--config-path", "pkg://antigravity"],
-    ["--cfg", "job", "hydra.searchpath=[pkg://antigravity]"],
-    ["--info", "all", "hydra.searchpath=[pkg://antigravity]"],
-    ["--cfg", "hydra", "+hydra.callbacks.a._target_=os.system"],
+    ["--cfg", "job", "augment=[{_target_:lenet_jax.augment.random_flip}]"],
     ["-m", "+model._target_=os.system,os.popen"],
-    ["-m", "+model.a={_target_:os.system},{_target_:os.popen}"],
     ["-m", "model={_target_:os.system},{_target_:os.popen}"],
-    ["-m", "+model.a=choice({_target_:os.system},{_target_:os.popen})"],
     ["-m", "hydra.launcher._target_=os.system,os.popen"],
-    ["-m", "seed=1,2", "hydra.launcher._target_=os.system"],
-    ["-m", "seed=1,2", "hydra.sweeper={_target_:os.system}"],
-    ["-m", "seed=1,2", "hydra/launcher=basic", "+hydra.callbacks.a._target_=os.system"],
-    ["-m", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.pre_dispatch='__import__(\"os\").system(\"a\")'"],
     ["-m", "seed=1,2", "hydra.mode=RUN"],
     ["hydra.mode=RUN", "-m", "seed=1,2"],
     ["-m", "seed=1,2", "hydra.sweeper.params={_target_:os.system}"],
     ["-m", "seed=1,2", "+hydra.sweeper.params={'+hydra.callbacks.a._target_':os.system}"],
-    ["-m", "seed=1,2", "hydra.job.env_set={PATH:/tmp}"],
+    ["-m", "seed=1,2", "hydra.launcher=null"],
+    ["-m", "seed=1,2", "hydra.launcher=${model}"],
+    *(
+        ["-m", "seed=1,2", f"{prefix}hydra.{plugin}._target_={target}"]
+        for prefix, plugin in (("", "launcher"), ("++", "sweeper"))
+        for target in (
+            *("os.system", "builtins.exec", "subprocess.Popen", "hydra_plugins.lenet_jax", "'hydra_plugins.evil.Evil'"),
+            *("hydra._internal.core_plugins.basic_launcher.os.system", "null", "[]", "${seed}", "'${hydra.job.name}'"),
+        )
+    ),
+    ["-m", "seed=1,2", "hydra.launcher._target_=hydra._internal.core_plugins.basic_sweeper.BasicSweeper"],
+    ["-m", "seed=1,2", "hydra.output_subdir=../out"],
+    ["-m", "seed=1,2", "hydra.sweep.subdir=../${hydra:job.num}"],
 ]  # fmt: skip
 
 # What looks dangerous and is no more than a text: composed, and nothing comes of it.

@@ -22,12 +22,11 @@ from typing import NamedTuple
 import numpy as np
 
 from lenet_jax.errors import InputError
-from lenet_jax.runs.checkpoints import KEPT, STATE, newest_first, read_checkpoint, save_checkpoint
-from lenet_jax.runs.records import read_record
-from lenet_jax.runs.run_directory import METRICS, LogEnd, RunDirectory, remove_leftovers
+from lenet_jax.runs.checkpoints import MAX_CHECKPOINTS, STATE, newest_first, read_checkpoint, save_checkpoint
+from lenet_jax.runs.run_directory import METRICS, LogEnd, RunDirectory, read_record, remove_partial_writes
 from tests.faults.tracing import kill_before
 
-MOST = 1 << 20
+MAX_BYTES = 1 << 20
 
 
 class Scenario(NamedTuple):
@@ -51,9 +50,9 @@ def newest(path: Path) -> int:
     """Return the iteration of the newest checkpoint; every one that is there must be whole."""
     found = newest_first(path / "checkpoints")
     for each in found:
-        checkpoint = read_checkpoint(each, MOST)
+        checkpoint = read_checkpoint(each, MAX_BYTES)
         expected = tensors(checkpoint.iteration)
-        assert checkpoint.facts == {"seconds": 1.5}
+        assert checkpoint.metadata == {"seconds": 1.5}
         assert checkpoint.tensors.keys() == expected.keys()
         for name, tensor in expected.items():
             np.testing.assert_array_equal(checkpoint.tensors[name], tensor)
@@ -64,7 +63,7 @@ def newest_good(path: Path) -> int:
     """Return the iteration of the newest checkpoint that is whole."""
     for each in newest_first(path / "checkpoints"):
         with suppress(InputError):
-            return read_checkpoint(each, MOST).iteration
+            return read_checkpoint(each, MAX_BYTES).iteration
     return 0
 
 
@@ -72,7 +71,7 @@ def damage(iteration: int) -> Callable[[Path], None]:
     return lambda path: os.truncate(path / "checkpoints" / f"{iteration:010d}" / STATE, 100)
 
 
-def in_turn(*steps: Callable[[Path], None]) -> Callable[[Path], None]:
+def one_after_another(*steps: Callable[[Path], None]) -> Callable[[Path], None]:
     def run(path: Path) -> None:
         for step in steps:
             step(path)
@@ -122,10 +121,10 @@ def write_run(path: Path) -> None:
 
 SCENARIOS = {
     "save": Scenario(save(1), save(2), newest),
-    "rotate": Scenario(in_turn(save(1), save(2)), save(3), newest),
-    "replace": Scenario(in_turn(save(1), save(2), damage(2)), save(2), newest_good),
-    "append": Scenario(in_turn(write_run, append(3)), append_one_more, lines),
-    "result": Scenario(in_turn(write_run, write_result("first")), write_result("second"), result),
+    "rotate": Scenario(one_after_another(save(1), save(2)), save(3), newest),
+    "replace": Scenario(one_after_another(save(1), save(2), damage(2)), save(2), newest_good),
+    "append": Scenario(one_after_another(write_run, append(3)), append_one_more, lines),
+    "result": Scenario(one_after_another(write_run, write_result("first")), write_result("second"), result),
 }
 
 
@@ -149,11 +148,13 @@ def check(scenario: Scenario, path: Path, states: tuple[object, object]) -> obje
     """Check that a reader finds the old or the new state, and that the action can be done again; return the state."""
     found = scenario.state(path)
     assert found in states, found
-    remove_leftovers(path)
+    remove_partial_writes(path)
     if found == states[0]:
         scenario.act(path)
         assert scenario.state(path) == states[1]
-    assert len(newest_first(path / "checkpoints")) <= KEPT + 1  # the next one to be saved removes what is too many
+    assert (
+        len(newest_first(path / "checkpoints")) <= MAX_CHECKPOINTS + 1
+    )  # the next one to be saved removes what is too many
     assert not list(path.rglob(".*.tmp"))
     return found
 

@@ -3,8 +3,7 @@
 import pytest
 
 from lenet_jax.cli import main
-from lenet_jax.models import MODELS
-from tests.linear import linear
+from tests.linear import put_in_place_of_lenet
 
 TOKEN = "x7Jq9Zk2-sentinel-4vTb"
 NAMES = (
@@ -16,7 +15,7 @@ TINY = ["data.train_size=100", "trainer.max_epochs=1"]
 
 @pytest.mark.usefixtures("in_an_empty_folder")
 def test_no_file_has_what_only_the_environment_has(tmp_path, monkeypatch):
-    monkeypatch.setitem(MODELS, "lenet", linear)
+    put_in_place_of_lenet(monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in NAMES:
         monkeypatch.setenv(name, TOKEN)

@@ -72,16 +72,16 @@ def test_killed_at_every_attempt_it_makes_progress(seed, zygote, tmp_path):
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGINT, signal.SIGUSR1))]
 )
-def test_a_run_that_is_asked_to_end_says_how_to_go_on(number, zygote, tmp_path):
+def test_a_run_that_is_asked_to_stop_says_how_to_resume(number, zygote, tmp_path):
     child = zygote.start(["train", *LONG], tmp_path)
     wait_until(lambda: newest(tmp_path) > 0)
     os.kill(child, number)
     ended = zygote.wait(child, tmp_path)
     assert ended.code == 75, ended.output
-    assert "lenet-jax: interrupted; go on with lenet-jax resume r\n" in ended.output
+    assert "lenet-jax: interrupted; resume with lenet-jax resume r\n" in ended.output
     ended = zygote.run(["resume", "r"], tmp_path)
     assert ended.code == 0, ended.output
-    assert "goes on after epoch" in ended.output
+    assert "resumes after epoch" in ended.output
     verified = zygote.run(["verify", "r"], tmp_path)
     assert verified.code == 0, verified.output
     assert "identical         150 evaluations, test accuracy, parameters: SHA-256" in verified.output

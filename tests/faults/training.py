@@ -66,7 +66,7 @@ def reference(zygote: Zygote, way: str, folder: Path) -> tuple[dict[str, object]
 
 
 def resume(zygote: Zygote, way: str, folder: Path, *, kill_after: float | None = None) -> Ended:
-    """Go on with what is in a folder, or begin if nothing is."""
+    """Resume what is in a folder, or start if nothing is."""
     begun = any((folder / "r" / name).exists() for name in ("run.json", "sweep.json"))
     return zygote.run(["resume", "r"] if begun else command(way, "r"), folder, kill_after=kill_after)
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lenet_jax.hydra_app.worker import claim_gpu
+from lenet_jax.hydra_app.worker import lock_gpu
 from lenet_jax.sweeps.ledger import RUNNING, Ledger
 from tests.conftest import ROOT
 from tests.sweeps.test_resume import finish
@@ -72,11 +72,11 @@ def test_a_job_that_slurm_takes_its_machine_from_is_queued_again(folder):
     assert "preempted" in logs
 
 
-def claim(folder, visible, results, done):
+def lock_and_wait(folder, visible, results, done):
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    claim = claim_gpu(environment, folder / "dev", folder / "locks")
+    lock = lock_gpu(environment, folder / "dev", folder / "locks")
     results.put(
-        (environment.get("CUDA_VISIBLE_DEVICES"), environment.get("XLA_PYTHON_CLIENT_PREALLOCATE"), claim is not None)
+        (environment.get("CUDA_VISIBLE_DEVICES"), environment.get("XLA_PYTHON_CLIENT_PREALLOCATE"), lock is not None)
     )
     done.wait()
 
@@ -96,7 +96,9 @@ def test_each_process_takes_a_gpu_that_is_free(visible, num_processes, expected,
         (tmp_path / "dev" / name).touch()
     spawn = multiprocessing.get_context("spawn")
     results, done = spawn.Queue(), spawn.Event()
-    processes = [spawn.Process(target=claim, args=(tmp_path, visible, results, done)) for _ in range(num_processes)]
+    processes = [
+        spawn.Process(target=lock_and_wait, args=(tmp_path, visible, results, done)) for _ in range(num_processes)
+    ]
     for process in processes:
         process.start()
     found = sorted(results.get(timeout=60) for _ in processes)
@@ -108,15 +110,15 @@ def test_each_process_takes_a_gpu_that_is_free(visible, num_processes, expected,
 
 def test_a_machine_without_a_gpu_is_left_as_it_is(tmp_path):
     environment = {}
-    assert claim_gpu(environment, tmp_path) is None
+    assert lock_gpu(environment, tmp_path) is None
     assert environment == {}
 
 
-def test_claims_that_others_can_write_to_are_not_used(tmp_path, caplog):
+def test_locks_that_others_can_write_to_are_not_used(tmp_path, caplog):
     locks, environment = tmp_path / "locks", {"CUDA_VISIBLE_DEVICES": "5"}
     locks.mkdir()
     locks.chmod(0o777)
-    assert claim_gpu(environment, tmp_path, locks) is None
+    assert lock_gpu(environment, tmp_path, locks) is None
     assert environment["CUDA_VISIBLE_DEVICES"] == "5"
     assert list(locks.iterdir()) == []
-    assert caplog.messages == [f"{locks}: not used, other users may write to the claims on GPUs in it; remove it"]
+    assert caplog.messages == [f"{locks}: not used because other users may write to the GPU locks in it; remove it"]

@@ -46,7 +46,7 @@ def test_learning_curves_mark_the_lowest_error():
         "epoch": [1, 2, 3],
         "train_loss": [1.0, 0.5, 0.2],
         "validation_loss": [1.1, 0.6, 0.7],
-        "validation_accuracy": [0.9, 0.96, 0.95],
+        "monitored": [10.0, 4.0, 5.0],
     }
     figure = figures.learning_curves(metrics)
     assert texts(figure) == ["4.00 %"]

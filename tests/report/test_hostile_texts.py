@@ -10,7 +10,7 @@ import pytest
 from lenet_jax.config import Config
 from lenet_jax.report import page as run_page
 from lenet_jax.report import sweep_page
-from lenet_jax.runs.records import Record
+from lenet_jax.runs.run_directory import Record
 from lenet_jax.sweeps.ledger import DONE, FAILED, Entry, Ledger
 from lenet_jax.sweeps.statistics import summarize_sweep, write_summary
 from tests.faults.hostile import TEXTS
@@ -58,16 +58,13 @@ def page_of_a_run(text):
         "versions": {text: text},
         "code": {"revision": text},
     }
-    config = Config()
-    config = SimpleNamespace(
-        model=SimpleNamespace(name=text), optimizer=SimpleNamespace(name=text), seed=text, data=config.data
-    )
+    config = SimpleNamespace(model={"_target_": text}, optimizer={"_target_": text}, seed=text, data=Config().data)
     summary = {
         "accuracy": 0.9, "examples": 10, "loss": 0.1, "expected_calibration_error": 0.1,
         "precision": [1.0], "recall": [1.0], "confusion_matrix": [[10]],
     }  # fmt: skip
-    assessment = SimpleNamespace(summary=summary)
-    return run_page._page(Record(Path("a"), config, run, [], result), assessment, "")
+    evaluation = SimpleNamespace(summary=summary, confusion=[[10]])
+    return run_page._page(Record(Path("a"), config, run, [], result), evaluation, "")
 
 
 def page_of_a_sweep(text, directory):

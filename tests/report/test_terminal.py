@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lenet_jax.components import complete_config
 from lenet_jax.config import Config
-from lenet_jax.report.terminal import describe_evaluation, describe_result, describe_start, show
-from lenet_jax.runs.events import Evaluated, Failed, Finished, Started
+from lenet_jax.report.terminal import describe_evaluation, describe_job, describe_result, describe_start, show
+from lenet_jax.runs import Evaluated, Failed, Finished, Started
 
-STARTED = Started(Config(), num_train=4000, num_parameters=431080, num_evaluations=2, device="cpu")
+STARTED = Started(complete_config(Config()), num_train=4000, num_parameters=431080, num_evaluations=2, device="cpu")
 RECORD = {
     "epoch": 1,
     "iteration": 80,
@@ -31,7 +32,7 @@ RESULT = {
     "compile_seconds": 8.29,
     "images_per_second": 2694.6,
 }
-START = "lenet, 431,080 parameters; 4,000 images of mnist_5k; sgd, learning rate 0.1, batch 50; cpu"
+START = "lenet, 431,080 parameters; 4,000 examples of mnist_5k; sgd, learning rate 0.1, batch 50; cpu"
 EVALUATION = "epoch    1  train loss 0.9562  validation loss 0.4326  accuracy  87.60%     5.8 s"
 TABLE = """
 validation accuracy  96.40%
@@ -53,6 +54,25 @@ def test_a_start_an_evaluation_and_a_result_read_well(finished):
     assert describe_start(STARTED) == START
     assert describe_evaluation(EVALUATED) == EVALUATION
     assert describe_result(finished) == TABLE.rstrip("\n").split("\n")
+
+
+REGRESSION = {"validation_mean_squared_error": 0.01234, "validation_mean_absolute_error": 0.1}
+
+
+def test_other_metrics_than_accuracy_are_shown_by_their_names(tmp_path):
+    record = {key: value for key, value in RECORD.items() if key != "validation_accuracy"} | REGRESSION
+    assert describe_evaluation(Evaluated(record)) == (
+        "epoch    1  train loss 0.9562  validation loss 0.4326  mean squared error 0.01234  mean absolute error 0.1  "
+        "   5.8 s"
+    )
+    result = {key: value for key, value in RESULT.items() if not key.endswith("accuracy")}
+    result |= REGRESSION | {"test_mean_squared_error": 0.02, "test_mean_absolute_error": 0.2}
+    result |= {"monitor": "mean_squared_error", "mode": "min"}
+    lines = describe_result(Finished(result, tmp_path))
+    assert lines[1] == "validation mean squared error   0.01234"
+    assert lines[4] == "test mean absolute error        0.2 of 500 images"
+    line = describe_job(3, ["seed=1"], Finished(result, tmp_path))
+    assert line == "job   3  validation 0.01234  test 0.02    20 epochs, max_epochs    38.1 s  seed=1"
 
 
 def test_losses_that_are_not_finite_are_shown():

@@ -12,7 +12,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.runs.checkpoints import MANIFEST, STATE, newest_first, read_checkpoint, save_checkpoint
 from lenet_jax.storage import remove_partial
 
-MOST = 1 << 20
+MAX_BYTES = 1 << 20
 
 
 def tensors(seed, size=8):
@@ -36,8 +36,8 @@ def same(one, other):
 
 
 def test_what_is_read_is_what_was_written(tmp_path):
-    checkpoint = read_checkpoint(save(tmp_path / "checkpoints", 160), MOST)
-    assert (checkpoint.iteration, checkpoint.facts) == (160, {"seconds": 1.5, "run": "a"})
+    checkpoint = read_checkpoint(save(tmp_path / "checkpoints", 160), MAX_BYTES)
+    assert (checkpoint.iteration, checkpoint.metadata) == (160, {"seconds": 1.5, "run": "a"})
     assert same(checkpoint.tensors, tensors(160))
     assert checkpoint.tensors["iteration"].shape == ()
 
@@ -52,7 +52,7 @@ def test_two_are_kept(tmp_path):
 def test_one_of_the_same_iteration_is_replaced(tmp_path):
     path = save(tmp_path, 80)
     (path / STATE).write_bytes(b"damaged")
-    assert same(read_checkpoint(save(tmp_path, 80), MOST).tensors, tensors(80))
+    assert same(read_checkpoint(save(tmp_path, 80), MAX_BYTES).tensors, tensors(80))
 
 
 def test_an_older_one_stays_if_the_newer_is_not_read_back_whole(tmp_path, monkeypatch):
@@ -84,14 +84,14 @@ def flips(path, numbers):
 
 def check_flips(path, expected, numbers):
     """Each flip is found, or changes nothing that is read; return how many are found."""
-    found, facts = 0, read_checkpoint(path.parent, MOST).facts
+    found, metadata = 0, read_checkpoint(path.parent, MAX_BYTES).metadata
     for number in flips(path, numbers):
         try:
-            checkpoint = read_checkpoint(path.parent, MOST)
+            checkpoint = read_checkpoint(path.parent, MAX_BYTES)
         except InputError:
             found += 1
         else:
-            assert checkpoint.facts == facts, number
+            assert checkpoint.metadata == metadata, number
             assert same(checkpoint.tensors, expected), number
     return found
 
@@ -110,13 +110,13 @@ def test_10_000_bits_of_one_of_the_size_of_lenet_are_flipped(tmp_path):
     path = save(tmp_path, 3, size=2 * 431_080 // 8)
     numbers = random.Random(0).sample(range(8 * (path / STATE).stat().st_size), 10_000)
     rest = tensors(3, size=2 * 431_080 // 8)
-    most, found = 1 << 23, 0
+    max_bytes, found = 1 << 23, 0
     for _ in flips(path / STATE, numbers):
         with pytest.raises(InputError, match="must have SHA-256"):
-            read_checkpoint(path, most)
+            read_checkpoint(path, max_bytes)
         found += 1
     assert found == 10_000
-    assert same(read_checkpoint(path, most).tensors, rest)
+    assert same(read_checkpoint(path, max_bytes).tensors, rest)
 
 
 @pytest.mark.parametrize("name", [STATE, MANIFEST])
@@ -127,9 +127,9 @@ def test_a_file_cut_short_at_any_length_is_found(name, tmp_path):
     for length in reversed(range(len(whole) - ends_a_line)):
         os.truncate(path / name, length)
         with pytest.raises(InputError, match=f"^{path / name}: "):
-            read_checkpoint(path, MOST)
+            read_checkpoint(path, MAX_BYTES)
     (path / name).write_bytes(whole)
-    assert same(read_checkpoint(path, MOST).tensors, tensors(3, size=240))
+    assert same(read_checkpoint(path, MAX_BYTES).tensors, tensors(3, size=240))
 
 
 @pytest.mark.parametrize("name", [STATE, MANIFEST])
@@ -148,14 +148,14 @@ def test_a_file_that_is_not_the_one_written_is_named(name, damage, tmp_path):
         case "of another iteration":
             shutil.copy(other / name, path / name)
     with pytest.raises(InputError, match=f"^{path / name}: "):
-        read_checkpoint(path, MOST)
+        read_checkpoint(path, MAX_BYTES)
 
 
 def test_a_file_that_is_larger_than_it_can_be_is_not_read(tmp_path, monkeypatch):
     path = save(tmp_path, 3)
-    os.truncate(path / STATE, 1 << 40)  # a terabyte that takes no room
+    os.truncate(path / STATE, 1 << 40)  # a terabyte that takes no space
     with pytest.raises(InputError, match=r"must have at most \d+ bytes; got 1099511627776"):
-        read_checkpoint(path, MOST)
+        read_checkpoint(path, MAX_BYTES)
 
 
 def test_what_a_killed_process_left_is_no_checkpoint_and_is_removed(tmp_path):

@@ -1,148 +1,59 @@
-"""Jobs side by side: more of them than slots, each recorded as if it ran alone."""
-
-import json
+"""How many lanes there are, and what the compiled programs do with them."""
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from lenet_jax.config import EarlyStoppingConfig, MomentumConfig, SgdConfig
 from lenet_jax.errors import InputError
-from lenet_jax.models import MODELS
-from lenet_jax.runs import group as slots
-from lenet_jax.runs.driver import Job, run_jobs
-from lenet_jax.runs.events import Evaluated, Failed, Finished
-from lenet_jax.runs.programs import choose_slots, compile_programs, kind
-from tests.faults.training import without_times
-from tests.linear import linear
-from tests.runs.test_driver import make_config, run
+from lenet_jax.runs.prepared_run import prepare_run, unwrap_keys
+from lenet_jax.runs.programs import choose_lanes, compile_programs, lane_inputs
+from lenet_jax.types import Status
+from tests.linear import put_in_place_of_lenet
+from tests.runs.small import make_config
 
-STOPPING = EarlyStoppingConfig(patience=6, patience_increase=1)
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 
 
-def make_jobs(path):
-    """Ten runs that end at different times, one of them by diverging."""
-    rates = [0.1, 0.2, 1e-6, 0.05, 1e38, 0.3, 1e-7, 0.1, 0.02, 0.4]
-    return [
-        Job(
-            make_config(seed, MomentumConfig(learning_rate=rate, momentum=seed / 12), STOPPING, max_epochs=4),
-            path / str(seed),
-        )
-        for seed, rate in enumerate(rates)
-    ]
-
-
-def results(path):
-    """Return result.json and metrics.jsonl of each job, without times."""
-    found = []
-    for number in range(10):
-        result = json.loads((path / str(number) / "result.json").read_text())
-        lines = [json.loads(line) for line in (path / str(number) / "metrics.jsonl").read_text().splitlines()]
-        found.append([without_times(each) for each in (result, *lines)])
-    return found
-
-
-@pytest.fixture(scope="module", autouse=True)
-def alone(tmp_path_factory):
-    """What each job comes to alone; the model is a small one in all tests here."""
-    path = tmp_path_factory.mktemp("alone")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "lenet", linear)
-        for job in make_jobs(path):
-            run(job.config, job.path)
-        yield results(path)
-
-
-@pytest.mark.parametrize(("strategy", "num_slots"), [("map", 1), ("devices", 1), ("devices", 4)])
-def test_ten_jobs_in_few_slots_are_bit_for_bit_the_runs_alone(strategy, num_slots, alone, tmp_path):
-    events = list(run_jobs(make_jobs(tmp_path), strategy=strategy, num_slots=num_slots))
-    assert sorted(number for number, event in events if isinstance(event, Finished)) == list(range(10))
-    assert results(tmp_path) == alone
-    assert len({result["iterations"] for result, *_ in alone}) > 1
-    assert alone[4][0]["stopped_by"] == "diverged"
-
-
-def test_vmapped_jobs_are_the_runs_alone_within_rounding(alone, tmp_path):
-    list(run_jobs(make_jobs(tmp_path), strategy="vmap", num_slots=4))
-    for (ours, *lines), (theirs, *expected) in zip(results(tmp_path), alone, strict=True):
-        assert (ours["iterations"], ours["stopped_by"]) == (theirs["iterations"], theirs["stopped_by"])
-        assert ours["test_loss"] == pytest.approx(theirs["test_loss"], rel=1e-4)
-        assert len(lines) == len(expected)
-
-
-def test_runs_are_of_one_kind_if_only_traced_values_differ():
-    base = kind(make_config(0, SgdConfig(learning_rate=0.1)))
-    assert kind(make_config(7, SgdConfig(learning_rate=0.3, weight_decay=0.1))) == base
-    assert kind(make_config(0, MomentumConfig(learning_rate=0.1))) != base
-    assert kind(make_config(0, SgdConfig(learning_rate=0.1), batch_size=20)) != base
-
-
-def test_where_the_memory_is_too_small_half_as_many_are_tried(alone, tmp_path, monkeypatch):
-    tried = []
-
-    def compile_small(*args, num_slots, **options):
-        programs = compile_programs(*args, num_slots=num_slots, **options)
-        steps = iter(range(1000))
-
-        def advance_if_it_fits(*args):
-            tried.append(num_slots)
-            if num_slots > 2 and next(steps) == 1:  # some evaluations are written by then
-                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
-            return programs.advance(*args)
-
-        return programs._replace(advance=advance_if_it_fits)
-
-    monkeypatch.setattr(slots, "compile_programs", compile_small)
-    list(run_jobs(make_jobs(tmp_path), strategy="devices", num_slots=4))
-    assert results(tmp_path) == alone
-    assert tried[:3] == [4, 4, 2]
-    assert 4 not in tried[2:]
-
-
-def test_another_error_of_a_program_ends_the_jobs(tmp_path, monkeypatch):
-    def compile_broken(*args, **options):
-        raise jax.errors.JaxRuntimeError("INTERNAL: no such luck")
-
-    monkeypatch.setattr(slots, "compile_programs", compile_broken)
-    with pytest.raises(jax.errors.JaxRuntimeError, match="no such luck"):
-        list(run_jobs(make_jobs(tmp_path), strategy="devices", num_slots=4))
-
-
-def test_a_job_that_cannot_be_written_does_not_lose_the_others(tmp_path):
-    (tmp_path / "3").touch()  # where a directory should be
-    events = list(run_jobs(make_jobs(tmp_path), strategy="devices", num_slots=2))
-    ((number, failed),) = [(number, event) for number, event in events if isinstance(event, Failed)]
-    assert number == 3
-    assert isinstance(failed.error, OSError)
-    assert sorted(number for number, event in events if isinstance(event, Finished)) == [0, 1, 2, *range(4, 10)]
-
-
-def test_slots_are_as_many_as_help():
+def test_there_are_as_many_lanes_as_help():
     num_devices = len(jax.local_devices())
-    assert choose_slots("auto", 24, batch_size=500) == ("map", 1)
-    assert choose_slots("auto", 24, batch_size=8) == (("devices", num_devices) if num_devices > 1 else ("map", 1))
-    assert choose_slots("auto", 1, batch_size=8) == ("map", 1)
-    assert choose_slots("vmap", 24, batch_size=8) == ("vmap", 24)
-    assert choose_slots("vmap", 1000, batch_size=8) == ("vmap", 64)
-    assert choose_slots("vmap", 24, batch_size=8, most=5) == ("vmap", 5)
-    assert choose_slots("map", 24, batch_size=8, most=5) == ("map", 1)
+    assert choose_lanes("auto", 24, batch_size=500) == ("map", 1)
+    assert choose_lanes("auto", 24, batch_size=8) == (("devices", num_devices) if num_devices > 1 else ("map", 1))
+    assert choose_lanes("auto", 1, batch_size=8) == ("map", 1)
+    assert choose_lanes("vmap", 24, batch_size=8) == ("vmap", 24)
+    assert choose_lanes("vmap", 1000, batch_size=8) == ("vmap", 64)
+    assert choose_lanes("vmap", 24, batch_size=8, max_parallel=5) == ("vmap", 5)
+    assert choose_lanes("map", 24, batch_size=8, max_parallel=5) == ("map", 1)
     with pytest.raises(InputError, match=r"sweep\.strategy. has no 'pmap'"):
-        choose_slots("pmap", 2, batch_size=8)
+        choose_lanes("pmap", 2, batch_size=8)
 
 
-@pytest.mark.parametrize(("strategy", "num_slots"), [("map", 1), ("devices", 10), ("vmap", 3)])
-def test_a_pruned_job_ends_where_it_is_and_leaves_the_others_as_they_are(strategy, num_slots, alone, tmp_path):
-    pruned = set()
-    for number, event in run_jobs(
-        make_jobs(tmp_path), strategy=strategy, num_slots=num_slots, pruned=pruned.__contains__
-    ):
-        if number in (0, 8) and isinstance(event, Evaluated) and event.record["iteration"] == 3:
-            pruned.add(number)
-    for number, ((ours, *lines), (theirs, *expected)) in enumerate(zip(results(tmp_path), alone, strict=True)):
-        if number in pruned:
-            assert (ours["stopped_by"], ours["iterations"]) == ("pruned", 3)
-            assert len(lines) == 2
-        elif strategy != "vmap":
-            assert [ours, *lines] == [theirs, *expected]
-        else:
-            assert ours["stopped_by"] == theirs["stopped_by"]
-    assert pruned == {0, 8}
+def test_seeds_and_traced_options_of_runs_are_columns_over_the_lanes():
+    seeds, values = lane_inputs([make_config(3), make_config(2**32 - 1)])
+    assert (seeds.dtype, seeds.tolist()) == (np.uint32, [3, 2**32 - 1])
+    assert {name: (column.dtype, column.tolist()) for name, column in values.items()} == {
+        "learning_rate": (np.float32, [np.float32(0.1)] * 2),
+        "weight_decay": (np.float32, [0.0, 0.0]),
+    }
+
+
+@pytest.mark.parametrize("strategy", ["devices", "vmap"])
+def test_only_the_lanes_that_are_new_start_and_those_that_have_finished_stay_as_they_are(strategy, monkeypatch):
+    put_in_place_of_lenet(monkeypatch)
+    configs = [make_config(seed) for seed in range(3)]
+    programs = compile_programs(prepare_run(configs[0]), strategy=strategy, num_lanes=3)
+    is_new = np.array([True, False, True])
+    states = programs.start((programs.states, is_new, *lane_inputs(configs)), None)
+    assert states.status.tolist() == [Status.RUNNING, Status.MAX_EPOCHS, Status.RUNNING]
+    kernels = np.asarray(states.variables.params["softmax"]["kernel"])
+    assert not kernels[1].any()
+    assert kernels[0].any()
+    assert kernels[2].any()
+
+    before = jax.device_get(unwrap_keys(states))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, before, unwrap_keys(programs.restore(before)))))
+    states, evaluations = programs.advance(states, programs.data)
+    assert evaluations.iteration.tolist() == [4, 0, 4]
+    assert jnp.isfinite(evaluations.train_loss[jnp.array([0, 2])]).all()
+    finished = jax.tree.map(lambda x: x[1], jax.device_get(unwrap_keys(states)))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, finished, jax.tree.map(lambda x: x[1], before))))

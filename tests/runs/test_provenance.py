@@ -1,3 +1,5 @@
+"""What is recorded of a run: code, versions, machine, data, configuration; and what has changed since."""
+
 import hashlib
 import json
 import os
@@ -6,9 +8,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from lenet_jax.config import Config, from_dict
+from lenet_jax.components import complete_config
+from lenet_jax.config import Config, TrainerConfig, from_dict
 from lenet_jax.runs import provenance
-from lenet_jax.runs.provenance import describe_run, digest_parameters
+from lenet_jax.runs.provenance import changed_conditions, describe_data, describe_run, digest_parameters
 from lenet_jax.types import Dataset, Split
 
 
@@ -21,9 +24,13 @@ def dataset(first_pixel=0):
     return Dataset(split(3), split(2), split(1))
 
 
+def describe(config=None, first_pixel=0):
+    config = complete_config(config or Config())
+    return describe_run(config, describe_data(config.data, dataset(first_pixel)))
+
+
 def test_a_run_is_described_by_code_versions_machine_data_and_configuration():
-    config = Config(seed=3)
-    described = json.loads(json.dumps(describe_run(config, dataset())))
+    described = json.loads(json.dumps(describe(Config(seed=3))))
     assert described["seed"] == 3
     assert described["versions"]["numpy"] == np.__version__
     assert described["code"].keys() == {"revision", "dirty", "sha256"}
@@ -34,15 +41,22 @@ def test_a_run_is_described_by_code_versions_machine_data_and_configuration():
     assert data == {"train": 3, "validation": 2, "test": 1, "image_shape": [4, 4, 1], "num_classes": 10}
 
 
+@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
+def test_the_recorded_precision_is_that_of_the_run(compute_dtype):
+    config = Config(trainer=TrainerConfig(compute_dtype=compute_dtype, matmul_precision="high"))
+    precision = describe(config)["precision"]
+    assert (precision["compute"], precision["matmul"]) == (compute_dtype, "high")
+
+
 def test_other_pixels_are_other_data():
-    first, second = (describe_run(Config(), dataset(pixel))["data"]["sha256"] for pixel in (0, 1))
+    first, second = (describe(first_pixel=pixel)["data"]["sha256"] for pixel in (0, 1))
     assert first != second
 
 
 def test_of_the_environment_only_the_listed_variables_are_recorded(monkeypatch):
     monkeypatch.setenv("SECRET_TOKEN", "the-token")
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    described = describe_run(Config(), dataset())
+    described = describe()
     assert described["environment"]["OMP_NUM_THREADS"] == "2"
     assert described["environment"].keys() <= {
         "XLA_FLAGS", "JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION",
@@ -65,14 +79,14 @@ def test_only_changes_of_code_and_configuration_are_dirt(tmp_path, monkeypatch):
     monkeypatch.setattr("lenet_jax.runs.provenance.__file__", str(module))
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "result.json").write_text("{}")
-    assert describe_run(Config(), dataset())["code"]["dirty"] is False
+    assert describe()["code"]["dirty"] is False
     module.write_text("changed")
-    assert describe_run(Config(), dataset())["code"]["dirty"] is True
+    assert describe()["code"]["dirty"] is True
 
 
 def test_without_git_the_revision_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    code = describe_run(Config(), dataset())["code"]
+    code = describe()["code"]
     assert (code["revision"], code["dirty"]) == (None, None)
 
 
@@ -103,7 +117,8 @@ def test_the_digest_changes_with_whatever_changes(changed):
 
 
 def test_the_recorded_configuration_gives_the_configuration_again():
-    assert from_dict(describe_run(Config(seed=3), dataset())["config"]) == Config(seed=3)
+    recorded = json.loads(json.dumps(describe(Config(seed=3))["config"]))
+    assert complete_config(from_dict(recorded)) == complete_config(Config(seed=3))
 
 
 def test_the_digest_of_the_code_changes_with_a_name_and_with_a_byte(tmp_path):
@@ -114,3 +129,35 @@ def test_the_digest_of_the_code_changes_with_a_name_and_with_a_byte(tmp_path):
         (folder / name).write_text(content)
         digests |= {provenance._digest_code(folder)}
     assert len(digests) == 3
+
+
+# ---- what has changed -----------------------------------------------------------------------------------------------
+
+
+def test_nothing_has_changed_between_two_descriptions_of_one_run():
+    assert changed_conditions(json.loads(json.dumps(describe())), describe()) == []
+
+
+def test_each_condition_that_has_changed_is_named_with_both_values(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    recorded = json.loads(json.dumps(describe()))
+    recorded["versions"]["jax"] = "0.9"
+    recorded["environment"]["OMP_NUM_THREADS"] = "3"
+    recorded["precision"]["compute"] = "bfloat16"
+    recorded["code"] |= {"revision": "0" * 40, "dirty": None}  # the digest of the code decides
+    changed = {key: old for key, old, _ in changed_conditions(recorded, describe())}
+    assert changed == {
+        "versions.jax": "0.9", "environment.OMP_NUM_THREADS": "3", "precision.compute": "bfloat16",
+    }  # fmt: skip
+
+
+def test_other_data_of_the_same_name_have_changed():
+    ((key, old, new),) = changed_conditions(describe(first_pixel=1), describe())
+    assert key == "data.sha256"
+    assert old != new
+
+
+def test_a_package_that_was_not_recorded_is_not_compared_and_one_that_is_gone_is():
+    recorded = describe()
+    recorded["versions"] = {"jax": recorded["versions"]["jax"], "gone": "1.0"}
+    assert changed_conditions(recorded, describe()) == [("versions.gone", "1.0", None)]

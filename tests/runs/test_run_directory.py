@@ -1,3 +1,5 @@
+"""The directory of a run: how its files are written, and that good ones are read back and damaged ones refused."""
+
 import json
 import math
 import re
@@ -5,9 +7,12 @@ import resource
 
 import pytest
 
+from lenet_jax.components import complete_config
+from lenet_jax.config import Config
 from lenet_jax.errors import InputError
-from lenet_jax.runs.run_directory import METRICS, RESULT, RUN, RunDirectory
-from lenet_jax.storage import unseal
+from lenet_jax.runs.run_directory import METRICS, RESULT, RUN, RunDirectory, read_record
+from lenet_jax.storage import load_verified
+from tests.runs.small import make_config, run_whole
 
 
 @pytest.mark.parametrize("names", [[RUN], [METRICS], [RESULT], [RUN, RESULT]])
@@ -15,8 +20,8 @@ def test_a_directory_with_a_run_is_refused(names, tmp_path):
     for name in names:
         (tmp_path / name).write_text("")
     message = (
-        f"`hydra.run.dir` must not hold a run yet; {tmp_path} has {', '.join(names)}; use another, or go on: "
-        f"lenet-jax resume {tmp_path}."
+        f"`hydra.run.dir` must not hold a run yet; {tmp_path} has {', '.join(names)}; use another, or resume that "
+        f"run: lenet-jax resume {tmp_path}."
     )
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         RunDirectory(tmp_path)
@@ -43,7 +48,7 @@ def test_a_number_that_is_not_finite_becomes_null(number, tmp_path):
     directory.append_metrics({"loss": number})
     directory.write_result({"losses": [0.5, number], "more": {"loss": number}})
     assert json.loads((tmp_path / METRICS).read_text().splitlines()[1]) == {"loss": None}
-    result = unseal(tmp_path / RESULT, (tmp_path / RESULT).read_bytes())
+    result = load_verified(tmp_path / RESULT, (tmp_path / RESULT).read_bytes())
     assert result == {"losses": [0.5, None], "more": {"loss": None}}
 
 
@@ -72,3 +77,35 @@ def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path):
         {"epoch": 1},
         {"epoch": 2},
     ]
+
+
+# ---- read back ------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_has_what_the_run_wrote(tmp_path, without_type_checks):
+    run_whole(make_config(seed=3, max_epochs=1), tmp_path)
+    record = read_record(tmp_path)
+    assert isinstance(record.config, Config)
+    assert complete_config(record.config) == make_config(seed=3, max_epochs=1)
+    assert [line["epoch"] for line in record.metrics] == [1]
+    assert record.result["stopped_by"] == "max_epochs"
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"`DIR` must be the directory of a run, with a run.json in it; got "):
+        read_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "run.json: must be JSON as lenet-jax writes it"),
+        ("[]", "run.json: must be an object of schema 1"),
+        (json.dumps({"schema": 2}), "use the version of lenet-jax that wrote it"),
+        (json.dumps({"schema": 1, "config": {"sead": 1}}), "`configuration` has no 'sead'"),
+    ],
+)
+def test_a_damaged_record_is_refused(content, message, tmp_path):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_record(tmp_path)

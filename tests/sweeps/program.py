@@ -1,4 +1,4 @@
-"""`lenet-jax` with a small model, sending itself a signal: python -m tests.sweeps.program SIGNAL WHEN COUNT ARGUMENT...
+"""`lenet-jax` that sends itself a signal: python -m tests.sweeps.program SIGNAL WHEN COUNT ARGUMENT...
 
 WHEN is `ledger` or `metrics`, COUNT how many times that is written before; `never` sends none.
 """
@@ -9,10 +9,9 @@ import signal
 import sys
 
 from lenet_jax.cli import main
-from lenet_jax.models import MODELS
 from lenet_jax.runs.run_directory import RunDirectory
 from lenet_jax.sweeps.ledger import Ledger
-from tests.linear import linear
+from tests.default_signals import set_default_signals
 
 
 def send_after(number, owner, name, count):
@@ -32,5 +31,5 @@ if __name__ == "__main__":
     if when != "never":
         method = {"ledger": (Ledger, "write"), "metrics": (RunDirectory, "append_metrics")}[when]
         send_after(signal.Signals[name], *method, int(count))
-    MODELS["lenet"] = linear
+    set_default_signals()
     sys.exit(main(arguments))

@@ -4,9 +4,9 @@ import random
 import pytest
 
 from lenet_jax.errors import InputError
-from lenet_jax.sweeps.halving import Halving
+from lenet_jax.sweeps.search import Halving
 
-# Nine jobs and their accuracies after epochs 1, 2, ... 9; rungs at 1 and 3, so 9, 3 and 1 of them go on.
+# Nine jobs and their accuracies after epochs 1, 2, ... 9; rungs at 1 and 3, so 9, 3 and 1 of them continue.
 CURVES = {
     0: [0.10, 0.20, 0.30, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
     1: [0.50, 0.60, 0.70, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7],
@@ -21,24 +21,24 @@ CURVES = {
 
 
 def play(halving, order):
-    """Let the jobs train an epoch each in an order, until they have ended or are pruned; return their epochs."""
+    """Let the jobs train an epoch each in an order, until they have finished or are pruned; return their epochs."""
     epochs = dict.fromkeys(order, 0)
     alive = list(order)
     while alive:
         for number in list(alive):
             if number in halving.pruned:
                 alive.remove(number)
-                halving.end(number, diverged=False)
+                halving.finish(number, diverged=False)
                 continue
             epochs[number] += 1
-            halving.observe(number, epochs[number], CURVES[number][epochs[number] - 1])
+            halving.observe(number, epochs[number], 1 - CURVES[number][epochs[number] - 1])
             if epochs[number] == 9:
                 alive.remove(number)
-                halving.end(number, diverged=False)
+                halving.finish(number, diverged=False)
     return epochs
 
 
-def test_a_third_goes_on_at_each_rung():
+def test_a_third_continues_at_each_rung():
     halving = Halving(CURVES, max_epochs=9)
     play(halving, sorted(CURVES))
     assert halving.pruned == {0, 3, 4, 6, 7, 8} | {2, 5}
@@ -53,15 +53,15 @@ def test_the_order_does_not_matter(seed):
     assert halving.pruned == set(CURVES) - {1}
 
 
-def test_a_job_that_ended_early_stays_in_the_race_and_one_that_diverged_does_not():
+def test_a_job_that_finished_early_stays_in_the_race_and_one_that_diverged_does_not():
     halving = Halving(range(4), max_epochs=4, min_epochs=2, reduction=2)
-    halving.observe(0, 1, 0.9)
-    halving.end(0, diverged=False)  # out of patience before the first rung
-    halving.observe(1, 1, 0.99)
-    halving.end(1, diverged=True)
-    for number, accuracy in ((2, 0.5), (3, 0.8)):
+    halving.observe(0, 1, 0.1)
+    halving.finish(0, diverged=False)  # out of patience before the first rung
+    halving.observe(1, 1, 0.01)
+    halving.finish(1, diverged=True)
+    for number, error in ((2, 0.5), (3, 0.2)):
         assert halving.pruned == set()
-        halving.observe(number, 2, accuracy)
+        halving.observe(number, 2, error)
     assert halving.pruned == {1, 2}
 
 
@@ -69,7 +69,7 @@ def test_evaluations_need_not_fall_on_the_rungs():
     halving = Halving(range(2), max_epochs=4, min_epochs=1, reduction=2)
     for epoch, number in itertools.product((0.75, 1.5), range(2)):
         assert halving.pruned == set()
-        halving.observe(number, epoch, 0.5 + number / 10)
+        halving.observe(number, epoch, 0.5 - number / 10)
     assert halving.pruned == {0}
 
 

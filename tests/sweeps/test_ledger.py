@@ -104,7 +104,7 @@ def test_a_sweep_is_worked_on_by_one_process(ledger):
         return answer
 
     with ledger.locked():
-        assert ask().endswith("another process works on this sweep; wait for its end.")
+        assert ask().endswith("in use by another process, which works on this sweep; wait until it exits.")
     assert ask() == "taken"
 
 

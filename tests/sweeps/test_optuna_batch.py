@@ -137,6 +137,6 @@ def test_a_job_worse_than_the_median_of_those_before_is_pruned(tmp_path):
     for first in (0, 8):
         batch = batches.ask(first, 8)
         for number in range(first, first + 8):
-            batches.observe(number, 1, 0.5 if number < 15 else 0.1)
+            batches.observe(number, 1, 0.5 if number < 15 else 0.9)
         assert batches.pruned == ({15} if first else set())
         batches.tell([judge(first + index, overrides) for index, overrides in enumerate(batch)])

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import ROOT
 
 GRID = ["seed=range(4)", "optimizer.learning_rate=0.05,0.1,0.2"]  # 12 jobs
-TINY = ["trainer.max_epochs=2", "data.train_size=200"]
+TINY = ["model._target_=tests.linear.linear", "trainer.max_epochs=2", "data.train_size=200"]
 
 
 def start(folder, *arguments, number=signal.SIGKILL, when="never", count=0):
@@ -21,6 +21,7 @@ def start(folder, *arguments, number=signal.SIGKILL, when="never", count=0):
         "XDG_CACHE_HOME": str(folder / "cache"),
         "PYTHONPATH": str(ROOT),
         "JAX_NUM_CPU_DEVICES": "2",
+        "LENET_JAX_ALLOW": "tests",
     }
     command = [sys.executable, "-m", "tests.sweeps.program", number.name, when, str(count), *arguments]
     return subprocess.Popen(
@@ -75,14 +76,14 @@ def test_killed_and_resumed(when, count, folder):
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGUSR1, signal.SIGINT))]
 )
-def test_asked_to_end_it_says_how_to_go_on(number, folder):
+def test_asked_to_end_it_says_how_to_resume(number, folder):
     name = number.name
     whole = start(
         folder, "train", "-m", *TINY, *GRID, f"hydra.sweep.dir={name}", number=number, when="metrics", count=7
     )
     code, output = finish(whole)
     assert code == 75
-    assert f"lenet-jax: interrupted; go on with lenet-jax resume {name}\n" in output
+    assert f"lenet-jax: interrupted; resume with lenet-jax resume {name}\n" in output
     resume(folder, name)
 
 

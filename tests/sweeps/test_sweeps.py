@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import datetime
+from pathlib import Path
 
 import jax
 import pytest
@@ -10,21 +11,20 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 from lenet_jax.cli import main
-from lenet_jax.hydra_app import sweep as session
-from lenet_jax.models import MODELS
-from lenet_jax.runs import group as slots
-from lenet_jax.storage import seal, unseal
+from lenet_jax.hydra_app import sweep as sweeps
+from lenet_jax.runs import group
+from lenet_jax.storage import dump_with_digest, load_verified
+from lenet_jax.sweeps import optuna_batch
 from tests.faults.training import without_times
-from tests.linear import linear
 
-TINY = ["trainer.max_epochs=2", "data.train_size=200"]
+TINY = ["model._target_=tests.linear.linear", "trainer.max_epochs=2", "data.train_size=200"]
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 @pytest.fixture(autouse=True)
-def linear_model(monkeypatch):
-    monkeypatch.setitem(MODELS, "lenet", linear)
+def allowed(monkeypatch):
+    monkeypatch.setenv("LENET_JAX_ALLOW", "tests")
 
 
 def sweep(*arguments, directory="sweep"):
@@ -65,15 +65,15 @@ def test_a_job_has_the_files_and_the_result_of_the_run_alone(tmp_path, capsys):
     assert "test accuracy" in log
 
 
-def test_all_jobs_of_a_kind_have_one_program(monkeypatch):
+def test_jobs_with_one_signature_share_a_program(monkeypatch):
     compiled = []
 
-    def count(config, *args, **options):
+    def count(prepared, **options):
         compiled.append(options)
-        return compile_programs(config, *args, **options)
+        return compile_programs(prepared, **options)
 
-    compile_programs = slots.compile_programs
-    monkeypatch.setattr(slots, "compile_programs", count)
+    compile_programs = group.compile_programs
+    monkeypatch.setattr(group, "compile_programs", count)
     assert sweep("seed=0,1", "optimizer.learning_rate=0.1,0.2", "trainer.batch_size=20,50") == 0
     assert len(compiled) == 2
 
@@ -108,7 +108,7 @@ def test_a_failed_job_stops_the_others_when_asked(launcher, tmp_path, monkeypatc
     def fail(*args, **options):
         raise jax.errors.JaxRuntimeError("INTERNAL: no such luck")
 
-    monkeypatch.setattr(slots, "compile_programs", fail)
+    monkeypatch.setattr(group, "compile_programs", fail)
     arguments = ["seed=0", "trainer.batch_size=20,50,100", "sweep.on_failure=stop", f"hydra/launcher={launcher}"]
     assert sweep(*arguments) == 1
     monkeypatch.undo()
@@ -119,27 +119,32 @@ def test_a_failed_job_stops_the_others_when_asked(launcher, tmp_path, monkeypatc
 
 def test_a_changed_sweep_is_refused_and_the_key_named(tmp_path, capsys, monkeypatch):
     assert sweep("seed=0,1") == 0
-    describe = session._describe
+    describe = sweeps._describe
 
-    def changed(master, jobs):
-        described = describe(master, jobs)
+    def changed(prepared):
+        described = describe(prepared)
         return {**described, "versions": {**described["versions"], "jax": "0.1"}}
 
-    monkeypatch.setattr(session, "_describe", changed)
+    monkeypatch.setattr(sweeps, "_describe", changed)
     message = refused(capsys, "resume", "sweep")
-    assert message.startswith("`versions.jax` must be what it was when the sweep began; it was ")
-    assert message.endswith("and is '0.1'; --allow-changed goes on all the same.")
+    assert message.startswith("`versions.jax` has changed since the sweep began, from '")
+    assert message.endswith("' to '0.1'; use --allow-changed to resume anyway.")
     assert main(["resume", "sweep", "--allow-changed"]) == 0
 
 
-def test_a_job_whose_configuration_has_changed_is_refused(tmp_path, capsys):
+def edit(path, change):
+    """Change a file of the ledger, with a digest that fits."""
+    content = load_verified(path, path.read_bytes())
+    change(content)
+    path.write_bytes(dump_with_digest(content))
+
+
+def test_a_job_whose_configuration_is_not_that_of_the_plan_is_refused(capsys):
     assert sweep("seed=0,1") == 0
-    path = tmp_path / "sweep" / "jobs" / "1.json"
-    entry = unseal(path, path.read_bytes())
-    entry["config"]["optimizer"]["learning_rate"] = 7
-    path.write_bytes(seal(entry))
+    edit(Path("sweep/jobs/1.json"), lambda entry: entry["config"]["optimizer"].update(learning_rate=7))
     assert refused(capsys, "resume", "sweep") == (
-        "`optimizer.learning_rate` must be what it was when the sweep began; in job 1 it was 7 and is 0.1."
+        "sweep/jobs/1.json: is damaged, config differs from that in plan.json; restore it, or remove it to run the job "
+        "again."
     )
 
 
@@ -147,7 +152,7 @@ def test_a_damaged_or_foreign_ledger_is_one_line(tmp_path, capsys):
     assert sweep("seed=0,1") == 0
     before = {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*") if path.is_file()}
     message = refused(capsys, "train", "-m", *TINY, "seed=5", "hydra.sweep.dir=sweep")
-    assert message.startswith("`hydra.sweep.dir` must not hold a sweep yet; sweep does: go on with it by ")
+    assert message.startswith("`hydra.sweep.dir` must not hold a sweep yet; sweep does: resume it by ")
     (tmp_path / "sweep" / "jobs" / "1.json").write_text('{"schema": 1')
     assert re.match(r"sweep/jobs/1\.json: must be JSON as .*; restore it, or remove it to run the job again\.$",
                     refused(capsys, "resume", "sweep"))  # fmt: skip
@@ -158,7 +163,7 @@ def test_a_damaged_or_foreign_ledger_is_one_line(tmp_path, capsys):
     assert (tmp_path / "sweep" / "summary.json").read_bytes() == before[tmp_path / "sweep" / "summary.json"]
 
 
-def test_sweeps_that_begin_in_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch):
+def test_sweeps_that_start_in_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch):
     names = iter(["aaaa", "aaaa", "bbbb"])
     monkeypatch.setattr("lenet_jax.hydra_app.composition.secrets.token_hex", lambda size: next(names))
     monkeypatch.setattr("hydra.core.utils.datetime", type("Frozen", (datetime,), {"now": lambda: datetime(2026, 1, 2)}))
@@ -167,8 +172,8 @@ def test_sweeps_that_begin_in_the_same_second_have_directories_of_their_own(tmp_
     register_schemas()
     taken = []
     for seed in range(2):
-        with open_hydra() as hydra, session.begin_sweep(hydra, [f"seed={seed}"]) as (ledger, _):
-            taken.append(ledger.directory.name)
+        with open_hydra() as hydra, sweeps.start_sweep(hydra, [f"seed={seed}"]) as sweep:
+            taken.append(sweep.ledger.directory.name)
     assert taken == ["2026-01-02T00-00-00-aaaa", "2026-01-02T00-00-00-bbbb"]
 
 
@@ -198,11 +203,14 @@ def test_a_launcher_that_is_not_installed_says_what_installs_it(capsys, monkeypa
         (["hydra.sweeper.reduction=1"], "`hydra.sweeper.reduction` must be an integer, 2 or above; got 1."),
         (["hydra/launcher=basic"], "`hydra/launcher` must be lanes for hydra/sweeper=halving, "),
         (["trainer.batch_size=20,50"], "`hydra/sweeper=halving` must have jobs that differ only in seed and "),
-        (["sweep.strategy=map"], "`hydra/sweeper=halving` must run its 4 jobs side by side; got sweep.strategy=map, "),
-        (["sweep.max_lanes=3"], "`hydra/sweeper=halving` must run its 4 jobs side by side; got sweep.strategy=auto, "),
+        (["sweep.strategy=map"], "`hydra/sweeper=halving` must run its 4 jobs in parallel; got sweep.strategy=map, "),
+        (
+            ["sweep.max_parallel=3"],
+            "`hydra/sweeper=halving` must run its 4 jobs in parallel; got sweep.strategy=auto, ",
+        ),
     ],
 )
-def test_halving_needs_jobs_side_by_side(arguments, message, tmp_path, capsys):
+def test_halving_needs_jobs_in_parallel(arguments, message, tmp_path, capsys):
     command = ["train", "-m", *TINY, "hydra/sweeper=halving", "seed=0,1,2,3", *arguments, "hydra.sweep.dir=sweep"]
     assert refused(capsys, *command).startswith(message)
     assert list(tmp_path.iterdir()) == []
@@ -216,9 +224,31 @@ def test_optuna_chooses_the_jobs_and_an_interrupted_search_goes_on(tmp_path, cap
     assert "best: job " in capsys.readouterr().out
     summary = (tmp_path / "sweep" / "summary.json").read_bytes()
     path = tmp_path / "sweep" / "jobs" / "4.json"
-    path.write_bytes(seal({**unseal(path, path.read_bytes()), "state": "running", "result": None}))
+    path.write_bytes(dump_with_digest({**load_verified(path, path.read_bytes()), "state": "running", "result": None}))
     assert main(["resume", "sweep"]) == 0
     assert (tmp_path / "sweep" / "summary.json").read_bytes() == summary
+
+
+def test_a_search_that_was_stopped_before_its_last_jobs_were_chosen_goes_on(tmp_path, monkeypatch):
+    search = ["hydra/sweeper=optuna_batch", "optimizer.learning_rate=tag(log,interval(0.01,1))"]
+    size = ["hydra.sweeper.num_trials=5", "hydra.sweeper.batch_size=2", "hydra.sweep.subdir='job ${hydra:job.num}'"]
+    assert sweep(*search, *size, directory="whole") == 0
+
+    def stop(batches, first, size):
+        if first == 2:
+            raise KeyboardInterrupt
+        return ask(batches, first, size)
+
+    ask = optuna_batch.Batches.ask
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna_batch.Batches, "ask", stop)
+        assert sweep(*search, *size) == 75
+    assert states(tmp_path / "sweep") == 2 * ["done"]
+    assert main(["resume", "sweep"]) == 0
+    for name in ("summary.json", "summary.csv"):
+        assert (tmp_path / "sweep" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "sweep"}
+    assert {f"job {number}" for number in range(5)} <= {path.name for path in (tmp_path / "sweep").iterdir()}
 
 
 @pytest.mark.parametrize(
