@@ -1,9 +1,9 @@
-"""Writes the tables "published against measured" of experiments/ from the records that the experiments' commands left.
+"""Writes the tables of published and measured figures in experiments/ from the records of the experiments.
 
     python -m experiments.index
 
-An experiment's `claims.toml` says what was published and which number of the records stands against it. Its README gets
-a table between the two markers, and experiments/README.md a line for each claim.
+The `claims.toml` of an experiment lists published figures and the recorded values to compare with them. The README of
+the experiment gets a table between two markers, and experiments/README.md gets one row per claim.
 """
 
 import argparse
@@ -19,7 +19,7 @@ BEGIN, END = "<!-- table: python -m experiments.index -->", "<!-- end of table -
 
 
 class Claim(NamedTuple):
-    """A published figure and what the runs of a group of records gave."""
+    """A published figure and the figure that the recorded runs give."""
 
     what: str
     published: str
@@ -29,13 +29,13 @@ class Claim(NamedTuple):
 
 
 def read_claims(folder: Path) -> list[Claim]:
-    """Return the claims of an experiment with what its records say."""
+    """Return the claims of an experiment, with the figures from its records."""
     content = tomllib.loads((folder / "claims.toml").read_text())
     return [_compare(claim, _values(folder, claim)) for claim in content["claim"]]
 
 
 def _values(folder: Path, claim: dict[str, Any]) -> list[float]:
-    """Return the measured numbers, one a run, in the unit of the claim."""
+    """Return the measured values, one per run, in the unit of the claim."""
     pattern = claim.get("records", "records/*")
     results = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{pattern}/result.json"))]
     match claim["as"]:
@@ -63,13 +63,13 @@ def _compare(claim: dict[str, Any], values: Sequence[float]) -> Claim:
     mean = statistics.fmean(values)
     measured = show(mean)
     if len(values) > 1:
-        spread = statistics.stdev(values)
+        deviation = statistics.stdev(values)
         measured = (
-            f"{mean:,.{digits}f} ± {spread:.{digits}f} {unit} "
+            f"{mean:,.{digits}f} ± {deviation:.{digits}f} {unit} "
             f"({min(values):,.{digits}f} to {max(values):,.{digits}f}, {len(values)} seeds)"
         )
         if goal.get("kind") == "within two standard deviations":
-            met = abs(mean - claim["published"]) <= 2 * spread
+            met = abs(mean - claim["published"]) <= 2 * deviation
     match goal.get("kind"):
         case "at most":
             met = mean <= goal["value"]
@@ -102,7 +102,11 @@ def folder_table(claims: Sequence[Claim]) -> str:
 
 
 def index_table(claims: dict[str, Sequence[Claim]]) -> str:
-    """Return the table of all experiments, by the name of their folder."""
+    """Return the table of all experiments.
+
+    Args:
+        claims: name of the experiment's folder -> its claims.
+    """
     rows = [("experiment", "what", "published", "measured", "goal"), ("---",) * 5]
     rows += [
         (
@@ -119,7 +123,11 @@ def index_table(claims: dict[str, Sequence[Claim]]) -> str:
 
 
 def replace_table(text: str, table: str) -> str:
-    """Return a page with the table between its markers."""
+    """Return the text of a page with a new table between its markers.
+
+    Raises:
+        ValueError: if the page lacks the markers.
+    """
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
@@ -128,7 +136,7 @@ def replace_table(text: str, table: str) -> str:
 
 
 def pages(root: Path = ROOT) -> dict[Path, str]:
-    """Return each page that has a table, with what it should be."""
+    """Return the up-to-date text of each page that has a table, by its path."""
     claims = {path.parent.name: read_claims(path.parent) for path in sorted(root.glob("*/claims.toml"))}
     wanted = {root / name / "README.md": folder_table(own) for name, own in claims.items()}
     wanted[root / "README.md"] = index_table(claims)
@@ -136,7 +144,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
 
 
 def main() -> int:
-    """Write the pages; with --check, only say which ones differ from their records."""
+    """Write the pages that are out of date, or only list them with --check; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a table is out of date")
     check = parser.parse_args().check

@@ -1,1 +1,1 @@
-"""How fast and how large lenet_jax is beside its peers; see README.md and `python -m experiments.benchmarks --help`."""
+"""Benchmarks of time and memory against other frameworks; see `python -m experiments.benchmarks --help`."""

@@ -1,4 +1,4 @@
-"""The command line: python -m experiments.benchmarks [CASE ...]."""
+"""The command line of the benchmarks: python -m experiments.benchmarks [CASE ...]."""
 
 import argparse
 import dataclasses
@@ -13,7 +13,7 @@ from experiments.benchmarks.cases import Case, select_cases
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the chosen cases, store and show their results; return 1 if one of them failed."""
+    """Run the chosen cases, store and print their results; return the exit code, 1 if a case failed."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmarks", description="Measure lenet_jax beside its peers."
     )

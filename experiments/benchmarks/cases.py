@@ -1,4 +1,4 @@
-"""The table of systems and the table of cases. Imports no framework."""
+"""The systems that are compared, and the cases that are measured. Imports no framework."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,9 +25,9 @@ class System:
     label: str
     module: str  # in experiments.benchmarks.systems
     packages: tuple[str, ...]  # distributions whose versions are recorded
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keyword arguments of the module's functions
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keyword arguments for the module's functions
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    compared: bool = True  # whether ours is compared with it, where it is not ours
+    compared: bool = True  # whether it is a peer with which ours is compared
 
 
 _JAX = ("jax", "jaxlib", "optax")
@@ -63,42 +63,42 @@ SYSTEMS: dict[str, System] = {
 
 @dataclass(frozen=True)
 class Goal:
-    """What ours should need at most, as a multiple of the best of some peers."""
+    """A goal for ours: the largest acceptable ratio of its value to that of the best peer."""
 
     ratio: float
-    peers: tuple[str, ...] = ()  # (): all of the case
-    stretch: float | None = None  # a ratio that would be still better
+    peers: tuple[str, ...] = ()  # the peers to compare with; (): all peers of the case
+    stretch: float | None = None  # a more ambitious ratio
 
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of a case, a row of its table."""
+    """One setting of a case, which is a row of its table."""
 
     name: str
     task: Task
-    work: float = 0.0  # in any unit; where it is given, the table tells how the time grows with it
+    work: float = 0.0  # amount of work in any unit; if given, the table compares its growth with that of the time
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured, by which systems, and what ours should reach."""
+    """A measurement of several systems, with goals for ours."""
 
     name: str
     title: str
     measure: str  # a key of worker.MEASURES
-    unit: str  # of the measured number
+    unit: str  # of the measured value
     systems: tuple[str, ...]  # the first one is ours
     points: tuple[Point, ...]
     goals: tuple[Goal, ...] = ()
-    limit: float | None = None  # what ours should need at most, in the case's unit
-    tolerance: float = 1e-4  # relative, of the number that shows that the systems compute the same
-    loose: bool = False  # that number means nothing after a tiny task
+    limit: float | None = None  # the largest acceptable value for ours, in the unit of the case
+    tolerance: float = 1e-4  # relative difference allowed in the check value, which must agree between systems
+    loose: bool = False  # whether the check value is meaningless for tiny tasks
     max_rounds: int = 100
-    warm_start: bool = False  # every system runs once before, unreported; those on JAX keep compiled programs on disk
+    warm_start: bool = False  # whether each system runs once, unreported, before it is measured; JAX caches programs
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """The systems that ours, the first one, is compared with."""
+        """The systems with which ours is compared."""
         return tuple(name for name in self.systems[1:] if SYSTEMS[name].compared)
 
 
@@ -163,7 +163,7 @@ def _sweep(name: str, what: str, task: Sweep) -> Case:
             Goal(1 / 2, ("torch",)),
             Goal(1.0, ("ours_basic",)),
         ),
-        tolerance=3e-2,  # other numbers are drawn
+        tolerance=3e-2,  # the systems draw different random numbers
         loose=True,
         max_rounds=2,
     )
@@ -178,7 +178,7 @@ def _architecture(name: str, task: Gradient) -> Case:
         systems=("ours", *_TORCH),
         points=_one(task),
         goals=(Goal(1.3),),
-        tolerance=1e-2,  # rectifiers that round to the other side of 0
+        tolerance=1e-2,  # rounding can change the sign of an activation at a ReLU
     )
 
 
@@ -234,7 +234,7 @@ _ALL = (
         systems=("ours", "keras_tensorflow", "keras_tensorflow_steps", "keras_jax", "torch_channels_last"),
         points=_one(Training(MNIST_CNN, 32, images=60_000, epochs=1, optimizer="adam", learning_rate=1e-3)),
         goals=(Goal(0.55, ("keras_tensorflow", "keras_tensorflow_steps")),),
-        tolerance=5e-3,  # Keras adds epsilon at another place of Adam
+        tolerance=5e-3,  # Keras adds Adam's epsilon at another place
     ),
     _inference(1, calls=500),
     _inference(64, calls=200),
@@ -307,7 +307,7 @@ _ALL = (
         goals=(Goal(1.3),),
         tolerance=1e-3,
     ),
-    _architecture("alexnet", Gradient("alexnet", form="one_tower", steps=8)),
+    _architecture("alexnet", Gradient("alexnet", variant="one_tower", steps=8)),
     _architecture("resnet50", Gradient("resnet50")),
     Case(
         "compile_architectures",
@@ -316,8 +316,8 @@ _ALL = (
         unit="s",
         systems=("ours",),
         points=(
-            Point("alexnet", Gradient("alexnet", form="one_tower")),
-            Point("googlenet", Gradient("googlenet", form="torchvision")),
+            Point("alexnet", Gradient("alexnet", variant="one_tower")),
+            Point("googlenet", Gradient("googlenet", variant="torchvision")),
             Point("resnet50", Gradient("resnet50")),
             Point("resnet152", Gradient("resnet152")),
         ),
@@ -368,10 +368,10 @@ CASES: dict[str, Case] = {case.name: case for case in _ALL}
 
 
 def select_cases(names: list[str]) -> list[Case]:
-    """Return the cases with these names, in the order of the table; a beginning, as `growth`, names several.
+    """Return cases by name, in the order of the table; a prefix, such as `growth`, selects several cases.
 
     Raises:
-        ValueError: if a name is no case's.
+        ValueError: if a name selects no case.
     """
     for name in names:
         if not any(_is_named(case, name) for case in _ALL):

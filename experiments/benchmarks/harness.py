@@ -1,6 +1,6 @@
-"""Processes, rounds and checks.
+"""Runs each system in processes of its own, in several rounds, and checks that all systems compute the same values.
 
-Imports no framework: a process counts the memory of its parent as its first peak, so the parent stays small.
+Imports no framework: the peak memory of a new process starts at that of its parent, so the parent must be small.
 """
 
 import json
@@ -22,33 +22,33 @@ from experiments.benchmarks.problem import num_threads
 from lenet_jax.environment import tune_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-TIME_LIMIT = 15 * 60  # seconds a process
+TIME_LIMIT = 15 * 60  # seconds per process
 _STDERR_LINES = 12
 
 
 class BenchmarkError(Exception):
-    """A case that cannot be reported: ours failed, or the systems do not compute the same."""
+    """Raised if a case cannot be reported: ours failed, or the systems do not compute the same values."""
 
 
 class Measurement(NamedTuple):
-    """What one process found; see worker.py."""
+    """The result of one process; see worker.py."""
 
     device: str
     check: float | None
     value: float
     also: dict[str, float]
-    disturbance: float = 0.0  # the share of the machine's cores that other programs took meanwhile, 0 to 1
+    disturbance: float = 0.0  # fraction of the machine's processor time that other programs used meanwhile, 0 to 1
 
 
 class Failure(NamedTuple):
-    """Why a process found nothing."""
+    """The reason why a process gave no result."""
 
     reason: str  # one line
-    stderr: str  # its last lines
+    stderr: str  # the last lines of standard error
 
 
 class PointResult(NamedTuple):
-    """The rounds of each system at one point of a case, or why a peer has none."""
+    """The rounds of each system at one point of a case, and the reasons why peers are unavailable."""
 
     measured: dict[str, list[Measurement]]
     unavailable: dict[str, str]
@@ -62,12 +62,12 @@ def run_case(case: Case, num_rounds: int, run: Run, report: Callable[[str], None
 
     Args:
         case: the case.
-        num_rounds: of each system, in turns.
-        run: (case, number of the point, system) -> what a process of its own found.
-        report: gets a line for each round, after the round is checked, and for each peer that cannot run.
+        num_rounds: number of rounds; each round runs every system once.
+        run: (case, number of the point, system) -> the result of one process.
+        report: called with a line for each round, after its check, and for each peer that cannot run.
 
     Raises:
-        BenchmarkError: if ours fails, or a peer computes something else.
+        BenchmarkError: if ours fails, or the check value of a peer differs from ours.
     """
     return [_run_point(case, number, num_rounds, run, report) for number in range(len(case.points))]
 
@@ -105,10 +105,10 @@ def _rotate(systems: list[str], number: int) -> list[str]:
 
 
 def _check(case: Case, title: str, found: Mapping[str, Measurement]) -> dict[str, str]:
-    """Compare a round with ours; return the peers that ran on another device, with the reason.
+    """Compare the check values of a round; return the peers that ran on another device than ours, with the reason.
 
     Raises:
-        BenchmarkError: if a number differs by more than the case's tolerance, or is not finite.
+        BenchmarkError: if a check value differs from ours by more than the case's tolerance, or is not finite.
     """
     ours = found[case.systems[0]]
     elsewhere = {s: f"ran on {m.device}, ours on {ours.device}" for s, m in found.items() if m.device != ours.device}
@@ -129,8 +129,8 @@ def run_process(case: Case, point: int, system: str, *, scratch: Path, quick: bo
         case: the case.
         point: the number of the point in the case.
         system: a key of `SYSTEMS`.
-        scratch: a folder that the processes may leave files in.
-        quick: measure a tiny task.
+        scratch: a folder for files that the processes share.
+        quick: whether to measure a tiny task instead.
     """
     command = [sys.executable, "-m", "experiments.benchmarks.worker", case.name, str(point), system]
     environment = _environment(case, system, scratch)
@@ -148,7 +148,7 @@ def run_process(case: Case, point: int, system: str, *, scratch: Path, quick: bo
         except subprocess.TimeoutExpired:
             return Failure(f"took longer than {TIME_LIMIT} s", "")
         finally:
-            _end(process)
+            _kill(process)
         seconds = (time.monotonic() - started) * (os.cpu_count() or 1)
         disturbance = max(0.0, (_busy_seconds() - busy) - (_own_seconds() - own)) / seconds
         output.seek(0)
@@ -164,7 +164,7 @@ def run_process(case: Case, point: int, system: str, *, scratch: Path, quick: bo
 
 
 def _busy_seconds() -> float:
-    """Return the processor time that all programs of the machine took since it started; 0 where none tells."""
+    """Return the processor time of all programs since the machine started; 0 if the system does not report it."""
     try:
         fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     except OSError:
@@ -174,13 +174,13 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    """Return the processor time of this process's ended children."""
+    """Return the processor time of this process's children that have exited."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
-def _end(process: subprocess.Popen) -> None:
-    """End the process and what it started, if anything of it still runs."""
+def _kill(process: subprocess.Popen) -> None:
+    """Kill the process and all processes that it started, unless they have exited."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -189,14 +189,14 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _without_folders(message: str) -> str:
-    """Shorten paths of this machine to file names: the message is stored."""
+    """Shorten the paths in a message to file names, because the message is stored."""
     return re.sub(r"(?:/[^\s/:'\"]+)+/", "", message)[:200]
 
 
 def _environment(case: Case, system: str, scratch: Path) -> dict[str, str]:
-    """Return variables that give every system the same threads, and float32 products without TF32.
+    """Return environment variables that set the same number of threads for every system, and disable TF32.
 
-    Every system on JAX has the settings that the command line of lenet_jax makes.
+    Systems that use JAX have the same settings as the command line of lenet_jax.
     """
     threads = str(num_threads())
     environment = {
@@ -206,11 +206,11 @@ def _environment(case: Case, system: str, scratch: Path) -> dict[str, str]:
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
         "KERAS_HOME": str(scratch / "keras"),
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no processes that outlive their parent
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # more would start processes that outlive their parent
     }
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS"):
         environment.pop(name, None)
-    if case.measure in ("inference", "layer"):  # one device where functions are called, else a device a core
+    if case.measure in ("inference", "layer"):  # plain function calls use one device, training one per core
         environment["JAX_NUM_CPU_DEVICES"] = "1"
     if case.warm_start:
         environment |= {

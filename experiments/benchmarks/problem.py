@@ -1,4 +1,4 @@
-"""What is computed: networks, tasks, and the arrays that every system starts from. Imports no framework."""
+"""The networks, tasks and initial arrays that are the same for every system. Imports no framework."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ POOL_SIZE = 2
 
 @dataclass(frozen=True)
 class Network:
-    """Two stages of convolution, 2x2 max-pool and activation, a hidden layer if `hidden` is given, a softmax layer."""
+    """Two stages of convolution, 2x2 max-pooling and activation, an optional hidden layer, and a softmax layer."""
 
     name: str  # of the model in lenet_jax
     maps: tuple[int, int]
@@ -34,22 +34,22 @@ MNIST_CNN = Network("mnist_cnn", maps=(32, 16), kernel_size=3, padding="SAME", a
 
 @dataclass(frozen=True)
 class Training:
-    """Train from the same weights on the same images in their order: one epoch that warms up, then timed ones."""
+    """Train from the same weights on the same images in the same order: a warm-up epoch, then timed epochs."""
 
     network: Network
     batch: int
-    images: int  # an epoch
-    epochs: int = 0  # timed
+    images: int  # per epoch
+    epochs: int = 0  # timed ones
     optimizer: str = "sgd"
     learning_rate: float = 0.1
 
     @property
     def steps(self) -> int:
-        """Steps an epoch."""
+        """The number of steps per epoch."""
         return self.images // self.batch
 
     def tiny(self) -> "Training":
-        """Return a task of the same kind that takes no time: two steps an epoch."""
+        """Return a small task of the same type that takes almost no time: two steps per epoch."""
         hidden = self.network.hidden and 16
         network = dataclasses.replace(self.network, maps=(4, 6), hidden=hidden)
         batch = min(self.batch, 16)
@@ -63,16 +63,16 @@ class Inference:
 
     network: Network
     batch: int
-    calls: int  # timed
+    calls: int  # timed ones
 
     def tiny(self) -> "Inference":
-        """Return a task of the same kind that takes no time."""
+        """Return a small task of the same type that takes almost no time."""
         return dataclasses.replace(self, batch=min(self.batch, 4), calls=3)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Convolve a batch of images, and differentiate half the sum of the squared maps by images and kernel."""
+    """Convolve a batch of images, and differentiate half the sum of the squared outputs by images and kernel."""
 
     size: int  # height and width of the images
     inputs: int
@@ -82,20 +82,20 @@ class Layer:
     padding: int = 0
     groups: int = 1
     batch: int = 16
-    steps: int = 4  # inside one program, where a system can
-    calls: int = 3  # timed
+    steps: int = 4  # inside one program, if a system supports it
+    calls: int = 3  # timed ones
 
     def tiny(self) -> "Layer":
-        """Return a task of the same kind that takes no time."""
+        """Return a small task of the same type that takes almost no time."""
         return dataclasses.replace(self, size=min(self.size, 15), batch=2, steps=2, calls=1)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Train LeNet with each learning rate and each seed, from the start of the command to the last file."""
+    """Train LeNet with each learning rate and each seed; the time is from the start of the command to the last file."""
 
-    data: str  # "embedded", or "mnist" as TFDS has prepared it
-    images: int  # to train on
+    data: str  # "embedded", or "mnist", which TFDS has prepared
+    images: int  # number of training images
     epochs: int
     seeds: int
     rates: tuple[float, ...] = (0.03, 0.1, 0.3)
@@ -105,11 +105,11 @@ class Sweep:
 
     @property
     def num_jobs(self) -> int:
-        """One for each learning rate and seed."""
+        """The number of jobs, one per learning rate and seed."""
         return self.seeds * len(self.rates)
 
     def tiny(self) -> "Sweep":
-        """Return a task of the same kind that takes little time."""
+        """Return a small task of the same type that takes little time."""
         return dataclasses.replace(
             self, data="embedded", images=400, epochs=1, seeds=1, rates=self.rates[:2], maps=(2, 4), hidden=8
         )
@@ -117,18 +117,18 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Gradient:
-    """Differentiate the loss of an architecture in training mode, by its weights, without dropout."""
+    """Differentiate the loss of an architecture in training mode by its weights, without dropout."""
 
     name: str  # in lenet_jax and in torchvision
-    form: str | None = None  # the one that torchvision has
+    variant: str | None = None  # lenet_jax's variant that matches torchvision
     size: int = 224  # height and width of the images
     batch: int = 8
-    steps: int = 3  # inside one program, where a system can
-    calls: int = 2  # timed
+    steps: int = 3  # inside one program, if a system supports it
+    calls: int = 2  # timed ones
 
     def tiny(self) -> "Gradient":
-        """Return a task of the same kind that takes little time."""
-        size = self.size if self.name == "alexnet" else 64  # of which torchvision enlarges the last maps
+        """Return a small task of the same type that takes little time."""
+        size = self.size if self.name == "alexnet" else 64  # torchvision's alexnet resizes small feature maps
         return dataclasses.replace(self, size=size, batch=2, steps=1, calls=1)
 
 
@@ -136,12 +136,12 @@ Task = Training | Inference | Layer | Sweep | Gradient
 
 
 def lenet(maps: tuple[int, int], hidden: int) -> Network:
-    """Return a LeNet of another width."""
+    """Return a LeNet with other numbers of feature maps and hidden units."""
     return dataclasses.replace(LENET, maps=maps, hidden=hidden)
 
 
 def weight_shapes(network: Network) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the kernels, HWIO or (inputs, units), by the names that lenet_jax gives the layers."""
+    """Return the shapes of the kernels, HWIO or (inputs, units), by the names of the layers in lenet_jax."""
     first, second = network.maps
     size = network.kernel_size
     features = (_map_sizes(network)[-1] // POOL_SIZE) ** 2 * second
@@ -153,7 +153,7 @@ def weight_shapes(network: Network) -> dict[str, tuple[int, ...]]:
 
 
 def _map_sizes(network: Network) -> list[int]:
-    """Return the height and width of the maps of each convolution, before its pooling."""
+    """Return the height and width of the output of each convolution, before its pooling."""
     size, sizes = IMAGE_SIZE, []
     for _ in network.maps:
         size -= 0 if network.padding == "SAME" else network.kernel_size - 1
@@ -163,7 +163,7 @@ def _map_sizes(network: Network) -> list[int]:
 
 
 def multiply_adds(network: Network) -> int:
-    """Return the multiply-adds of the logits of one image."""
+    """Return the number of multiply-adds to compute the logits of one image."""
     positions = dict(zip(("conv1", "conv2"), (size**2 for size in _map_sizes(network)), strict=True))
     return sum(positions.get(name, 1) * math.prod(shape) for name, shape in weight_shapes(network).items())
 
@@ -172,7 +172,7 @@ Weights = dict[str, dict[str, np.ndarray]]
 
 
 def make_weights(network: Network) -> Weights:
-    """Return small uniform kernels and biases of zero, by layer."""
+    """Return kernels with small uniform random values, and biases of zero, by layer."""
     rng = np.random.default_rng(0)
     return {
         name: {
@@ -184,9 +184,9 @@ def make_weights(network: Network) -> Weights:
 
 
 def initialize(network: Network, seed: int) -> Weights:
-    """Return the weights with which lenet_jax begins a LeNet, but for the numbers drawn: uniform within Glorot's bound.
+    """Return initial weights of a LeNet from the same distribution as in lenet_jax: uniform within Glorot's bound.
 
-    After each convolution only one position in four goes on, which counts in its fan-out; the softmax layer is zero.
+    The fan-out of a convolution is divided by the area of its pooling window. The softmax layer is zero.
     """
     rng = np.random.default_rng(seed)
     weights: Weights = {}
@@ -200,10 +200,10 @@ def initialize(network: Network, seed: int) -> Weights:
 
 
 def make_images(num_images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return uint8 noise and labels; a bright row of pixels tells the label of four images in five.
+    """Return uint8 images of noise and labels; in four images of five a bright row of pixels identifies the label.
 
-    So the loss falls soon and evenly, its mean does not depend on how a system rounds, and gradients do not vanish as
-    they would if every label could be told: products of subnormal numbers take a processor ten times as long.
+    With these images the loss decreases fast and steadily, and its mean does not depend on rounding. Gradients do not
+    vanish, as they would if every label could be learned; products of subnormal numbers take ten times as long.
     """
     rng = np.random.default_rng(1)
     images = rng.integers(0, 64, (num_images, IMAGE_SIZE, IMAGE_SIZE, 1), np.uint8)
@@ -214,7 +214,7 @@ def make_images(num_images: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_scaled_images(num_images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same images as float32 numbers from 0 to 1, and the labels."""
+    """Return the images of `make_images` as float32 values from 0 to 1, and the labels."""
     images, labels = make_images(num_images)
     return images.astype(np.float32) / PIXEL_DIVISOR, labels
 
@@ -231,14 +231,14 @@ def make_layer_arrays(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_photographs(task: Gradient) -> tuple[np.ndarray, np.ndarray]:
-    """Return images of noise (NHWC), float32, and labels of 1,000 classes."""
+    """Return float32 images of noise (NHWC) and labels of 1,000 classes."""
     rng = np.random.default_rng(3)
     images = rng.standard_normal((task.batch, task.size, task.size, 3)).astype(np.float32)
     return images, rng.integers(0, 1000, task.batch, np.int32)
 
 
 def make_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the values of a tensor of an architecture, by torchvision's name and in its layout."""
+    """Return the initial values of a tensor of an architecture, by torchvision's name and in its layout."""
     if len(shape) < 2:
         return np.full(shape, "running_mean" not in name and "bias" not in name, np.float32)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
@@ -247,15 +247,15 @@ def make_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def num_threads() -> int:
-    """Return the number of cores that this process may use, the number of threads of every system."""
+    """Return the number of cores that this process may use, which is the number of threads of every system."""
     return len(os.sched_getaffinity(0))
 
 
 def time_calls(call: Callable[[], object], num_calls: int) -> list[float]:
-    """Return the seconds of each of some calls, each of which returns when its work is done."""
+    """Return the duration of each of several calls in seconds; a call must return only when its work is done."""
     seconds = []
     for _ in range(num_calls):
-        begin = time.perf_counter()
+        start_time = time.perf_counter()
         call()
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.perf_counter() - start_time)
     return seconds

@@ -1,4 +1,4 @@
-"""What is kept of a case: medians, ratios, versions and the machine, in results.json."""
+"""The stored results of all cases, in results.json: medians, ratios, package versions and the machine."""
 
 import datetime
 import json
@@ -20,7 +20,7 @@ Results = dict[str, dict[str, Entry]]  # device -> case -> entry
 
 
 def make_entry(case: Case, points: list[PointResult]) -> tuple[str, Entry]:
-    """Return the device that a case ran on, and what is stored of it."""
+    """Return the device on which a case ran, and the entry to store."""
     first = points[0].measured[case.systems[0]]
     packages = sorted({package for system in case.systems for package in ("numpy", *SYSTEMS[system].packages)})
     versions = {name: version for name in packages if (version := _version(name)) is not None}
@@ -53,12 +53,12 @@ def _summarize(case: Case, result: PointResult) -> dict[str, Any]:
         if name in case.peers:
             ratios = [a / b for a, b in zip(ours, values, strict=True)]
             middle, low, high = map(_rounded, (statistics.median(ratios), min(ratios), max(ratios)))
-            systems[name]["ratio"] = {"median": middle, "min": low, "max": high}  # ours / this one, round by round
+            systems[name]["ratio"] = {"median": middle, "min": low, "max": high}  # ours / this system, per round
     return {"systems": systems, "best_peer": best_peer(systems, case.peers)}
 
 
 def best_peer(systems: dict[str, Any], peers: Sequence[str]) -> str | None:
-    """Return the peer with the lowest median; None if none of them ran."""
+    """Return the peer with the lowest median; None if no peer ran."""
     ran = [name for name in peers if "median" in systems.get(name, {})]
     return min(ran, key=lambda name: systems[name]["median"], default=None)
 
@@ -68,12 +68,12 @@ def _rounded(value: float) -> float:
 
 
 def load() -> Results:
-    """Return what is stored."""
+    """Return the stored results."""
     return json.loads(FILE.read_text()) if FILE.exists() else {}
 
 
 def store(device: str, case: Case, entry: Entry) -> None:
-    """Replace the entry of one case on one kind of device; all others stay."""
+    """Replace the entry of a case on a device; all other entries are unchanged."""
     results = load()
     results.setdefault(device, {})[case.name] = entry
     FILE.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")

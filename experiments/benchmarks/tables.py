@@ -1,4 +1,4 @@
-"""results.json as Markdown, between two comments of README.md."""
+"""Writes results.json as Markdown tables between two comments of README.md."""
 
 import dataclasses
 import re
@@ -12,13 +12,13 @@ README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 _EMPTY = f"# Benchmarks\n\n    python -m experiments.benchmarks\n\n{BEGIN}\n{END}\n"
 
-_DISTURBED = 0.05  # a share of the cores that is worth telling
+_DISTURBED = 0.05  # fraction of the processor time above which other programs are mentioned
 
 Row = list[str]
 
 
 def update_readme(results: Results) -> None:
-    """Write the tables of all stored cases between the comments; add them to a README that has none."""
+    """Write the tables of all stored cases between the comments; append the comments if the README has none."""
     text = README.read_text() if README.exists() else _EMPTY
     if BEGIN not in text or END not in text:
         text = f"{text.rstrip()}\n\n{BEGIN}\n{END}\n"
@@ -28,7 +28,7 @@ def update_readme(results: Results) -> None:
 
 
 def format_results(results: Results) -> str:
-    """Return a section for each device, with a table for each of its cases, in the order of the cases."""
+    """Return one section per device, with one table per case, in the order of the cases."""
     sections = []
     for device, entries in sorted(results.items()):
         sections.append(f"### On {'a CPU' if device == 'cpu' else device}\n")
@@ -37,7 +37,7 @@ def format_results(results: Results) -> str:
 
 
 def format_case(case: Case, entry: Entry) -> str:
-    """Return the table of a case, how it stands to its goals, and what it ran on."""
+    """Return the table of a case, with its goals, the machine and the package versions."""
     case = _as_stored(case, entry)
     points, one_point = entry["points"], len(case.points) == 1
     table = _table_of_systems(case, points[case.points[0].name]) if one_point else _table_of_points(case, points)
@@ -55,14 +55,14 @@ def format_case(case: Case, entry: Entry) -> str:
 
 
 def _as_stored(case: Case, entry: Entry) -> Case:
-    """Leave out the systems and points that came into the case after it was measured."""
+    """Return the case without the systems and points that were added after it was measured."""
     points = tuple(point for point in case.points if point.name in entry["points"])
     stored = entry["points"][points[0].name]["systems"]
     return dataclasses.replace(case, points=points, systems=tuple(name for name in case.systems if name in stored))
 
 
 def _table_of_systems(case: Case, point: dict[str, Any]) -> list[str]:
-    """One row a system."""
+    """Return a table with one row per system."""
     systems = point["systems"]
     also = list(systems[case.systems[0]]["also"])
     ratio = ["ours / it (lowest to highest)"] if case.peers else []
@@ -80,7 +80,7 @@ def _table_of_systems(case: Case, point: dict[str, Any]) -> list[str]:
 
 
 def _table_of_points(case: Case, points: dict[str, Any]) -> list[str]:
-    """One row a point."""
+    """Return a table with one row per point."""
     first = points[case.points[0].name]["systems"]
     also = list(first[case.systems[0]]["also"])
     header = ["", *(f"{SYSTEMS[name].label}, {case.unit}" for name in case.systems), *also]
@@ -102,7 +102,7 @@ def _table_of_points(case: Case, points: dict[str, Any]) -> list[str]:
 
 
 def _compare(case: Case, goal: Goal, points: dict[str, Any]) -> str | None:
-    """Return a sentence about a goal; None if none of its peers ran."""
+    """Return a sentence about a goal; None if no peer of the goal ran."""
     ratios = []
     for point in points.values():
         best = best_peer(point["systems"], goal.peers or case.peers)
@@ -135,7 +135,7 @@ def _disturbance(entry: Entry) -> list[str]:
 
 
 def _unavailable(points: dict[str, Any]) -> list[str]:
-    """Return a line for each reason why a peer is missing at a point."""
+    """Return the reasons why peers are missing, one line each."""
     return list(
         dict.fromkeys(
             f"{SYSTEMS[name].label} cannot run: {found['unavailable']}"
@@ -163,7 +163,7 @@ def _range(values: list[float]) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Write three digits that matter, without an exponent."""
+    """Format a number with three significant digits, without an exponent."""
     if value is None:
         return "-"
     rounded = float(f"{value:.3g}")

@@ -1,6 +1,6 @@
-"""The process of one system: python -m experiments.benchmarks.worker CASE POINT SYSTEM.
+"""The process that measures one system: python -m experiments.benchmarks.worker CASE POINT SYSTEM.
 
-The last line that it prints is its result as JSON.
+The last line of its output is the result as JSON.
 """
 
 import argparse
@@ -19,24 +19,24 @@ from experiments.benchmarks.cases import CASES, SYSTEMS, Case
 
 
 class Job(NamedTuple):
-    """What one process measures."""
+    """The measurement that one process makes."""
 
     case: Case
-    task: Any  # a problem.Task, of the kind that the case's measure takes
+    task: Any  # a problem.Task, of the type that the measure of the case needs
     system: str  # a key of SYSTEMS
-    started: float  # when the process was started, by time.monotonic()
+    started: float  # start time of the process, by time.monotonic()
 
 
 class Measured(NamedTuple):
-    """What it found."""
+    """The result of a measurement."""
 
-    check: float | None  # the same for all systems of the case; None where there is nothing to compare
-    value: float  # in the case's unit
-    also: Mapping[str, float] = MappingProxyType({})  # other numbers, by the headings of their columns
+    check: float | None  # must agree between all systems of the case; None: no check
+    value: float  # in the unit of the case
+    also: Mapping[str, float] = MappingProxyType({})  # further values, by the headings of their columns
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Measure one system; return the fields of `Measured`, and the device that was used."""
+    """Measure one system; return the fields of `Measured` and the device that was used."""
     system = SYSTEMS[job.system]
     module = importlib.import_module(f"experiments.benchmarks.systems.{system.module}")
     measured = MEASURES[job.case.measure](job, module, system.options)
@@ -79,7 +79,7 @@ def _memory(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measure
 
 
 def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux reports KiB
 
 
 def _startup(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
@@ -125,7 +125,7 @@ MEASURES: dict[str, Callable[[Job, ModuleType, Mapping[str, Any]], Measured]] = 
 
 
 def main() -> None:
-    """Measure and print; a failure is printed as JSON too, after its traceback on stderr."""
+    """Measure one system and print the result as JSON; an error is printed as JSON, too, with a traceback on stderr."""
     parser = argparse.ArgumentParser(description="Measure one system, as the parent process asks.")
     parser.add_argument("case", choices=CASES)
     parser.add_argument("point", type=int, help="its number in the case")
@@ -137,7 +137,7 @@ def main() -> None:
     task = case.points[arguments.point].task
     try:
         result = measure(Job(case, task.tiny() if arguments.quick else task, arguments.system, arguments.started))
-    except Exception as error:  # the parent decides what it means
+    except Exception as error:  # the parent process handles the error
         traceback.print_exc()
         print(json.dumps({"error": f"{type(error).__name__}: {error}".splitlines()[0]}))
         sys.exit(1)

@@ -19,16 +19,16 @@ import lenet_jax as lj
 from experiments.benchmarks import problem
 from experiments.benchmarks.systems.commands import Swept, sweep_with_lenet_jax
 from experiments.benchmarks.systems.jax_tools import device_name, sum_of_magnitudes
-from lenet_jax import sharding as devices
-from lenet_jax import training
-from lenet_jax.config import AdamConfig, Config, DataConfig, LeNetConfig, SgdConfig, TrainerConfig
-from lenet_jax.data import load_dataset
+from lenet_jax import sharding, training
+from lenet_jax.components import built_in_component, complete_config
+from lenet_jax.config import Config, TrainerConfig
 from lenet_jax.interop.torchvision import load_torchvision, save_torchvision
-from lenet_jax.models import build_model
+from lenet_jax.objective import Batch, Task, training_loss
+from lenet_jax.objectives import classification
 from lenet_jax.runs import programs
-from lenet_jax.runs.driver import run_experiment
+from lenet_jax.runs.prepared_run import prepare_run
 from lenet_jax.runs.recorder import Recorder
-from lenet_jax.training import plan_run
+from lenet_jax.runs.run import run
 
 __all__ = [
     "checkpoint_times",
@@ -42,8 +42,6 @@ __all__ = [
     "train",
 ]
 
-_OPTIMIZERS = {"sgd": SgdConfig, "adam": AdamConfig}
-
 
 def _make_model(network: problem.Network) -> lj.Model:
     options = {} if network.hidden is None else {"hidden_units": network.hidden}
@@ -54,19 +52,20 @@ def _make_variables(network: problem.Network) -> lj.Variables:
     return lj.Variables(jax.tree.map(jnp.array, problem.make_weights(network)), {})
 
 
-def _make_epoch(task: problem.Training) -> tuple[Callable, lj.types.TrainState, lj.Dataset]:
+def _make_epoch(task: problem.Training) -> tuple[Callable, training.TrainState, lj.Dataset]:
     """Return the program (state, data) -> (state, evaluation) of one epoch, and its first arguments."""
     images, labels = problem.make_images(task.images)
     few = lj.Split(images[:1], labels[:1])  # the validation is a part of the program: one image of it
     dataset = lj.Dataset(lj.Split(images, labels), few, few, pixel_divisor=problem.PIXEL_DIVISOR)
     model = _make_model(task.network)
-    optimizer = lj.make_optimizer(_OPTIMIZERS[task.optimizer](learning_rate=task.learning_rate))
+    optimizer = lj.make_optimizer(task.optimizer, learning_rate=task.learning_rate)
     config = TrainerConfig(batch_size=task.batch, max_epochs=task.epochs + 1, shuffle=False)
     state = jax.jit(lambda key: training.init_train_state(model, optimizer, config, key, {}))(jax.random.key(0))
     state = state._replace(variables=_make_variables(task.network))
-    on = devices.choose_devices(task.batch)
-    epoch = devices.jit_on(on, functools.partial(training.train_interval, model, optimizer, config), donate_argnums=0)
-    return epoch, devices.put_on(on, state), devices.put_on(on, dataset)
+    devices = sharding.choose_devices(task.batch)
+    interval = functools.partial(training.train_interval, training.make_task(model, config, dataset), optimizer, config)
+    epoch = sharding.jit_on(devices, interval, donate_argnums=0)
+    return epoch, sharding.put_on(devices, state), sharding.put_on(devices, dataset)
 
 
 def train(task: problem.Training) -> tuple[float, list[float]]:
@@ -109,21 +108,17 @@ def sweep(task: problem.Sweep, *, launcher: str = "lanes", strategy: str = "auto
 def program_seconds(task: problem.Sweep) -> float:
     """Return the seconds that the compiled programs of one job of a sweep take."""
     config = Config(
-        model=LeNetConfig(num_kernels=task.maps, hidden_units=task.hidden),
-        data=DataConfig(train_size=task.images),
+        model=built_in_component("model", "lenet", {"num_kernels": task.maps, "hidden_units": task.hidden}),
+        data=built_in_component("data", "embedded", {"train_size": task.images}),
         trainer=TrainerConfig(batch_size=task.batch, max_epochs=task.epochs),
     )
-    data = load_dataset(train_size=task.images)
-    model, plan = (
-        build_model(config.model, data.train.images.shape[1:], data.num_classes),
-        plan_run(config.trainer, task.images),
-    )
-    compiled = programs.compile_programs(config, model, plan, data)
+    prepared = prepare_run(complete_config(config))
+    compiled = programs.compile_programs(prepared)
     states, everyone = compiled.states, np.ones(1, bool)
 
     def run_job() -> None:
         nonlocal states
-        states = compiled.start((states, everyone, *programs.slot_values([config])), None)
+        states = compiled.start((states, everyone, *programs.lane_inputs([prepared.config])), None)
         for _ in range(task.epochs):
             states, _ = compiled.advance(states, compiled.data)
         jax.block_until_ready(compiled.measure((states.best, everyone), compiled.data))
@@ -160,14 +155,15 @@ def layer(task: problem.Layer, *, scan: bool = True) -> tuple[float, list[float]
 
 def _make_gradient(task: problem.Gradient) -> tuple[Callable, lj.Variables]:
     """Return a program of some steps, variables -> (variables, gradients of the last step), and its argument."""
-    options = {"form": task.form} if task.form else {}
+    options = {"variant": task.variant} if task.variant else {}
     if task.name in ("alexnet", "googlenet"):
         options["dropout"] = 0.0
     model = lj.create_model(task.name, input_shape=(task.size, task.size, 3), num_classes=1000, **options)
     images, labels = map(jnp.asarray, problem.make_photographs(task))
+    batch = Batch(images, labels, jax.random.split(jax.random.key(0), len(images)))
 
     def loss(params: dict, state: dict) -> tuple[Array, dict]:
-        each, state = model.losses(lj.cross_entropy, lj.Variables(params, state), images, labels, key=jax.random.key(0))
+        each, state = training_loss(Task(model, classification()), lj.Variables(params, state), batch)
         return jnp.mean(each), state
 
     def steps(variables: lj.Variables) -> tuple[lj.Variables, dict]:
@@ -221,12 +217,12 @@ def checkpoint_times(task: problem.Training) -> tuple[float, float, float]:
         save(recorder, *args)
         seconds.append(time.perf_counter() - begin)
 
-    data = DataConfig(name="mnist", source="tfds", train_size=task.images)
+    data = built_in_component("data", "mnist", {"train_size": task.images})
     trainer = TrainerConfig(batch_size=task.batch, max_epochs=task.epochs + 1)
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.object(Recorder, "save", functools.partialmethod(functools.partial(timed, Recorder.save))),
     ):
-        *_, last, finished = run_experiment(Config(data=data, trainer=trainer), Path(folder))
+        *_, last, finished = run(prepare_run(complete_config(Config(data=data, trainer=trainer))), Path(folder))
     epochs = task.images / finished.result["images_per_second"]
     return last.record["train_loss"], epochs, statistics.median(seconds)
