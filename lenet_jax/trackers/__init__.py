@@ -43,7 +43,8 @@ def make_notifier(config: Config, directory: Path) -> Tracker:
                     trackers[path] = components.build(node, directory=str(directory))
                 trackers[path](event)
             except Exception as error:  # whatever it is, the run goes on
-                _log.warning("`%s` failed and gets no more events: %s: %s", path, type(error).__name__, error)
+                cause = error.__cause__ or error
+                _log.warning("`%s` failed and gets no more events: %s: %s", path, type(cause).__name__, cause)
                 del nodes[path]
 
     return notify

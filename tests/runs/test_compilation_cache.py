@@ -142,4 +142,6 @@ def test_a_cache_that_others_can_write_to_is_not_used(tmp_path, caplog):
     with use_compilation_cache(tmp_path):
         assert jax.config.jax_compilation_cache_dir is None
     (record,) = caplog.records
-    assert record.message.startswith(f"{tmp_path}: not used, other users may write to the programs in it; chmod 700 it")
+    assert record.message.startswith(
+        f"{tmp_path}: not used because other users may write to the programs in it; chmod 700 it"
+    )

@@ -51,7 +51,7 @@ def test_in_another_thread_nothing_happens():
 def test_every_signal_interrupts_as_control_c_does(number, capfd):
     with signals_interrupt(), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), number)
-    assert "lenet-jax: interrupted; ends after the program on the device" in capfd.readouterr().err
+    assert "lenet-jax: interrupted; stopping after the current device program" in capfd.readouterr().err
 
 
 def test_a_second_signal_ends_a_process_that_waits_for_something_else_than_python():
