@@ -10,7 +10,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.objective import Task, measure, no_examples, predict
 from lenet_jax.objectives import classification
 from lenet_jax.ops import BATCH_SIZE, map_batches
-from lenet_jax.types import Metrics, Model, Objective, Split, Variables
+from lenet_jax.types import Dataset, Metrics, Model, Objective, Split, Variables
 
 
 def evaluate(
@@ -108,12 +108,17 @@ def on_device(split: Split) -> Split:
     return jax.tree.map(jnp.asarray, split)
 
 
-def check_split(split: Split, name: str) -> None:
-    """Check that a split consists of arrays with one common, not empty, first axis.
+def check_splits(data: Dataset) -> None:
+    """Check that each split consists of arrays with one common, not empty, first axis.
 
     Raises:
-        InputError: if it does not.
+        InputError: if one does not.
     """
+    for name, split in data.splits().items():
+        _check_split(name, split)
+
+
+def _check_split(name: str, split: Split) -> None:
     for part, tree in (("inputs", split.inputs), ("targets", split.targets)):
         for leaf in jax.tree.leaves(tree):
             if not getattr(leaf, "shape", ()):

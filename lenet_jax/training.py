@@ -20,7 +20,7 @@ from lenet_jax.augment import Augment, Mixup, flatten
 from lenet_jax.config import TrainerConfig
 from lenet_jax.early_stopping import EarlyStoppingState
 from lenet_jax.errors import InputError
-from lenet_jax.evaluation import check_split, count_examples, evaluate_task, on_device
+from lenet_jax.evaluation import check_splits, count_examples, evaluate_task, on_device
 from lenet_jax.microbatching import accumulate_gradients, accumulate_loss, choose_size
 from lenet_jax.objective import Batch, Task, check_objective, no_examples, training_loss
 from lenet_jax.objectives import classification
@@ -77,11 +77,8 @@ def make_task(
     """Return what a run trains and evaluates.
 
     Raises:
-        InputError: if a split has no examples or not one target for each, the objective is monitored by a value that
-            it lacks, or there is more than one Mixup.
+        InputError: if the objective is monitored by a value that it lacks, or there is more than one Mixup.
     """
-    for part, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
-        check_split(split, part)
     check_objective(objective or classification())
     return Task(model, objective or classification(), flatten(augment), config.compute_dtype, data.pixel_divisor)
 
@@ -382,6 +379,7 @@ def make_train(
     def train(
         key: Key, hyperparameters: Hyperparameters, data: Dataset, *, axis_name: str | None = None
     ) -> TrainResult:
+        check_splits(data)
         task = make_task(model, config, data, objective, augment)
         plan = plan_run(config, count_examples(data.train))
         state = init_train_state(model, optimizer, config, key, hyperparameters, objective=objective)

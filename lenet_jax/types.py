@@ -104,6 +104,10 @@ class Dataset:
     num_classes: int = dataclasses.field(default=10, metadata={"static": True})
     pixel_divisor: float = dataclasses.field(default=256.0, metadata={"static": True})
 
+    def splits(self) -> dict[str, Split]:
+        """Return the three parts by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
 
 class Metrics(NamedTuple):
     """Sums over examples, so that the metrics of parts add up exactly."""

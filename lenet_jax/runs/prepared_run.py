@@ -19,7 +19,7 @@ from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
-from lenet_jax.evaluation import check_split, count_examples
+from lenet_jax.evaluation import check_splits, count_examples
 from lenet_jax.models import build_model
 from lenet_jax.objective import Batch, Task, measure, predict, training_loss
 from lenet_jax.optimizers import chain_optimizer, from_component, hyperparameters
@@ -75,10 +75,6 @@ def prepare_run(config: Config) -> PreparedRun:
     if config.trainer.deterministic:
         make_deterministic()  # before JAX looks for devices
     data = _load(_as_key(config.data))
-    if not isinstance(data, Dataset):
-        raise InputError(f"`data` must return a Dataset; {config.data[TARGET]} returns a {type(data).__name__}.")
-    for part, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
-        check_split(split, part)
     plan = plan_run(config.trainer, count_examples(data.train))
     _check_optimizer(config, plan)
     input_shape = tuple(jax.tree.leaves(data.train.inputs)[0].shape[1:])
@@ -99,6 +95,8 @@ def prepare_run(config: Config) -> PreparedRun:
     run = PreparedRun(config, data, task, optimizer, plan, state=None)  # pyright: ignore[reportArgumentType]
     with components.reporting("`model` or `optimizer`"):
         run = run._replace(state=jax.eval_shape(run.init, KEY_SHAPE, hyperparameters(config.optimizer)))
+    if config.objective[TARGET] == _CLASSIFICATION:
+        _check_labels(data)
     _check_fit(run)
     return run
 
@@ -129,23 +127,27 @@ def prepare_shared(config: Config) -> PreparedRun:
     return _shared[signature]
 
 
+def _check_labels(data: Dataset) -> None:
+    """Check that the targets of all splits are labels of the classes."""
+    for part, split in data.splits().items():
+        labels = np.asarray(split.targets)
+        if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
+            raise InputError(f"data: `targets` of {part} must be integers (N,); got {labels.dtype}{labels.shape}.")
+        if labels.min() < 0 or labels.max() >= data.num_classes:
+            raise InputError(
+                f"data: labels of {part} must be 0 to {data.num_classes - 1}; got {labels.min()} to {labels.max()}."
+            )
+
+
 def _check_fit(run: PreparedRun) -> None:
     """Check by shapes alone that model, augmentations, objective and data fit, unless all of them are built in.
 
     The built-in ones are known to fit where the data are images and labels, and tracing a large network takes seconds.
     """
     data, config = run.data, run.config
-    if config.objective[TARGET] == _CLASSIFICATION:
-        for part, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
-            labels = np.asarray(split.targets)
-            if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
-                raise InputError(f"data: `targets` of {part} must be integers (N,); got {labels.dtype}{labels.shape}.")
-            if labels.min() < 0 or labels.max() >= data.num_classes:
-                raise InputError(
-                    f"data: labels of {part} must be 0 to {data.num_classes - 1}; got {labels.min()} to {labels.max()}."
-                )
-        if all(target.startswith("lenet_jax.") for _, target in components.targets(config)):
-            return
+    classifies = config.objective[TARGET] == _CLASSIFICATION
+    if classifies and all(target.startswith("lenet_jax.") for _, target in components.targets(config)):
+        return
 
     def measured(variables: Variables, key: Any, split: Split) -> Any:
         keys = jax.random.split(key, 2)
@@ -158,7 +160,7 @@ def _check_fit(run: PreparedRun) -> None:
     with components.reporting("`model`, `augment`, `objective` and `data` together"):
         variables = jax.eval_shape(run.task.model.init, KEY_SHAPE)
         outputs, _, _ = jax.eval_shape(measured, variables, KEY_SHAPE, pair)
-    if config.objective[TARGET] == _CLASSIFICATION and outputs.shape != (2, data.num_classes):
+    if classifies and outputs.shape != (2, data.num_classes):
         raise InputError(
             f"`model` must return {data.num_classes} logits an example, `num_outputs`; got outputs of shape "
             f"(N, {', '.join(map(str, outputs.shape[1:]))})."
@@ -193,6 +195,7 @@ def _load(node: str) -> Dataset:
     data = components.build(json.loads(node))
     if not isinstance(data, Dataset):
         raise InputError(f"`data` must return a Dataset; {json.loads(node)[TARGET]} returns a {type(data).__name__}.")
+    check_splits(data)
     return data
 
 
