@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, PyTree
@@ -20,6 +19,7 @@ from lenet_jax.augment import Augment, Mixup
 from lenet_jax.config import TrainerConfig
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.objective import Task
+from lenet_jax.optimizers.standard_form import Optimizer
 from lenet_jax.training import Evaluation, TrainResult, TrainState, make_train, no_evaluation, train_interval
 from lenet_jax.types import Dataset, Model, Objective, Status
 
@@ -113,7 +113,7 @@ def _sharded(of_lanes: LaneFn, lanes: PyTree, shared: PyTree, num_lanes: int, de
 
 
 def advance(
-    task: Task, optimizer: optax.GradientTransformation, config: TrainerConfig, state: TrainState, data: Dataset
+    task: Task, optimizer: Optimizer, config: TrainerConfig, state: TrainState, data: Dataset
 ) -> tuple[TrainState, Evaluation]:
     """Train a lane up to its next validation; return the state of a finished lane unchanged.
 
@@ -131,7 +131,7 @@ def advance(
 
 def make_train_lanes(
     model: Model,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     config: TrainerConfig,
     *,
     objective: Objective | None = None,

@@ -24,7 +24,9 @@ from lenet_jax.evaluation import check_splits, count_examples, evaluate_task, on
 from lenet_jax.microbatching import accumulate_gradients, accumulate_loss, choose_size
 from lenet_jax.objective import Batch, Task, check_objective, no_examples, training_loss
 from lenet_jax.objectives import classification
-from lenet_jax.optimizers import averaged_parameters, set_hyperparameters
+from lenet_jax.optimizers import set_hyperparameters
+from lenet_jax.optimizers.plateau import observe_validation
+from lenet_jax.optimizers.standard_form import Optimizer, apply_optimizer, evaluation_parameters, standard_form
 from lenet_jax.train_plan import TrainPlan, minibatches, plan_run
 from lenet_jax.types import Dataset, Key, Metrics, Model, Objective, Split, Status, Variables
 
@@ -85,7 +87,7 @@ def make_task(
 
 def init_train_state(
     model: Model,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     config: TrainerConfig,
     key: Key,
     hyperparameters: Hyperparameters,
@@ -110,7 +112,7 @@ def init_train_state(
     variables = model.init(init_key)
     return TrainState(
         variables=variables,
-        opt_state=set_hyperparameters(optimizer.init(variables.params), hyperparameters),
+        opt_state=set_hyperparameters(standard_form(optimizer).init(variables.params), hyperparameters),
         key=run_key,
         iteration=jnp.zeros((), jnp.int32),
         early_stopping=early_stopping.init(config.early_stopping),
@@ -125,7 +127,7 @@ def init_train_state(
 
 def train_step(
     model: Model,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     state: TrainState,
     data: Dataset,
     indices: Int[Array, "N"],  # noqa: F821
@@ -138,8 +140,9 @@ def train_step(
 ) -> tuple[TrainState, Float[Array, ""]]:
     """Take one optimizer step on the mean loss of a minibatch.
 
-    If the loss, the gradient or the update is not finite, the step is skipped and the status becomes DIVERGED. A
-    finished run is returned unchanged.
+    If the loss, the gradient or the update is not finite, the step is skipped and the status becomes DIVERGED; unless
+    the optimizer has made a finite update of a gradient that is not, as `optax.apply_if_finite` does. A finished run is
+    returned unchanged.
 
     Args:
         model: the network.
@@ -176,7 +179,7 @@ def train_step(
 
 def _step(
     task: Task,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     state: TrainState,
     examples: Split,
     indices: Array,
@@ -202,14 +205,13 @@ def _step(
     grads, loss, model_state = accumulate_gradients(loss_fn, state.variables, batch, size, unroll=axis_name is None)
     grads, loss = jax.tree.map(lambda x: x * (1.0 / batch_size), _sum_over_devices((grads, loss), axis_name))
     params = state.variables.params
-    update = optax.with_extra_args_support(optimizer).update
-    updates, opt_state = update(grads, state.opt_state, params, value=loss, value_fn=mean_loss)
+    updates, opt_state = apply_optimizer(optimizer, state.opt_state, params, grads, loss, mean_loss)
     proposed = state._replace(
         variables=Variables(optax.apply_updates(params, updates), model_state),
         opt_state=opt_state,
         iteration=state.iteration + 1,
     )
-    return _accept_if_finite(state, proposed, loss, (loss, grads, updates))
+    return _accept_if_finite(state, proposed, loss, grads, updates)
 
 
 class _Indexed(NamedTuple):
@@ -255,17 +257,22 @@ def _sum_over_devices(tree: PyTree, axis_name: str | None) -> PyTree:
 
 
 def _accept_if_finite(
-    state: TrainState, proposed: TrainState, loss: Array, results: PyTree
+    state: TrainState, proposed: TrainState, loss: Array, grads: PyTree, updates: PyTree
 ) -> tuple[TrainState, Array]:
-    """Return the proposed state of a running run whose results are finite, and the loss; else the state before, NaN."""
-    finite = _is_finite(results)
+    """Return the proposed state of a running run whose results are finite, and the loss; else the state before, NaN.
+
+    A gradient that is not finite may be the optimizer's own business, as that of `optax.apply_if_finite` and
+    `optax.zero_nans`: the step is taken if the update is finite, and without its loss if that is not.
+    """
+    all_finite = _is_finite((loss, grads, updates))
+    finite = lax.cond(all_finite, lambda: True, lambda: _is_finite(updates) & ~_is_finite(grads))
     running = state.status == Status.RUNNING
     keys = ("variables", "opt_state", "iteration")  # of what a step changes
     new, old = ([getattr(each, key) for key in keys] for each in (proposed, state))
     accepted = jax.tree.map(functools.partial(jnp.where, finite & running), new, old)
     status = jnp.where(running & ~finite, jnp.int32(Status.DIVERGED), state.status)
     state = state._replace(**dict(zip(keys, accepted, strict=True)), status=status)
-    return state, jnp.where(finite & running, loss, jnp.nan)
+    return state, jnp.where(finite & running & jnp.isfinite(loss), loss, jnp.nan)
 
 
 def _is_finite(tree: PyTree) -> Array:
@@ -279,14 +286,14 @@ def _is_finite(tree: PyTree) -> Array:
 
 
 def evaluation_variables(state: TrainState) -> Variables:
-    """Return the variables to evaluate: the moving average, if the optimizer keeps one."""
-    params = averaged_parameters(state.opt_state)
-    return state.variables if params is None else state.variables._replace(params=params)
+    """Return the variables to evaluate; see `lenet_jax.optimizers.standard_form.evaluation_parameters`."""
+    params = evaluation_parameters(state.opt_state, state.variables.params)
+    return state.variables._replace(params=params)
 
 
 def train_interval(
     task: Task,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     config: TrainerConfig,
     state: TrainState,
     data: Dataset,
@@ -315,8 +322,14 @@ def train_interval(
         batches = minibatches(plan, num_train, order_key, state.iteration, shuffle=config.shuffle)
         state, losses = lax.scan(step, state, batches)
         validation = evaluate_task(task, evaluation_variables(state), data.validation, axis_name=axis_name)
-    evaluation = Evaluation(state.iteration, jnp.mean(losses), validation)
+    evaluation = Evaluation(state.iteration, _mean_loss(losses, state.status), validation)
     return _apply_stopping_criteria(task.objective, config, plan, state, validation), evaluation
+
+
+def _mean_loss(losses: Array, status: Array) -> Array:
+    """Return the mean loss of an interval; of a run that goes on, without the steps whose loss was not finite."""
+    mean = jnp.mean(losses)
+    return jnp.where(jnp.isfinite(mean) | (status == Status.DIVERGED), mean, jnp.nanmean(losses))
 
 
 def _apply_stopping_criteria(
@@ -339,6 +352,7 @@ def _apply_stopping_criteria(
 
     return state._replace(
         early_stopping=stopping,
+        opt_state=observe_validation(state.opt_state, error),
         best=keep_best(evaluation_variables(state), state.best),
         best_validation=keep_best(validation, state.best_validation),
         status=status.astype(jnp.int32),
@@ -350,7 +364,7 @@ def _apply_stopping_criteria(
 
 def make_train(
     model: Model,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     config: TrainerConfig,
     *,
     objective: Objective | None = None,

@@ -3,7 +3,7 @@
 The first edition named a component by a word, under `name`, that one of its own tables knew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lenet_jax.config.catalogue import TARGET, built_in, read_signature
@@ -21,8 +21,28 @@ RENAMED = {
 }
 """Key of the first edition -> key now."""
 
-RENAMED_TENSORS = {"best_validation/num_correct": "best_validation/sums/accuracy"}
-"""Tensor in a checkpoint of the first edition -> its name now."""
+_RENAMED_TENSORS = {"best_validation/num_correct": "best_validation/sums/accuracy"}
+
+
+def rename_tensors(names: Iterable[str]) -> dict[str, str]:
+    """Return the names of the tensors in a checkpoint -> their names now; what is not kept any more is left out.
+
+    The first edition kept hyperparameters in the optimizer's state, beside its `inner_state`.
+    """
+    names = list(names)
+    injected = {name.partition("hyperparams/")[0] for name in names if "/hyperparams/" in name}
+    renamed = {}
+    for name in names:
+        new = _RENAMED_TENSORS.get(name, name)
+        for prefix in injected:
+            rest = new.removeprefix(prefix) if new.startswith(prefix) else ""
+            if rest.startswith("inner_state/"):
+                new = prefix + rest.removeprefix("inner_state/")
+            elif rest == "count" or rest.startswith("hyperparams/"):
+                new = ""
+        if new:
+            renamed[name] = new
+    return renamed
 
 
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:

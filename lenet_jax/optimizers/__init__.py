@@ -1,25 +1,23 @@
 """Optimizers: Optax gradient transformations whose hyperparameters are values of the program, not constants in it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
 from lenet_jax import components
 from lenet_jax.config.checks import Decay, NonNegative, Positive
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.optimizers.scaled_conjugate_gradient import scaled_conjugate_gradient
+from lenet_jax.optimizers.standard_form import Optimizer, average_parameters, standard_form
 
 __all__ = [
     "adam",
     "adamw",
     "average_parameters",
-    "averaged_parameters",
     "chain_optimizer",
-    "from_component",
     "hyperparameters",
     "inject",
     "make_optimizer",
@@ -121,13 +119,10 @@ def _with_l2(weight_decay: Any, transformation: optax.GradientTransformation) ->
 
 # ---- hyperparameters in the state -----------------------------------------------------------------------------------
 
-TRACED = ("learning_rate", "momentum", "weight_decay")
-"""Options that an optimizer keeps in its state: another value does not recompile."""
-
 
 def hyperparameters(options: Mapping[str, Any]) -> dict[str, float]:
-    """Return those of an optimizer's options that it keeps in its state, by name."""
-    return {name: options[name] for name in TRACED if isinstance(options.get(name), float)}
+    """Return those of an optimizer's options that `make_optimizer` keeps in its state, by name: all floats."""
+    return {name: value for name, value in options.items() if isinstance(value, float)}
 
 
 def inject(
@@ -151,7 +146,7 @@ def make_optimizer(
     ema_decay: float | None = None,
     **options: Any,
 ) -> optax.GradientTransformation:
-    """Build an optimizer by name; its learning rate, momentum and weight decay are values in its state.
+    """Build an optimizer by name; its float options are values in its state, which `hyperparameters` reach.
 
     Args:
         name: a file of `conf/optimizer`: sgd, momentum, nesterov, adam, adamw, rmsprop, scaled_conjugate_gradient.
@@ -168,7 +163,7 @@ def make_optimizer(
 
     >>> optimizer = make_optimizer("momentum", learning_rate=0.05)
     """
-    optimizer = from_component(components.built_in_component("optimizer", name, options))
+    optimizer = inject(*components.function_and_options(components.built_in_component("optimizer", name, options)))
     if isinstance(schedule, str):
         if num_steps is None or steps_per_epoch is None:
             raise InputError(
@@ -180,11 +175,6 @@ def make_optimizer(
     else:
         factor = schedule
     return chain_optimizer(optimizer, schedule=factor, clip_norm=clip_norm, ema_decay=ema_decay)
-
-
-def from_component(node: Mapping[str, Any]) -> optax.GradientTransformation:
-    """Build the optimizer of a configuration, which is complete; see `inject`."""
-    return inject(*components.function_and_options(node))
 
 
 def set_hyperparameters(opt_state: Any, values: Mapping[str, Any]) -> Any:
@@ -208,9 +198,9 @@ def set_hyperparameters(opt_state: Any, values: Mapping[str, Any]) -> Any:
 
 
 def chain_optimizer(
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     *,
-    schedule: optax.Schedule | None = None,
+    schedule: optax.Schedule | optax.GradientTransformation | None = None,
     clip_norm: float | None = None,
     ema_decay: float | None = None,
 ) -> optax.GradientTransformation:
@@ -218,54 +208,17 @@ def chain_optimizer(
 
     Args:
         optimizer: of the gradients.
-        schedule: iteration -> factor on its updates; None: 1.
+        schedule: iteration -> factor on its updates; or a transformation of them, as `plateau.reduce_on_plateau`; None:
+            the factor is 1.
         clip_norm: gradients with a larger Euclidean norm, over all parameters, are scaled to it (Pascanu et al. 2013,
             algorithm 1).
         ema_decay: decay of a moving average of the parameters that is kept in the state; see `average_parameters`.
     """
     parts = [
         None if clip_norm is None else optax.clip_by_global_norm(clip_norm),
-        optimizer,
-        None if schedule is None else optax.scale_by_schedule(schedule),
+        standard_form(optimizer),
+        optax.scale_by_schedule(schedule) if callable(schedule) else schedule,
         None if ema_decay is None else average_parameters(ema_decay),
     ]
     parts = [part for part in parts if part is not None]
-    return optimizer if len(parts) == 1 else optax.chain(*parts)
-
-
-# ---- a moving average of the parameters -----------------------------------------------------------------------------
-
-
-class AveragedState(NamedTuple):
-    """State of `average_parameters`."""
-
-    count: Int[Array, ""]  # updates done
-    averaged: optax.Params
-
-
-def average_parameters(decay: float) -> optax.GradientTransformationExtraArgs:
-    """Keep an exponential moving average (EMA) of the parameters; pass the updates, to be the last, through unchanged.
-
-    averaged = d * averaged + (1 - d) * parameters, with d = min(decay, (1 + t) / (10 + t)) after t updates, so that the
-    initial parameters are soon forgotten. Source: Polyak and Juditsky 1992; the warm-up as in TensorFlow.
-
-    Args:
-        decay: 0 to below 1; 0.999 averages over about 1,000 updates.
-    """
-
-    def init(params: optax.Params) -> AveragedState:
-        return AveragedState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
-
-    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, AveragedState]:
-        t = state.count.astype(jnp.float32)
-        d = jnp.minimum(decay, (1 + t) / (10 + t))
-        new = optax.apply_updates(params, updates)
-        averaged = jax.tree.map(lambda old, p: (d * old + (1 - d) * p).astype(p.dtype), state.averaged, new)
-        return updates, AveragedState(state.count + 1, averaged)
-
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
-def averaged_parameters(opt_state: optax.OptState) -> optax.Params | None:
-    """Return the moving average of the parameters in an optimizer's state; None if it keeps none."""
-    return optax.tree_utils.tree_get(opt_state, "averaged")
+    return parts[0] if len(parts) == 1 else optax.chain(*parts)

@@ -63,7 +63,7 @@ def scaled_conjugate_gradient(
     >>> optimizer = scaled_conjugate_gradient()
     """
     for name, value in (("initial_damping", initial_damping), ("difference_step", difference_step)):
-        if not value > 0:
+        if isinstance(value, int | float) and not value > 0:  # a traced one was checked before
             raise InputError(f"scaled_conjugate_gradient: `{name}` must be above 0; got {value!r}.")
     methods: dict[str, Curvature] = {
         "exact": _second_derivative,

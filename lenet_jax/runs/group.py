@@ -187,7 +187,8 @@ class GroupRunner:
             self._states = self._programs.states
         is_new = _mask([lane for lane in free if lane in running and lane not in resumed], self._num_lanes)
         if is_new.any():
-            self._states = self._programs.start((self._states, is_new, *lane_inputs(self._configs)), None)
+            seeds, values = self._lane_inputs()
+            self._states = self._programs.start(self._states, (is_new, seeds, values), None)
         if resumed:
             self._states = self._programs.restore(
                 _with_rows(
@@ -201,6 +202,9 @@ class GroupRunner:
         for recorder in self._queue.running.values():
             recorder.compile_seconds += programs.compile_seconds
         return programs
+
+    def _lane_inputs(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        return lane_inputs(self._prepared.options, self._configs)
 
     def _start_job(self, lane: int, max_iteration: int | None, resumed: dict[int, RestoredRun]) -> Event:
         recorder, prepared = self._queue.running[lane], self._prepared
@@ -224,7 +228,8 @@ class GroupRunner:
     def _advance(self) -> Iterator[tuple[int, Event]]:
         """Train all lanes up to the next validation."""
         start_time = time.perf_counter()
-        self._states, evaluations = self._programs.advance(self._states, self._programs.data)
+        _, values = self._lane_inputs()
+        self._states, evaluations = self._programs.advance(self._states, values, self._programs.data)
         evaluations, self._status, self._iterations = jax.device_get(
             (evaluations, self._states.status, self._states.iteration)
         )
@@ -246,7 +251,8 @@ class GroupRunner:
         if not finished:
             return
         measure, data = self._programs.measure, self._programs.data
-        metrics = measure((self._states.best, _mask(finished, self._num_lanes)), data)
+        _, values = self._lane_inputs()
+        metrics = measure(self._states.best, (_mask(finished, self._num_lanes), values), data)
         metrics, states = jax.device_get((metrics, unwrap_keys(self._states)))
         for lane in finished:
             finish = functools.partial(running[lane].finish, _at(states, lane), *_at(metrics, lane))

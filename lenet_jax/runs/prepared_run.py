@@ -1,18 +1,18 @@
 """A configuration prepared: components built, data loaded and checked against each other, nothing run or written.
 
 A configuration is prepared once, for single runs, sweeps, resume, verify and workers alike. Runs that differ only in
-their seeds and in the hyperparameters that their optimizer keeps in its state share one `PreparedRun`.
+their seeds and in the float options of their components share one `PreparedRun`, as far as those are values of the
+compiled programs; see `lenet_jax.traced_numbers`.
 """
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from lenet_jax import components
 from lenet_jax.config import Config, to_dict
@@ -20,16 +20,19 @@ from lenet_jax.config.catalogue import TARGET
 from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import check_splits, count_examples
-from lenet_jax.models import build_model
-from lenet_jax.objective import Batch, Task, measure, predict, training_loss
-from lenet_jax.optimizers import chain_optimizer, from_component, hyperparameters
+from lenet_jax.objective import Task
+from lenet_jax.runs.parts import Parts, build_parts, float_options, trace_step, trace_update, with_numbers
 from lenet_jax.runs.provenance import describe_data, describe_run
 from lenet_jax.storage import to_json
+from lenet_jax.traced_numbers import Guard, Guards, scalar
 from lenet_jax.train_plan import TrainPlan, plan_run
-from lenet_jax.training import TrainState, init_train_state, make_task
-from lenet_jax.types import Dataset, Objective, Split, Variables
+from lenet_jax.training import TrainState
+from lenet_jax.types import Dataset, Split
 
-_CONJUGATE_GRADIENT = "lenet_jax.optimizers.scaled_conjugate_gradient.scaled_conjugate_gradient"
+_WHOLE_BATCH = (
+    "lenet_jax.optimizers.scaled_conjugate_gradient.scaled_conjugate_gradient",
+    "lenet_jax.optimizers.conjugate_gradient.conjugate_gradient",
+)
 _CLASSIFICATION = "lenet_jax.objectives.classification"
 _CONSTANT = "lenet_jax.optimizers.schedules.constant"
 KEY_SHAPE = jax.eval_shape(lambda: jax.random.key(0))  # and dtype of any key
@@ -40,27 +43,42 @@ class PreparedRun(NamedTuple):
 
     config: Config  # with all options
     data: Dataset
-    task: Task
-    optimizer: optax.GradientTransformation
     plan: TrainPlan
+    parts: Parts  # with the configured numbers
     state: TrainState  # shapes and dtypes of its state
+    as_constants: tuple[str, ...] = ()  # paths of the float options that are no values of the programs
+    as_arrays: tuple[str, ...] = ()  # paths of those that are traced as plain arrays
 
-    def init(self, key: Any, values: Any) -> TrainState:
-        """Return the state before the first step; see `init_train_state`."""
-        objective, trainer = self.task.objective, self.config.trainer
-        return init_train_state(self.task.model, self.optimizer, trainer, key, values, objective=objective)
+    @property
+    def task(self) -> Task:
+        """Return what is trained and evaluated, with the configured numbers."""
+        return self.parts.task
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Return the paths of the float options that are values of the programs."""
+        return tuple(path for path in float_options(self.config) if path not in self.as_constants)
+
+    def at(self, values: Mapping[str, Any], guards: Guards | None = None) -> Parts:
+        """Return the parts of a program in which the float options are traced.
+
+        Args:
+            values: the `options` as traced scalars.
+            guards: keeps what the program takes for granted of them; None: it is not kept.
+        """
+        guards = guards or Guards(float_options(self.config))
+        numbers = guards.numbers(values) | {path: values[path] for path in self.as_arrays if path in values}
+        return build_parts(with_numbers(self.config, numbers), self.data, self.plan)
+
+    def trace(self, function: Callable[[Parts, Any, Split], Any], guards: Guards | None = None) -> Any:
+        """Return the shapes of what a function of a program's parts, a key and two examples returns."""
+        values = {path: scalar() for path in self.options}
+        pair = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype), self.data.train)
+        return jax.eval_shape(lambda values, *args: function(self.at(values, guards), *args), values, KEY_SHAPE, pair)
 
     def describe(self) -> dict[str, Any]:
         """Return what `run.json` records of the run before it starts."""
         return describe_run(self.config, _describe_data(_as_key(self.config.data)))
-
-
-def program_signature(config: Config) -> str:
-    """Return what a configuration has in common with all that share its compiled programs."""
-    content = to_dict(config)
-    content["seed"] = None
-    content["optimizer"] |= dict.fromkeys(hyperparameters(content["optimizer"]), "traced")
-    return to_json(content)
 
 
 def prepare_run(config: Config) -> PreparedRun:
@@ -77,28 +95,125 @@ def prepare_run(config: Config) -> PreparedRun:
     data = _load(_as_key(config.data))
     plan = plan_run(config.trainer, count_examples(data.train))
     _check_optimizer(config, plan)
-    input_shape = tuple(jax.tree.leaves(data.train.inputs)[0].shape[1:])
-    model = build_model(config.model, input_shape, data.num_classes)
-    objective = components.build(config.objective)
-    if not isinstance(objective, Objective):
-        name = config.objective[TARGET]
-        raise InputError(f"`objective` must return an Objective; {name} returns a {type(objective).__name__}.")
-    augments = [components.build(each) for each in components.named_parts("augment", config.augment).values()]
-    task = make_task(model, config.trainer, data, objective, augments)
-    lengths = {"num_steps": plan.epoch * config.trainer.max_epochs, "steps_per_epoch": plan.epoch}
-    optimizer = chain_optimizer(
-        from_component(config.optimizer),
-        schedule=components.build(config.schedule, **lengths),
-        clip_norm=config.trainer.clip_norm,
-        ema_decay=config.trainer.ema_decay,
-    )
-    run = PreparedRun(config, data, task, optimizer, plan, state=None)  # pyright: ignore[reportArgumentType]
+    parts = build_parts(config, data, plan)
     with components.reporting("`model` or `optimizer`"):
-        run = run._replace(state=jax.eval_shape(run.init, KEY_SHAPE, hyperparameters(config.optimizer)))
+        state = jax.eval_shape(parts.init, KEY_SHAPE)
     if config.objective[TARGET] == _CLASSIFICATION:
         _check_labels(data)
+    run = PreparedRun(config, data, plan, parts, state)
+    # Built-in components fit where the data are images and labels, and tracing a large network takes seconds.
+    if config.objective[TARGET] == _CLASSIFICATION and _is_built_in(config):
+        return run
     _check_fit(run)
-    return run
+    return _choose_traced(run)
+
+
+def _is_built_in(config: Config) -> bool:
+    return all(target.startswith("lenet_jax.") for _, target in components.targets(config))
+
+
+def _check_fit(run: PreparedRun) -> None:
+    """Check by shapes alone that model, augmentations, objective, optimizer and data fit."""
+    data, constants = run.data, tuple(float_options(run.config))
+    run = run._replace(as_constants=constants)
+    with components.reporting("`optimizer`"):
+        run.trace(trace_update)
+    with components.reporting("`model`, `augment`, `objective` and `data` together"):
+        outputs, *_ = run.trace(trace_step)
+    if run.config.objective[TARGET] == _CLASSIFICATION and outputs.shape != (2, data.num_classes):
+        raise InputError(
+            f"`model` must return {data.num_classes} logits an example, `num_outputs`; got outputs of shape "
+            f"(N, {', '.join(map(str, outputs.shape[1:]))})."
+        )
+
+
+def _choose_traced(run: PreparedRun) -> PreparedRun:
+    """Return a run with those options as constants, or as plain arrays, that its components cannot take otherwise."""
+    if _is_traceable(run):
+        return run
+    constants, arrays = list(run.options), []
+    for path in run.options:
+        alone = run._replace(as_constants=tuple(each for each in run.options if each != path))
+        if _is_traceable(alone):
+            constants.remove(path)
+        elif _is_traceable(alone._replace(as_arrays=(path,))):
+            constants.remove(path)
+            arrays.append(path)
+    chosen = run._replace(as_constants=tuple(constants), as_arrays=tuple(arrays))
+    return chosen if _is_traceable(chosen) else run._replace(as_constants=run.options)
+
+
+def _is_traceable(run: PreparedRun) -> bool:
+    try:
+        run.trace(trace_step)
+    except Exception:  # whatever a component does with a number that is none
+        return False
+    return True
+
+
+# ---- runs that share programs ---------------------------------------------------------------------------------------
+
+
+class _Program:
+    """What the runs that share programs have in common."""
+
+    def __init__(self, config: Config) -> None:
+        self._config, self._options = config, float_options(config)
+        self._run: PreparedRun | None = None
+        self._guards: dict[Callable[..., Any], list[Guard]] = {}
+
+    def admits(self, options: Mapping[str, float]) -> bool:
+        """Tell whether a run with other float options, and else the same, may share the programs."""
+        changed = {path for path, value in options.items() if value != self._options[path]}
+        if not changed:
+            return True
+        if changed & set(self._constants):
+            return False
+        function = trace_step if any(path.startswith(_OF_LOSS) for path in changed) else trace_update
+        if function not in self._guards:
+            guards = Guards(self._options)
+            self._prepared().trace(function, guards)
+            self._guards[function] = guards.asked
+        return all(guard.holds(options) for guard in self._guards[function])
+
+    @functools.cached_property
+    def _constants(self) -> tuple[str, ...]:
+        return self._prepared().as_constants
+
+    def _prepared(self) -> PreparedRun:
+        if self._run is None:
+            self._run = prepare_run(self._config)
+        return self._run
+
+    def hand_over(self) -> PreparedRun:
+        """Return the prepared run, and keep it no longer: its data may be large."""
+        run, self._run = self._prepared(), None
+        return run
+
+
+_OF_LOSS = ("model.", "augment", "objective.")  # groups whose options matter before the optimizer
+_programs: dict[str, list[_Program]] = {}
+
+
+def _find_program(config: Config) -> tuple[str, _Program]:
+    options = float_options(config)
+    content = to_dict(with_numbers(config, dict.fromkeys(options, 0.0)))
+    content["seed"] = None
+    key = to_json(content)
+    found = _programs.setdefault(key, [])
+    number = next((number for number, program in enumerate(found) if program.admits(options)), len(found))
+    if number == len(found):
+        found.append(_Program(config))
+    return f"{key} {number}", found[number]
+
+
+def program_signature(config: Config) -> str:
+    """Return what a configuration has in common with all that share its compiled programs, in this process.
+
+    Raises:
+        InputError: as `prepare_run`, where it must be known what the components do with their float options.
+    """
+    return _find_program(config)[0]
 
 
 def prepare_runs(configs: Iterable[Config]) -> dict[str, PreparedRun]:
@@ -107,12 +222,10 @@ def prepare_runs(configs: Iterable[Config]) -> dict[str, PreparedRun]:
     Raises:
         InputError: as `prepare_run`.
     """
-    firsts: dict[str, Config] = {}
-    for config in configs:
-        firsts.setdefault(program_signature(config), config)
-    if any(config.trainer.deterministic for config in firsts.values()):
+    configs = list(configs)
+    if any(config.trainer.deterministic for config in configs):
         make_deterministic()
-    return {signature: prepare_run(config) for signature, config in firsts.items()}
+    return {signature: program.hand_over() for signature, program in dict(map(_find_program, configs)).items()}
 
 
 _shared: dict[str, PreparedRun] = {}
@@ -120,10 +233,10 @@ _shared: dict[str, PreparedRun] = {}
 
 def prepare_shared(config: Config) -> PreparedRun:
     """Return the prepared run of a configuration's program, which this process keeps until another one is asked for."""
-    signature = program_signature(config)
+    signature, program = _find_program(config)
     if signature not in _shared:
         _shared.clear()
-        _shared[signature] = prepare_run(config)
+        _shared[signature] = program.hand_over()
     return _shared[signature]
 
 
@@ -139,37 +252,9 @@ def _check_labels(data: Dataset) -> None:
             )
 
 
-def _check_fit(run: PreparedRun) -> None:
-    """Check by shapes alone that model, augmentations, objective and data fit, unless all of them are built in.
-
-    The built-in ones are known to fit where the data are images and labels, and tracing a large network takes seconds.
-    """
-    data, config = run.data, run.config
-    classifies = config.objective[TARGET] == _CLASSIFICATION
-    if classifies and all(target.startswith("lenet_jax.") for _, target in components.targets(config)):
-        return
-
-    def measured(variables: Variables, key: Any, split: Split) -> Any:
-        keys = jax.random.split(key, 2)
-        batch = Batch(split.inputs, split.targets, keys, Batch(split.inputs, split.targets, keys))
-        outputs = predict(run.task, variables, split.inputs)
-        sums = measure(run.task, variables, split.inputs, split.targets, jnp.ones(2, bool))
-        return outputs, sums, training_loss(run.task, variables, batch)
-
-    pair = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype), data.train)
-    with components.reporting("`model`, `augment`, `objective` and `data` together"):
-        variables = jax.eval_shape(run.task.model.init, KEY_SHAPE)
-        outputs, _, _ = jax.eval_shape(measured, variables, KEY_SHAPE, pair)
-    if classifies and outputs.shape != (2, data.num_classes):
-        raise InputError(
-            f"`model` must return {data.num_classes} logits an example, `num_outputs`; got outputs of shape "
-            f"(N, {', '.join(map(str, outputs.shape[1:]))})."
-        )
-
-
 def _check_optimizer(config: Config, plan: TrainPlan) -> None:
     """Check that an optimizer which needs the same loss in each step gets it."""
-    if config.optimizer[TARGET] != _CONJUGATE_GRADIENT:
+    if config.optimizer[TARGET] not in _WHOLE_BATCH:
         return
     name = components.short_name(config.optimizer)
     if plan.epoch > 1:

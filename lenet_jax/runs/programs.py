@@ -18,10 +18,11 @@ from lenet_jax.errors import unknown_name
 from lenet_jax.evaluation import evaluate_task
 from lenet_jax.lanes import AXIS, STRATEGIES, advance, choose_strategy, over_lanes
 from lenet_jax.objective import no_examples
-from lenet_jax.optimizers import hyperparameters
 from lenet_jax.runs.compilation_cache import use_compilation_cache
+from lenet_jax.runs.parts import float_options
 from lenet_jax.runs.prepared_run import PreparedRun, unwrap_keys, wrap_keys
 from lenet_jax.sharding import choose_devices, jit_on, put_on
+from lenet_jax.traced_numbers import scalar
 from lenet_jax.training import Evaluation, TrainState, train_interval
 from lenet_jax.types import Dataset, Metrics, Status, Variables
 
@@ -34,9 +35,9 @@ class Programs(NamedTuple):
     states: TrainState  # empty lanes, in which runs can start
     restore: Callable[[TrainState], TrainState]  # copies states of NumPy arrays with unwrapped keys to the devices
     data: Dataset  # on the devices
-    start: Callable[..., TrainState]  # ((states, is_new, *lane_inputs), None) -> states
-    advance: Callable[..., tuple[TrainState, Evaluation]]  # (states, data); the buffers of `states` are donated
-    measure: Callable[..., tuple[Metrics, Metrics]]  # ((variables, finished), data) -> training and test metrics
+    start: Callable[..., TrainState]  # (states, (is_new, seeds, values), None) -> states
+    advance: Callable[..., tuple[TrainState, Evaluation]]  # (states, values, data); the buffers of `states` are donated
+    measure: Callable[..., tuple[Metrics, Metrics]]  # (variables, (finished, values), data) -> metrics of train, test
     compile_seconds: float
 
 
@@ -85,20 +86,25 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
         num_lanes: number of runs that are trained in parallel; 1 for "map".
     """
     start_time = time.perf_counter()
-    config, task, optimizer, plan = prepared.config, prepared.task, prepared.optimizer, prepared.plan
-    trainer = config.trainer
+    trainer = prepared.config.trainer
 
-    def start(lane: Any, _: None, *, axis_name: str | None = None) -> TrainState:
-        state, is_new, seed, values = lane
-        return lax.cond(is_new, lambda: prepared.init(jax.random.key(seed), values), lambda: state)
+    def start(state: TrainState, lane: Any, _: None, *, axis_name: str | None = None) -> TrainState:
+        is_new, seed, values = lane
+        return lax.cond(is_new, lambda: prepared.at(values).init(jax.random.key(seed)), lambda: state)
 
-    def train(state: TrainState, data: Dataset, *, axis_name: str | None = None) -> tuple[TrainState, Evaluation]:
+    def train(
+        state: TrainState, values: Any, data: Dataset, *, axis_name: str | None = None
+    ) -> tuple[TrainState, Evaluation]:
+        parts = prepared.at(values)
         if strategy == "map":
-            return train_interval(task, optimizer, trainer, state, data, axis_name=axis_name)
-        return advance(task, optimizer, trainer, state, data)
+            return train_interval(*parts, state, data, axis_name=axis_name)
+        return advance(*parts, state, data)
 
-    def measure(lane: Any, data: Dataset, *, axis_name: str | None = None) -> tuple[Metrics, Metrics]:
-        variables, finished = lane
+    def measure(
+        variables: Variables, lane: Any, data: Dataset, *, axis_name: str | None = None
+    ) -> tuple[Metrics, Metrics]:
+        finished, values = lane
+        task = prepared.at(values).task
 
         def evaluate(variables: Variables) -> tuple[Metrics, Metrics]:
             train, test = (
@@ -112,40 +118,42 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
     state = prepared.state
     if strategy != "map":
         devices = _devices_of_lanes(num_lanes)
-    elif jax.tree.leaves(state.variables.state) or not task.model.takes_example_keys:  # minibatches cannot be split
-        devices = jax.local_devices()[:1]
+    elif jax.tree.leaves(state.variables.state) or not prepared.task.model.takes_example_keys:
+        devices = jax.local_devices()[:1]  # minibatches cannot be split
     else:
-        devices = choose_devices(plan.batch_size)
+        devices = choose_devices(prepared.plan.batch_size)
     put, jit_over_lanes = _single_run(devices) if strategy == "map" else _in_parallel(devices, strategy)
 
     states = _empty_lanes(state, num_lanes)
-    none = np.zeros(num_lanes, bool)
+    none, seeds = np.zeros(num_lanes, bool), np.zeros(num_lanes, np.uint32)
+    values = {path: scalar((num_lanes,)) for path in prepared.options}
 
     def compiled(fn: Callable, *args: Any, **options: Any) -> Any:
-        return jit_over_lanes(fn, **options).lower(*jax.eval_shape(lambda *args: args, *args)).compile()
+        return jit_over_lanes(fn, **options).lower(*args).compile()
 
+    shapes, data = jax.eval_shape(lambda *trees: trees, states, prepared.data)
     with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
         return Programs(
             states=put(states),
             restore=lambda values: put(wrap_keys(values, states)),
             data=put_on(devices, prepared.data),
-            start=compiled(start, (states, none, *lane_inputs([config] * num_lanes)), None),
-            advance=compiled(train, states, prepared.data, donate_argnums=0),
-            measure=compiled(measure, (states.best, none), prepared.data),
+            start=compiled(start, shapes, (none, seeds, values), None),
+            advance=compiled(train, shapes, values, data, donate_argnums=0),
+            measure=compiled(measure, shapes.best, (none, values), data),
             compile_seconds=time.perf_counter() - start_time,
         )
 
 
-JitOverLanes = Callable[..., Any]  # (fn, **options of jax.jit) -> a jitted function of lanes
+JitOverLanes = Callable[..., Any]  # (fn, **options of jax.jit) -> a jitted function (states, lanes, shared)
 
 
 def _single_run(devices: list[Any]) -> tuple[Callable[[Any], Any], JitOverLanes]:
     """Return a function that copies states to the devices, and one that jits a function of a run over a single lane."""
 
     def jit_over_lanes(fn: Callable, **options: Any) -> Any:
-        def of_lanes(lanes: Any, shared: Any, *, axis_name: str | None = None) -> Any:
-            result = fn(jax.tree.map(lambda x: x[0], lanes), shared, axis_name=axis_name)
-            return jax.tree.map(lambda y: y[None], result)
+        def of_lanes(states: Any, lanes: Any, shared: Any, *, axis_name: str | None = None) -> Any:
+            state, lane = jax.tree.map(lambda x: x[0], (states, lanes))
+            return jax.tree.map(lambda y: y[None], fn(state, lane, shared, axis_name=axis_name))
 
         return jit_on(devices, of_lanes, **options)
 
@@ -158,8 +166,12 @@ def _in_parallel(devices: list[Any], strategy: str) -> tuple[Callable[[Any], Any
     sharded, replicated = NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
 
     def jit_over_lanes(fn: Callable, **options: Any) -> Any:
-        of_lanes = over_lanes(lambda lane, shared: fn(lane, shared), strategy=strategy, devices=devices)
-        return jax.jit(of_lanes, in_shardings=(sharded, replicated), out_shardings=sharded, **options)
+        each = over_lanes(lambda lane, shared: fn(*lane, shared), strategy=strategy, devices=devices)
+
+        def of_lanes(states: Any, lanes: Any, shared: Any) -> Any:
+            return each((states, lanes), shared)
+
+        return jax.jit(of_lanes, in_shardings=(sharded, sharded, replicated), out_shardings=sharded, **options)
 
     return lambda states: jax.device_put(states, sharded), jit_over_lanes
 
@@ -170,10 +182,15 @@ def _devices_of_lanes(num_lanes: int) -> list[Any]:
     return devices[: next(n for n in range(min(len(devices), num_lanes), 0, -1) if num_lanes % n == 0)]
 
 
-def lane_inputs(configs: Sequence[Config]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the seeds and the hyperparameters of runs with one signature, one per lane."""
-    rows = [hyperparameters(config.optimizer) for config in configs]
-    columns = {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
+def lane_inputs(options: Sequence[str], configs: Sequence[Config]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the seeds and the values of runs that share programs, one per lane.
+
+    Args:
+        options: paths of the float options that are values of the programs, `PreparedRun.options`.
+        configs: of the run in each lane.
+    """
+    rows = [float_options(config) for config in configs]
+    columns = {path: np.array([row[path] for row in rows], scalar().dtype) for path in options}
     return np.array([config.seed for config in configs], np.uint32), columns
 
 

@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from lenet_jax.components import complete_like
 from lenet_jax.config import Config, from_dict, to_dict
-from lenet_jax.config.first_edition import RENAMED_TENSORS
+from lenet_jax.config.first_edition import rename_tensors
 from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, Finished, Started
 from lenet_jax.runs.checkpoints import Checkpoint, newest_first, read_checkpoint, save_checkpoint
@@ -118,7 +116,7 @@ class Recorder:
                 if checkpoint.metadata.get("run") != description.get("id"):
                     raise InputError(f"{path}: belongs to another run.")
                 previous = self._directory.metrics_until(LogEnd(**checkpoint.metadata["log"]))
-                state = from_tensors(_rename_tensors(checkpoint.tensors), expected, path)
+                state = from_tensors(_rename_tensors(checkpoint.tensors, expected), expected, path)
             except (InputError, KeyError, TypeError) as error:
                 _log.warning("%s; trying the checkpoint before it", str(error).removesuffix("."))
             else:
@@ -202,12 +200,13 @@ class Recorder:
         return round(time.perf_counter() - self._start_time, 3)
 
 
-def _rename_tensors(tensors: Tensors) -> Tensors:
+def _rename_tensors(tensors: Tensors, expected: TrainState) -> Tensors:
     """Return the tensors of a checkpoint with the names and dtypes of this edition."""
-    renamed = {RENAMED_TENSORS.get(name, name): tensor for name, tensor in tensors.items()}
-    for name in RENAMED_TENSORS.values():
-        if name in renamed:
-            renamed[name] = renamed[name].astype(np.float32)
+    leaves = named_leaves(expected)
+    renamed = {}
+    for old, new in rename_tensors(tensors).items():
+        changes = old != new and new in leaves
+        renamed[new] = tensors[old].astype(leaves[new].dtype) if changes else tensors[old]
     return renamed
 
 

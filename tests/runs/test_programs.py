@@ -29,11 +29,12 @@ def test_there_are_as_many_lanes_as_help():
 
 
 def test_seeds_and_traced_options_of_runs_are_columns_over_the_lanes():
-    seeds, values = lane_inputs([make_config(3), make_config(2**32 - 1)])
+    options = ("optimizer.learning_rate", "optimizer.weight_decay")
+    seeds, values = lane_inputs(options, [make_config(3), make_config(2**32 - 1)])
     assert (seeds.dtype, seeds.tolist()) == (np.uint32, [3, 2**32 - 1])
     assert {name: (column.dtype, column.tolist()) for name, column in values.items()} == {
-        "learning_rate": (np.float32, [np.float32(0.1)] * 2),
-        "weight_decay": (np.float32, [0.0, 0.0]),
+        "optimizer.learning_rate": (np.float32, [np.float32(0.1)] * 2),
+        "optimizer.weight_decay": (np.float32, [0.0, 0.0]),
     }
 
 
@@ -41,9 +42,11 @@ def test_seeds_and_traced_options_of_runs_are_columns_over_the_lanes():
 def test_only_the_lanes_that_are_new_start_and_those_that_have_finished_stay_as_they_are(strategy, monkeypatch):
     put_in_place_of_lenet(monkeypatch)
     configs = [make_config(seed) for seed in range(3)]
-    programs = compile_programs(prepare_run(configs[0]), strategy=strategy, num_lanes=3)
+    prepared = prepare_run(configs[0])
+    programs = compile_programs(prepared, strategy=strategy, num_lanes=3)
     is_new = np.array([True, False, True])
-    states = programs.start((programs.states, is_new, *lane_inputs(configs)), None)
+    seeds, values = lane_inputs(prepared.options, configs)
+    states = programs.start(programs.states, (is_new, seeds, values), None)
     assert states.status.tolist() == [Status.RUNNING, Status.MAX_EPOCHS, Status.RUNNING]
     kernels = np.asarray(states.variables.params["softmax"]["kernel"])
     assert not kernels[1].any()
@@ -52,7 +55,7 @@ def test_only_the_lanes_that_are_new_start_and_those_that_have_finished_stay_as_
 
     before = jax.device_get(unwrap_keys(states))
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, before, unwrap_keys(programs.restore(before)))))
-    states, evaluations = programs.advance(states, programs.data)
+    states, evaluations = programs.advance(states, values, programs.data)
     assert evaluations.iteration.tolist() == [4, 0, 4]
     assert jnp.isfinite(evaluations.train_loss[jnp.array([0, 2])]).all()
     finished = jax.tree.map(lambda x: x[1], jax.device_get(unwrap_keys(states)))

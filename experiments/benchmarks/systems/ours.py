@@ -115,13 +115,14 @@ def program_seconds(task: problem.Sweep) -> float:
     prepared = prepare_run(complete_config(config))
     compiled = programs.compile_programs(prepared)
     states, everyone = compiled.states, np.ones(1, bool)
+    seeds, values = programs.lane_inputs(prepared.options, [prepared.config])
 
     def run_job() -> None:
         nonlocal states
-        states = compiled.start((states, everyone, *programs.lane_inputs([prepared.config])), None)
+        states = compiled.start(states, (everyone, seeds, values), None)
         for _ in range(task.epochs):
-            states, _ = compiled.advance(states, compiled.data)
-        jax.block_until_ready(compiled.measure((states.best, everyone), compiled.data))
+            states, _ = compiled.advance(states, values, compiled.data)
+        jax.block_until_ready(compiled.measure(states.best, (everyone, values), compiled.data))
 
     run_job()
     return statistics.median(problem.time_calls(run_job, 20))
