@@ -46,9 +46,7 @@ class _Labels:
             )
         if len(labels) < len(paths):
             path = next(path for path, label in found.items() if not label)
-            raise InputError(
-                f'`optimizer.rules` must have a pattern for each parameter; {path} has none; add "*" first.'
-            )
+            raise InputError(f'`optimizer.rules` must have a pattern for each parameter, as "*"; {path} has none.')
         return jax.tree.unflatten(jax.tree.structure(params), labels)
 
 

@@ -29,7 +29,7 @@ def test_each_parameter_follows_the_last_rule_that_matches_its_path():
     ("rules", "message"),
     [
         ({"*": optax.sgd(0.1), "cnov1/*": optax.sgd(1.0)}, r"must apply to a parameter each; 'cnov1/\*' is the last"),
-        ({"conv1/*": optax.sgd(0.1)}, r"must have a pattern for each parameter, as \"\*\"; out/kernel has none"),
+        ({"conv1/*": optax.sgd(0.1)}, r"must have a pattern for each parameter, as .\*.; out/kernel has none"),
         ({}, "must be optimizers by pattern"),
     ],
 )
@@ -45,6 +45,7 @@ SMALL = ["optimizer=by_path", "model.num_kernels=[2,2]", "model.hidden_units=4",
 def test_rules_come_from_the_command_line_after_that_for_all():
     optimizer = prepare_run(compose_config([RULES, *SMALL])).parts.optimizer
     params = lj.create_model("lenet", num_kernels=(2, 2), hidden_units=4).init(jax.random.key(0)).params
+    params = jax.tree.map(jnp.ones_like, params)
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     assert {name for name, each in updates.items() if jnp.any(each["kernel"])} == {"hidden", "softmax"}
 
