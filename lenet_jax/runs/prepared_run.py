@@ -24,6 +24,7 @@ from lenet_jax.models import build_model
 from lenet_jax.objective import Batch, Task, measure, predict, training_loss
 from lenet_jax.optimizers import chain_optimizer, from_component, hyperparameters
 from lenet_jax.runs.provenance import describe_data, describe_run
+from lenet_jax.runs.source_code import uncommitted_changes
 from lenet_jax.storage import to_json
 from lenet_jax.train_plan import TrainPlan, plan_run
 from lenet_jax.training import TrainState, init_train_state, make_task
@@ -53,6 +54,10 @@ class PreparedRun(NamedTuple):
     def describe(self) -> dict[str, Any]:
         """Return what `run.json` records of the run before it starts."""
         return describe_run(self.config, _describe_data(_as_key(self.config.data)))
+
+    def uncommitted_changes(self) -> bytes | None:
+        """Return what `code.patch` records of the user's project; None: nothing."""
+        return uncommitted_changes(target for _, target in components.targets(self.config))
 
 
 def program_signature(config: Config) -> str:
