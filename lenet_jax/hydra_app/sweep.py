@@ -277,7 +277,7 @@ def _describe(prepared: Collection[PreparedRun], base: Composed) -> dict[str, An
     process = describe_process(_named_functions(prepared))
     if plugin_name(base.hydra.launcher).startswith("Submitit"):  # its jobs run on other machines
         del process["platform"]
-    data = {to_json(each): each for each in (run.describe()["data"] for run in prepared)}
+    data = {to_json(each): each for each in (run.describe_data() for run in prepared)}
     return {**process, "data": list(data.values())}
 
 

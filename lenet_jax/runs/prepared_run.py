@@ -53,7 +53,11 @@ class PreparedRun(NamedTuple):
 
     def describe(self) -> dict[str, Any]:
         """Return what `run.json` records of the run before it starts."""
-        return describe_run(self.config, _describe_data(_as_key(self.config.data)))
+        return describe_run(self.config, self.describe_data())
+
+    def describe_data(self) -> dict[str, Any]:
+        """Return what `run.json` records of the data."""
+        return _describe_data(_as_key(self.config.data))
 
     def uncommitted_changes(self) -> bytes | None:
         """Return what `code.patch` records of the user's project; None: nothing."""
