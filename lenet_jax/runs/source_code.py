@@ -83,12 +83,11 @@ def describe_object(value: Any) -> dict[str, str | None]:
         or a script defines; `module`; `file`, as of a module in `describe_code`; `sha256` of its source text. None
         stands for what cannot be had.
     """
-    module = getattr(value, "__module__", None)
-    name = getattr(value, "__qualname__", None)
-    found: Any = sys.modules.get(module) if isinstance(module, str) else None
-    for part in (name or "").split("."):
+    module, name = _module(value), getattr(value, "__qualname__", None)
+    found: Any = sys.modules.get(module) if module else None
+    for part in name.split(".") if isinstance(name, str) else ():
         found = getattr(found, part, None)
-    importable = module != "__main__" and found is value
+    importable = module not in (None, "__main__") and found is value
     try:
         source = inspect.getsource(value)
     except (OSError, TypeError, SyntaxError):
@@ -130,8 +129,14 @@ def _own_components(targets: Iterable[str]) -> dict[str, Any]:
 
 def _packages(components: Mapping[str, Any]) -> set[str]:
     """Return the packages that components come from: those that are named, and those that define them."""
-    modules = (getattr(each, "__module__", None) or "" for each in components.values())
-    return {*map(_top, components), *map(_top, modules)} - {"", PACKAGE, *sys.stdlib_module_names}
+    modules = filter(None, map(_module, components.values()))
+    return {*map(_top, components), *map(_top, modules)} - {PACKAGE, *sys.stdlib_module_names}
+
+
+def _module(value: Any) -> str | None:
+    """Return the name of the module that defines an object."""
+    found = getattr(value, "__module__", None)
+    return found if isinstance(found, str) else None
 
 
 def _file(name: str) -> Path | None:

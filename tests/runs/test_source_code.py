@@ -170,7 +170,8 @@ def test_what_no_import_leads_to_is_unnamed(project, monkeypatch):
     notebook = types.ModuleType("__main__")
     exec("def cell(): pass", notebook.__dict__)
     monkeypatch.setitem(sys.modules, "__main__", notebook)
-    for value in (lambda x: x, local, functools.partial(local), notebook.cell, 3):
+    odd = types.SimpleNamespace(__module__=[], __qualname__=3)
+    for value in (lambda x: x, local, functools.partial(local), notebook.cell, 3, None, sys, odd):
         assert describe_object(value)["name"] is None
     assert describe_object(local)["module"] == __name__
     assert len(describe_object(local)["sha256"]) == 64
