@@ -11,7 +11,7 @@ the configuration again.
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from omegaconf import OmegaConf, open_dict, read_write
 
 from lenet_jax.components import targets
-from lenet_jax.config import SweepConfig, from_dict
+from lenet_jax.config import Config, SweepConfig, from_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.config.checks import build
 from lenet_jax.errors import InputError
@@ -136,7 +136,7 @@ def start_sweep(
         "base": _base_values(base),
         **_describe(representatives, base),
     }
-    patch = uncommitted_changes(_named_functions(representatives))
+    patch = uncommitted_changes(_named_functions([job.config for job in jobs] or [to_config(base)]))
     if patch is not None:
         write_patch(directory, patch)
     ledger = Ledger.create(directory, identity)
@@ -274,16 +274,16 @@ def check_search(base: Composed) -> Any:
 
 def _describe(prepared: Collection[PreparedRun], base: Composed) -> dict[str, Any]:
     """Return the provenance of a sweep: code, package versions, settings, machine and data."""
-    process = describe_process(_named_functions(prepared))
+    process = describe_process(_named_functions(run.config for run in prepared))
     if plugin_name(base.hydra.launcher).startswith("Submitit"):  # its jobs run on other machines
         del process["platform"]
     data = {to_json(each): each for each in (run.describe_data() for run in prepared)}
     return {**process, "data": list(data.values())}
 
 
-def _named_functions(prepared: Collection[PreparedRun]) -> list[str]:
+def _named_functions(configs: Iterable[Config]) -> list[str]:
     """Return the import paths of all components."""
-    return [target for run in prepared for _, target in targets(run.config)]
+    return [target for config in configs for _, target in targets(config)]
 
 
 def _base_values(base: Composed) -> dict[str, Any]:
