@@ -11,7 +11,7 @@ the configuration again.
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from omegaconf import OmegaConf, open_dict, read_write
 
-from lenet_jax.config import SweepConfig, from_dict
+from lenet_jax.components import targets
+from lenet_jax.config import Config, SweepConfig, from_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.config.checks import build
 from lenet_jax.errors import InputError
@@ -47,8 +48,9 @@ from lenet_jax.hydra_app.composition import (
 from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct, compose_jobs, expand_grid
 from lenet_jax.hydra_app.worker import disable_gpu_preallocation
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_run, prepare_runs
-from lenet_jax.runs.provenance import changed_since, differences
-from lenet_jax.runs.run_directory import RunDirectory, clear_run
+from lenet_jax.runs.provenance import changed_conditions, changed_since, describe_process
+from lenet_jax.runs.run_directory import RunDirectory, clear_run, write_patch
+from lenet_jax.runs.source_code import uncommitted_changes
 from lenet_jax.runs.trust import complete_allowed, refuse_links
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.groups import SweepJob, by_signature, to_entry
@@ -132,8 +134,11 @@ def start_sweep(
         "hydra": OmegaConf.to_container(base.hydra, resolve=False, enum_to_str=True),
         SWEEP: _to_dict(options),
         "base": _base_values(base),
-        **_describe(representatives),
+        **_describe(representatives, base),
     }
+    patch = uncommitted_changes(_named_functions([job.config for job in jobs] or [to_config(base)]))
+    if patch is not None:
+        write_patch(directory, patch)
     ledger = Ledger.create(directory, identity)
     with ledger.locked():
         if jobs:
@@ -179,9 +184,9 @@ def resume_sweep(
         if not jobs and plugin_name(base.hydra.sweeper) in GRIDS:
             raise InputError(f"{directory}: has no jobs; restore its {PLAN}, or start the sweep anew.")
         prepared = prepare_runs(job.config for job in jobs)
-        provenance = json.loads(to_json(_describe(prepared.values()))) if prepared else {}
-        for key, old, new in differences({key: ledger.identity[key] for key in provenance}, provenance):
-            if not allow_changed and key not in ("code.revision", "code.dirty"):
+        provenance = json.loads(to_json(_describe(prepared.values(), base))) if prepared else {}
+        for key, old, new in changed_conditions(ledger.identity, provenance):
+            if not allow_changed:
                 raise changed_since("sweep", key, old, new)
         opened.enter_context(ledger.locked())
         for entry in ledger.entries():
@@ -267,11 +272,18 @@ def check_search(base: Composed) -> Any:
     return optuna_batch
 
 
-def _describe(prepared: Any) -> dict[str, Any]:
-    """Return the provenance of a sweep: code, package versions and data."""
-    descriptions = [each.describe() for each in prepared]
-    data = {to_json(each["data"]): each["data"] for each in descriptions}
-    return {**{key: descriptions[0][key] for key in ("code", "versions")}, "data": list(data.values())}
+def _describe(prepared: Collection[PreparedRun], base: Composed) -> dict[str, Any]:
+    """Return the provenance of a sweep: code, package versions, settings, machine and data."""
+    process = describe_process(_named_functions(run.config for run in prepared))
+    if plugin_name(base.hydra.launcher).startswith("Submitit"):  # its jobs run on other machines
+        del process["platform"]
+    data = {to_json(each): each for each in (run.describe_data() for run in prepared)}
+    return {**process, "data": list(data.values())}
+
+
+def _named_functions(configs: Iterable[Config]) -> list[str]:
+    """Return the import paths of all components."""
+    return [target for config in configs for _, target in targets(config)]
 
 
 def _base_values(base: Composed) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class GroupRunner:
         self._queue, self._prepared, self._strategy, self._num_lanes = queue, prepared, strategy, num_lanes
         self._start_time = start_time
         self._objective = prepared.task.objective
-        self._description = prepared.describe()
+        self._description, self._patch = prepared.describe(), prepared.uncommitted_changes()
         self._expected = jax.eval_shape(unwrap_keys, prepared.state)
         self._configs = [queue.jobs[0].config] * num_lanes  # of the last job in each lane
         self._states: Any = None
@@ -169,6 +169,7 @@ class GroupRunner:
             self._objective,
             description,
             self._start_time,
+            patch=self._patch,
         )
 
     def _fill(self, max_iteration: int | None) -> Iterator[tuple[int, Event]]:

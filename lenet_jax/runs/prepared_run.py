@@ -23,6 +23,7 @@ from lenet_jax.evaluation import check_splits, count_examples
 from lenet_jax.objective import Task
 from lenet_jax.runs.parts import Parts, build_parts, float_options, trace_step, trace_update, with_numbers
 from lenet_jax.runs.provenance import describe_data, describe_run
+from lenet_jax.runs.source_code import uncommitted_changes
 from lenet_jax.storage import to_json
 from lenet_jax.traced_numbers import Guard, Guards, scalar
 from lenet_jax.train_plan import TrainPlan, plan_run
@@ -78,7 +79,15 @@ class PreparedRun(NamedTuple):
 
     def describe(self) -> dict[str, Any]:
         """Return what `run.json` records of the run before it starts."""
-        return describe_run(self.config, _describe_data(_as_key(self.config.data)))
+        return describe_run(self.config, self.describe_data())
+
+    def describe_data(self) -> dict[str, Any]:
+        """Return what `run.json` records of the data."""
+        return _describe_data(_as_key(self.config.data))
+
+    def uncommitted_changes(self) -> bytes | None:
+        """Return what `code.patch` records of the user's project; None: nothing."""
+        return uncommitted_changes(target for _, target in components.targets(self.config))
 
 
 def prepare_run(config: Config) -> PreparedRun:

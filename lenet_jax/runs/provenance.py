@@ -3,8 +3,7 @@
 import hashlib
 import os
 import platform
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,31 @@ from typing import Any
 import jax
 import numpy as np
 
+from lenet_jax.components import targets
 from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.environment import is_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples
+from lenet_jax.runs.source_code import changed_modules, describe_code, describe_versions
 from lenet_jax.types import Dataset
 
 _PACKAGES = (
     *("lenet-jax", "jax", "jaxlib", "flax", "optax", "numpy", "safetensors", "hydra-core", "omegaconf"),
     *("optuna", "tensorflow-datasets", "array-record"),
 )
-_CODE = ("lenet_jax", "conf")  # the folders of the repository that a run executes
-_CONDITIONS = ("code", "versions", "data", "devices", "environment", "precision")  # keys that may change the result
-_EXTENDED = ("versions", "precision")  # conditions that have fewer keys in records of the first edition
+# Keys that may change the result.
+_CONDITIONS = ("code", "versions", "data", "devices", "platform", "environment", "precision", "settings")
+_EXTENDED = ("versions", "platform", "precision", "settings")  # conditions that have fewer keys in older records
+_SETTINGS = (
+    "jax_threefry_partitionable", "jax_default_prng_impl", "jax_random_seed_offset", "jax_default_matmul_precision",
+    "jax_disable_most_optimizations",
+)  # fmt: skip  # of JAX, that change random numbers or rounding
+_PROCESSOR = ("machine", "processor", "features")  # what machine code and its rounding depend on
+_FEATURES = (
+    "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni",
+    "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "bf16", "i8mm", "sve", "sve2",
+)  # fmt: skip  # of a processor, as Linux names them
 _ENVIRONMENT = (
     "XLA_FLAGS", "JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION",
     "OMP_NUM_THREADS",
@@ -38,20 +48,13 @@ def describe_run(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
     Only the environment variables in a fixed list are recorded.
 
     Args:
-        config: the complete configuration of the run.
+        config: the complete configuration of the run, whose components are built.
         data: the result of `describe_data`.
     """
     return {
         "config": to_dict(config),
         "seed": config.seed,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "code": _describe_code(),
-        "platform": {
-            "system": platform.platform(),
-            "machine": platform.machine(),
-            "processor": _processor(),
-            "cpu_count": os.cpu_count(),
-        },
+        **describe_process(target for _, target in targets(config)),
         "devices": [{"platform": d.platform, "kind": d.device_kind, "id": d.id} for d in jax.devices()],
         "environment": {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         "precision": {
@@ -61,6 +64,27 @@ def describe_run(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
             "deterministic": is_deterministic(),
         },
         "data": dict(data),
+    }
+
+
+def describe_process(components: Iterable[str]) -> dict[str, Any]:
+    """Return the provenance that runs of one process share, whose components are built: code, versions, machine.
+
+    Args:
+        components: the import paths of their functions.
+    """
+    components = sorted(set(components))
+    versions = {name: _version(name) for name in _PACKAGES}
+    return {
+        "versions": {"python": platform.python_version(), **versions, **describe_versions(components)},
+        "code": describe_code(components),
+        "platform": {
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            **_describe_processor(),
+            "cpu_count": os.cpu_count(),
+        },
+        "settings": {name: _read_setting(name) for name in _SETTINGS},
     }
 
 
@@ -109,24 +133,53 @@ def reproducibility(description: Mapping[str, Any], strategy: str) -> dict[str, 
 def changed_conditions(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return the changes since a run that may change its result: full key, recorded value and current value.
 
-    A package or a setting of the precision that was not recorded is not compared; the first edition recorded fewer.
+    A package, a module or a setting that was not recorded is not compared; older records have fewer. The processor is
+    compared if it computes.
 
     Args:
-        recorded: the content of the run's `run.json`.
-        current: the result of `describe_run`.
+        recorded: the content of the run's `run.json`, or of `sweep.json`.
+        current: the result of `describe_run`; a condition that it lacks is not compared.
     """
-    pairs = [{key: each.get(key) for key in _CONDITIONS} for each in (recorded, current)]
-    old, new = ({**each, **{name: dict(each[name] or {}) for name in _EXTENDED}} for each in pairs)
-    for name in _EXTENDED:
-        for key in set(new[name]) - set(old[name]):
-            del new[name][key]
-    for each in (old, new):  # the digest identifies the data; the first edition recorded other names of the sources
-        each["data"] = {key: value for key, value in (each["data"] or {}).items() if key not in ("name", "source")}
-    if _is_of_first_edition(recorded):
-        for each in (old, new):
-            each["precision"].pop("compute", None)
-    found = differences(old, new)
-    return [(key, one, other) for key, one, other in found if key not in ("code.revision", "code.dirty")]
+    changed: list[tuple[str, Any, Any]] = []
+    for key in _CONDITIONS:
+        if key in current:
+            old, new = (_compared(key, each, recorded) for each in (recorded, current))
+            if key in _EXTENDED:
+                new = {name: value for name, value in new.items() if name in old}
+            changed += differences(old, new, key)
+        if key == "code":
+            modules = (_mapping(_mapping(each.get(key)).get("modules")) for each in (recorded, current))
+            changed += [(f"{key}.modules.{file}", old, new) for file, old, new in changed_modules(*modules)]
+    return changed
+
+
+def _compared(key: str, description: Mapping[str, Any], recorded: Mapping[str, Any]) -> Any:
+    """Return the part of a condition that is compared, of the record or of the current description."""
+    value = description.get(key)
+    match key:
+        case "code":  # the digest decides, not the revision
+            return {"sha256": _mapping(value).get("sha256")}
+        case "data":  # the digest decides; the first edition recorded other names of the sources
+            parts = dict(enumerate(value)) if isinstance(value, list) else {"": value}  # a sweep has several
+            found = {name: _without(_mapping(part), ("name", "source")) for name, part in parts.items()}
+            return found if isinstance(value, list) else found[""]
+        case "platform":
+            devices = recorded.get("devices")
+            others = isinstance(devices, list) and any(_mapping(each).get("platform") != "cpu" for each in devices)
+            names = () if others else _PROCESSOR
+            return {name: each for name, each in _mapping(value).items() if name in names}
+        case "precision" if _is_of_first_edition(recorded):
+            return _without(_mapping(value), ("compute",))
+    return _mapping(value) if key in _EXTENDED else value
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return a value if it is a mapping, else an empty one: a record may have been written by anybody."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _without(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _is_of_first_edition(recorded: Mapping[str, Any]) -> bool:
@@ -187,43 +240,20 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _describe_code() -> dict[str, Any]:
-    """Return the git revision of the package, whether the code differs from that revision, and a digest of the code.
-
-    `revision` and `dirty` are None if the package is installed without its repository.
-    """
-    package = Path(__file__).resolve().parents[1]
-    root = package.parent
-    revision = status = None
-    if (root / ".git").exists():
-        revision, status = (
-            _git(root, *arguments) for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", *_CODE))
-        )
-    return {"revision": revision, "dirty": None if status is None else status != "", "sha256": _digest_code(package)}
+def _read_setting(name: str) -> Any:
+    """Return a setting of JAX; those that can be set for a block are attributes."""
+    return getattr(jax.config, name) if hasattr(jax.config, name) else jax.config.read(name)
 
 
-def _digest_code(package: Path) -> str:
-    """Return the SHA-256 of the names and the bytes of the package's modules."""
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def _git(root: Path, *arguments: str) -> str | None:
+def _describe_processor() -> dict[str, str]:
+    """Return the name of the processor, and which of `_FEATURES` it has, as far as Linux says so."""
     try:
-        command = ["git", "-C", str(root), *arguments]
-        completed = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-        return completed.stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+    except OSError:
+        lines = []
+    values = {name.strip(): value.strip() for name, _, value in reversed(lines)}  # of the first core
+    features = values.get("flags", values.get("Features", "")).split()
+    return {
+        "processor": values.get("model name", platform.processor()),
+        "features": " ".join(name for name in _FEATURES if name in features),
+    }

@@ -13,7 +13,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, Finished, Started
 from lenet_jax.runs.checkpoints import Checkpoint, newest_first, read_checkpoint, save_checkpoint
 from lenet_jax.runs.provenance import changed_conditions, digest_parameters
-from lenet_jax.runs.run_directory import BEST, LogEnd, RunDirectory, clear_run, remove_partial_writes
+from lenet_jax.runs.run_directory import BEST, LogEnd, RunDirectory, clear_run, remove_partial_writes, write_patch
 from lenet_jax.train_plan import TrainPlan
 from lenet_jax.training import Evaluation, TrainState
 from lenet_jax.types import Metrics, Objective, Status
@@ -43,6 +43,8 @@ class Recorder:
         objective: Objective,
         description: dict[str, Any],
         start_time: float,
+        *,
+        patch: bytes | None = None,
     ) -> None:
         """Prepare the records of a run; nothing is written yet.
 
@@ -54,6 +56,7 @@ class Recorder:
             objective: loss and metrics of the run.
             description: the result of `lenet_jax.runs.provenance.describe_run`.
             start_time: when the run was requested, by `time.perf_counter`.
+            patch: the result of `lenet_jax.runs.source_code.uncommitted_changes`.
         """
         self.number = number
         self.compile_seconds = 0.0  # compilation time that the run waited for
@@ -61,6 +64,7 @@ class Recorder:
         self._objective = objective
         self._config = config
         self._start_time = start_time
+        self._patch = patch
         self._timings: dict[str, float] = {}
         self._training_seconds = 0.0
         self._directory = directory
@@ -84,6 +88,8 @@ class Recorder:
         """
         on_start()
         clear_run(self._directory.path)
+        if self._patch is not None:
+            write_patch(self._directory.path, self._patch)
         self._directory.write_run(self._provenance)
         return started
 

@@ -29,6 +29,7 @@ from lenet_jax.storage import (
 RUN = "run.json"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
+PATCH = "code.patch"
 CHECKPOINTS = "checkpoints"
 BEST = f"{CHECKPOINTS}/best.safetensors"
 
@@ -166,9 +167,14 @@ def parse_metrics(path: Path, content: bytes) -> list[dict[str, Any]]:
     return [line for line in lines if line.get("kind") != "metrics"]
 
 
+def write_patch(path: Path, patch: bytes) -> None:
+    """Write `code.patch` into the directory of a run or a sweep: what the user's project had not committed."""
+    write_atomically(path / PATCH, patch)
+
+
 def clear_run(path: Path) -> None:
     """Remove the files of a run from its directory, so that a new run can start there."""
-    for name in (RESULT, METRICS, RUN):
+    for name in (RESULT, METRICS, RUN, PATCH):
         (path / name).unlink(missing_ok=True)
     shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
 

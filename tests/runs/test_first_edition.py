@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("without_type_checks")
 INTERRUPTED = Path(__file__).parent / "first_edition"
 LOSSES = [2.30257511138916, 2.299093246459961, 2.294499635696411, 2.2891459465026855]
 RECORDS = sorted(path.parent for path in (ROOT / "experiments").rglob("run.json"))
-CHANGED_SINCE = {"code", "versions", "environment", "devices"}
+CHANGED_SINCE = {"code", "versions", "environment", "devices", "platform"}
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 import hashlib
 import json
 import os
-import subprocess
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from lenet_jax.components import complete_config
 from lenet_jax.config import Config, TrainerConfig, from_dict
-from lenet_jax.runs import provenance
 from lenet_jax.runs.provenance import changed_conditions, describe_data, describe_run, digest_parameters
 from lenet_jax.types import Dataset, Split
 
@@ -33,7 +33,7 @@ def test_a_run_is_described_by_code_versions_machine_data_and_configuration():
     described = json.loads(json.dumps(describe(Config(seed=3))))
     assert described["seed"] == 3
     assert described["versions"]["numpy"] == np.__version__
-    assert described["code"].keys() == {"revision", "dirty", "sha256"}
+    assert described["code"].keys() == {"revision", "dirty", "sha256", "components", "modules", "project"}
     assert described["platform"]["cpu_count"] == os.cpu_count()
     assert described["devices"][0]["platform"] == "cpu"
     assert described["precision"] == {"compute": "float32", "matmul": "highest", "x64": False, "deterministic": False}
@@ -63,31 +63,6 @@ def test_of_the_environment_only_the_listed_variables_are_recorded(monkeypatch):
         "OMP_NUM_THREADS",
     }  # fmt: skip
     assert "the-token" not in json.dumps(described)
-
-
-def test_only_changes_of_code_and_configuration_are_dirt(tmp_path, monkeypatch):
-    def git(*arguments):
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
-
-    module = tmp_path / "lenet_jax" / "runs" / "provenance.py"
-    module.parent.mkdir(parents=True)
-    module.write_text("")
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "one")
-    monkeypatch.setattr("lenet_jax.runs.provenance.__file__", str(module))
-    (tmp_path / "outputs").mkdir()
-    (tmp_path / "outputs" / "result.json").write_text("{}")
-    assert describe()["code"]["dirty"] is False
-    module.write_text("changed")
-    assert describe()["code"]["dirty"] is True
-
-
-def test_without_git_the_revision_is_unknown(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    code = describe()["code"]
-    assert (code["revision"], code["dirty"]) == (None, None)
 
 
 def test_the_digest_is_over_path_dtype_shape_and_bytes():
@@ -121,16 +96,6 @@ def test_the_recorded_configuration_gives_the_configuration_again():
     assert complete_config(from_dict(recorded)) == complete_config(Config(seed=3))
 
 
-def test_the_digest_of_the_code_changes_with_a_name_and_with_a_byte(tmp_path):
-    digests = set()
-    for name, content in (("a.py", "x = 1"), ("a.py", "x = 2"), ("b.py", "x = 2")):
-        folder = tmp_path / str(len(digests))
-        folder.mkdir()
-        (folder / name).write_text(content)
-        digests |= {provenance._digest_code(folder)}
-    assert len(digests) == 3
-
-
 # ---- what has changed -----------------------------------------------------------------------------------------------
 
 
@@ -161,3 +126,55 @@ def test_a_package_that_was_not_recorded_is_not_compared_and_one_that_is_gone_is
     recorded = describe()
     recorded["versions"] = {"jax": recorded["versions"]["jax"], "gone": "1.0"}
     assert changed_conditions(recorded, describe()) == [("versions.gone", "1.0", None)]
+
+
+def test_a_setting_that_changes_random_numbers_is_compared():
+    recorded = json.loads(json.dumps(describe()))
+    with jax.threefry_partitionable(False), jax.default_prng_impl("rbg"), jax.default_matmul_precision("highest"):
+        changed = changed_conditions(recorded, describe())
+    assert changed == [
+        ("settings.jax_threefry_partitionable", True, False),
+        ("settings.jax_default_prng_impl", "threefry2x32", "rbg"),
+        ("settings.jax_default_matmul_precision", None, "highest"),
+    ]
+
+
+def test_another_processor_is_a_change_where_it_computes():
+    recorded = describe()
+    current = {**recorded, "platform": {**recorded["platform"], "processor": "M2", "features": "", "system": "other"}}
+    keys = ["platform.processor", "platform.features"]
+    assert [key for key, _, _ in changed_conditions(recorded, current) if recorded["platform"]["features"]] == keys
+    gpu = {"devices": [{"platform": "gpu", "kind": "H100", "id": 0}]}
+    assert changed_conditions({**recorded, **gpu}, {**current, **gpu}) == []
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="Linux lists the features of a processor")
+def test_the_features_of_the_processor_are_those_that_linux_lists():
+    listed = set(Path("/proc/cpuinfo").read_text().split())
+    features = describe()["platform"]["features"].split()
+    assert set(features) <= listed
+    assert {name for name in ("avx2", "avx512f", "fma", "asimd") if name in listed} <= set(features)
+
+
+def test_records_without_settings_modules_and_features_are_not_compared_in_them():
+    recorded = json.loads(json.dumps(describe()))
+    del recorded["settings"], recorded["platform"]["features"]
+    recorded["code"] = {name: recorded["code"][name] for name in ("revision", "dirty", "sha256")}
+    current = describe()
+    current["code"]["modules"] = {"lab.nets": {"file": "lab/nets.py", "sha256": "1"}}
+    assert changed_conditions(recorded, current) == []
+
+
+def test_a_module_of_the_users_that_has_changed_is_named_by_its_file():
+    recorded, current = describe(), describe()
+    for each, digest in ((recorded, "1"), (current, "2")):
+        each["code"]["modules"] = {"lab.nets": {"file": "lab/nets.py", "sha256": digest}}
+        each["code"]["project"] = {"revision": digest, "dirty": True, "patch": None}
+    assert changed_conditions(recorded, current) == [("code.modules.lab/nets.py", "1", "2")]
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [], ["text"], {"modules": 3}])
+def test_a_damaged_condition_has_changed_and_is_no_crash(value):
+    current = describe()
+    for key in ("code", "data", "platform", "settings", "versions", "precision", "devices"):
+        assert all(name.startswith(key) for name, _, _ in changed_conditions({**current, key: value}, current))

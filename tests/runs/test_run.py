@@ -16,7 +16,7 @@ import lenet_jax as lj
 from lenet_jax import components
 from lenet_jax.config import EarlyStoppingConfig
 from lenet_jax.errors import InputError
-from lenet_jax.runs import Evaluated, Finished, Started, provenance
+from lenet_jax.runs import Evaluated, Finished, Started, source_code
 from lenet_jax.runs.checkpoints import STATE, newest_first
 from lenet_jax.runs.prepared_run import prepare_run
 from lenet_jax.runs.provenance import digest_parameters
@@ -328,7 +328,7 @@ def test_a_run_json_that_was_changed_is_refused(tmp_path, linear_model):
 
 def test_what_has_changed_is_named_and_allowed_when_told(tmp_path, whole, monkeypatch):
     interrupt(make_long_config(), tmp_path / "run", 3)
-    monkeypatch.setattr(provenance, "_digest_code", lambda package: "another")
+    monkeypatch.setattr(source_code, "digest_package", lambda package: "another")
     with pytest.raises(
         InputError,
         match=r"^`code.sha256` has changed since the run began, from '\w+' to 'another'; use --allow-changed to resume",

@@ -121,8 +121,8 @@ def test_a_changed_sweep_is_refused_and_the_key_named(tmp_path, capsys, monkeypa
     assert sweep("seed=0,1") == 0
     describe = sweeps._describe
 
-    def changed(prepared):
-        described = describe(prepared)
+    def changed(*arguments):
+        described = describe(*arguments)
         return {**described, "versions": {**described["versions"], "jax": "0.1"}}
 
     monkeypatch.setattr(sweeps, "_describe", changed)
