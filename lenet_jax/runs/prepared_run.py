@@ -4,6 +4,7 @@ A configuration is prepared once, for single runs, sweeps, resume, verify and wo
 their seeds and in the hyperparameters that their optimizer keeps in its state share one `PreparedRun`.
 """
 
+import dataclasses
 import functools
 import json
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
-from lenet_jax.evaluation import check_splits, count_examples
+from lenet_jax.evaluation import check_labels, check_splits, count_examples
 from lenet_jax.models import build_model
 from lenet_jax.objective import Batch, Task, measure, predict, training_loss
 from lenet_jax.optimizers import chain_optimizer, from_component, hyperparameters
@@ -95,8 +96,9 @@ def prepare_run(config: Config) -> PreparedRun:
     run = PreparedRun(config, data, task, optimizer, plan, state=None)  # pyright: ignore[reportArgumentType]
     with components.reporting("`model` or `optimizer`"):
         run = run._replace(state=jax.eval_shape(run.init, KEY_SHAPE, hyperparameters(config.optimizer)))
-    if config.objective[TARGET] == _CLASSIFICATION:
-        _check_labels(data)
+    if objective.has_labels:
+        check_splits(data, objective)
+        check_labels(data, data.num_classes)
     _check_fit(run)
     return run
 
@@ -125,18 +127,6 @@ def prepare_shared(config: Config) -> PreparedRun:
         _shared.clear()
         _shared[signature] = prepare_run(config)
     return _shared[signature]
-
-
-def _check_labels(data: Dataset) -> None:
-    """Check that the targets of all splits are labels of the classes."""
-    for part, split in data.splits().items():
-        labels = np.asarray(split.targets)
-        if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
-            raise InputError(f"data: `targets` of {part} must be integers (N,); got {labels.dtype}{labels.shape}.")
-        if labels.min() < 0 or labels.max() >= data.num_classes:
-            raise InputError(
-                f"data: labels of {part} must be 0 to {data.num_classes - 1}; got {labels.min()} to {labels.max()}."
-            )
 
 
 def _check_fit(run: PreparedRun) -> None:
@@ -196,7 +186,7 @@ def _load(node: str) -> Dataset:
     if not isinstance(data, Dataset):
         raise InputError(f"`data` must return a Dataset; {json.loads(node)[TARGET]} returns a {type(data).__name__}.")
     check_splits(data)
-    return data
+    return dataclasses.replace(data)  # notes labels that are out of range, also if its pytree was mapped over
 
 
 @functools.lru_cache(maxsize=4)
