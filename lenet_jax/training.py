@@ -33,7 +33,17 @@ from lenet_jax.objective import Batch, Task, check_objective, no_examples, train
 from lenet_jax.objectives import classification
 from lenet_jax.optimizers import averaged_parameters, set_hyperparameters
 from lenet_jax.train_plan import TrainPlan, minibatches, plan_run
-from lenet_jax.types import Dataset, Key, Metrics, Model, Objective, Split, Status, Variables
+from lenet_jax.types import (
+    Dataset,
+    Key,
+    Metrics,
+    Model,
+    Objective,
+    Split,
+    Status,
+    Variables,
+    is_concrete,
+)
 
 Hyperparameters = Mapping[str, float | Array]
 
@@ -185,7 +195,7 @@ def train_step(
 
 
 def _check_indices(indices: Array, num_examples: int) -> None:
-    if isinstance(indices, jax.core.Tracer) or not indices.size:
+    if not is_concrete(indices) or not indices.size:
         return
     low, high = int(indices.min()), int(indices.max())
     if low < 0 or high >= num_examples:

@@ -5,12 +5,13 @@ Letters in shapes: N examples, H W height and width, C channels, K kernel, L lan
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
 Key = Array  # of jax.random.key; a function that takes one consumes it
@@ -131,8 +132,8 @@ class StrayLabels(NamedTuple):
 def _find_stray_labels(data: Dataset) -> tuple[StrayLabels, ...]:
     found = []
     for part, split in data.splits().items():
-        labels = getattr(split, "targets", None)
-        if not _is_concrete(labels) or labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+        labels: Any = getattr(split, "targets", None)
+        if not is_concrete(labels) or labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
             continue
         labels = jax.device_get(labels)
         low, high = int(labels.min()), int(labels.max())
@@ -141,9 +142,9 @@ def _find_stray_labels(data: Dataset) -> tuple[StrayLabels, ...]:
     return tuple(found)
 
 
-def _is_concrete(leaf: Any) -> bool:
+def is_concrete(leaf: Any) -> bool:
     """Tell whether a leaf is an array whose values this process can read."""
-    if isinstance(leaf, jax.core.Tracer):
+    if isinstance(leaf, Tracer):
         return False
     if isinstance(leaf, jax.Array):
         return leaf.is_fully_addressable and not leaf.is_deleted()
@@ -163,14 +164,14 @@ def _flatten_with_keys(data: Dataset) -> tuple[tuple[Any, ...], tuple[Any, ...]]
     return tuple(zip(keys, children, strict=True)), static
 
 
-def _unflatten(static: tuple[Any, ...], children: tuple[Any, ...]) -> Dataset:
+def _unflatten(static: tuple[Any, ...], parts: Iterable[Any]) -> Dataset:
     """Make a data set of any leaves, unchecked: they may be tracers, shapes or anything else."""
-    data = object.__new__(Dataset)
+    data, children = object.__new__(Dataset), tuple(parts)
     num_classes, pixel_divisor, stray = static
     values = {**dict(zip(_PARTS, children, strict=True)), "num_classes": num_classes, "pixel_divisor": pixel_divisor}
     for name, value in values.items():
         object.__setattr__(data, name, value)
-    if stray and all(_is_concrete(getattr(split, "targets", None)) for split in children):
+    if stray and all(is_concrete(getattr(split, "targets", None)) for split in children):
         stray = _find_stray_labels(data)  # they may have been put right
     object.__setattr__(data, "stray_labels", stray)
     return data
