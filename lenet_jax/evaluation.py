@@ -1,5 +1,7 @@
 """Metrics and predictions of a model on every example of a split, batch by batch."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -10,7 +12,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.objective import Task, measure, no_examples, predict
 from lenet_jax.objectives import classification
 from lenet_jax.ops import BATCH_SIZE, map_batches
-from lenet_jax.types import Dataset, Metrics, Model, Objective, Split, Variables
+from lenet_jax.types import Dataset, Key, Metrics, Model, Objective, Split, Variables
 
 
 def evaluate(
@@ -38,7 +40,8 @@ def evaluate(
             same arguments and return the same metrics.
 
     Raises:
-        InputError: if the split is empty or `batch_size` is below 1.
+        InputError: if the split is empty, has not one target an input, or `batch_size` is below 1; if the objective
+            has labels and the targets are none.
     """
     task = Task(model, objective or classification(), (), compute_dtype, pixel_divisor)
     return evaluate_task(task, variables, split, batch_size=batch_size, axis_name=axis_name)
@@ -48,13 +51,14 @@ def evaluate_task(
     task: Task, variables: Variables, split: Split, *, batch_size: int = BATCH_SIZE, axis_name: str | None = None
 ) -> Metrics:
     """Measure a task on every example of a split; see `evaluate`."""
-    split = on_device(split)
     num_examples = count_examples(split)
     if num_examples == 0 or batch_size < 1:
         raise InputError(
             f"evaluate: `split` needs at least one example and `batch_size` must be 1 or above; "
             f"got {num_examples} examples and {batch_size!r}."
         )
+    _check_split("evaluate", "`split`", split, task.objective)
+    split = on_device(split)
     batch_size = min(batch_size, num_examples)
 
     def add(total: Metrics, start: Array) -> tuple[Metrics, None]:
@@ -108,25 +112,59 @@ def on_device(split: Split) -> Split:
     return jax.tree.map(jnp.asarray, split)
 
 
-def check_splits(data: Dataset) -> None:
+def check_splits(data: Dataset, objective: Objective | None = None) -> None:
     """Check that each split consists of arrays with one common, not empty, first axis.
+
+    Args:
+        data: the data set; its arrays may be traced.
+        objective: if it has labels, the targets must be integers (N,); None: they may be anything.
 
     Raises:
         InputError: if one does not.
     """
     for name, split in data.splits().items():
-        _check_split(name, split)
+        _check_split("data", name, split, objective)
 
 
-def _check_split(name: str, split: Split) -> None:
+def check_labels(data: Dataset, num_outputs: int) -> None:
+    """Check that the labels of all splits, as far as they are known, are 0 to num_outputs - 1.
+
+    Raises:
+        InputError: if they are not.
+    """
+    for part, low, high in data.stray_labels:
+        if low < 0 or high >= num_outputs:
+            raise InputError(f"data: labels of {part} must be 0 to {num_outputs - 1}; got {low} to {high}.")
+
+
+def count_outputs(task: Task, data: Dataset) -> int:
+    """Return the number of outputs of a task's model for an example of a data set; nothing is computed."""
+
+    def outputs(inputs: Any, key: Key) -> Any:
+        return predict(task, task.model.init(key), inputs)
+
+    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), data.train.inputs)
+    return jax.eval_shape(outputs, example, jax.eval_shape(lambda: jax.random.key(0))).shape[-1]
+
+
+def _check_split(origin: str, name: str, split: Split, objective: Objective | None) -> None:
     for part, tree in (("inputs", split.inputs), ("targets", split.targets)):
         for leaf in jax.tree.leaves(tree):
             if not getattr(leaf, "shape", ()):
-                raise InputError(f"data: `{part}` of {name} must be arrays (N, ...); got a {type(leaf).__name__}.")
+                raise InputError(f"{origin}: `{part}` of {name} must be arrays (N, ...); got a {type(leaf).__name__}.")
     counts = [leaf.shape[0] for leaf in jax.tree.leaves((split.inputs, split.targets))]
     if len(set(counts)) != 1 or counts[0] == 0:
         found = " and ".join(map(str, counts))
-        raise InputError(f"data: {name} must have one target an input, and at least one example; got {found}.")
+        raise InputError(f"{origin}: {name} must have one target an input, and at least one example; got {found}.")
+    if objective is not None and objective.has_labels:
+        _check_label_arrays(origin, name, split.targets)
+
+
+def _check_label_arrays(origin: str, name: str, targets: Any) -> None:
+    shape, dtype = getattr(targets, "shape", None), getattr(targets, "dtype", None)
+    if shape is None or dtype is None or len(shape) != 1 or not jnp.issubdtype(dtype, jnp.integer):
+        found = f"a {type(targets).__name__}" if shape is None else f"{dtype}{shape}"
+        raise InputError(f"{origin}: `targets` of {name} must be integers (N,); got {found}.")
 
 
 def count_examples(split: Split) -> int:

@@ -25,6 +25,7 @@ def classification(*, label_smoothing: Decay = 0.0) -> Objective:
         functools.partial(cross_entropy, label_smoothing=label_smoothing),
         {"accuracy": is_correct},
         evaluation_loss=cross_entropy,
+        has_labels=True,
     )
 
 

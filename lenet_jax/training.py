@@ -20,7 +20,14 @@ from lenet_jax.augment import Augment, Mixup, flatten
 from lenet_jax.config import TrainerConfig
 from lenet_jax.early_stopping import EarlyStoppingState
 from lenet_jax.errors import InputError
-from lenet_jax.evaluation import check_splits, count_examples, evaluate_task, on_device
+from lenet_jax.evaluation import (
+    check_labels,
+    check_splits,
+    count_examples,
+    count_outputs,
+    evaluate_task,
+    on_device,
+)
 from lenet_jax.microbatching import accumulate_gradients, accumulate_loss, choose_size
 from lenet_jax.objective import Batch, Task, check_objective, no_examples, training_loss
 from lenet_jax.objectives import classification
@@ -28,7 +35,17 @@ from lenet_jax.optimizers import set_hyperparameters
 from lenet_jax.optimizers.plateau import observe_validation
 from lenet_jax.optimizers.standard_form import Optimizer, apply_optimizer, evaluation_parameters, standard_form
 from lenet_jax.train_plan import TrainPlan, minibatches, plan_run
-from lenet_jax.types import Dataset, Key, Metrics, Model, Objective, Split, Status, Variables
+from lenet_jax.types import (
+    Dataset,
+    Key,
+    Metrics,
+    Model,
+    Objective,
+    Split,
+    Status,
+    Variables,
+    is_concrete,
+)
 
 Hyperparameters = Mapping[str, float | Array]
 
@@ -149,7 +166,8 @@ def train_step(
         optimizer: any Optax gradient transformation.
         state: before the step.
         data: only its training split is used.
-        indices: which training examples make up the minibatch.
+        indices: which training examples make up the minibatch, 0 to the size of the training set - 1. Those that are
+            traced, as under `jax.jit`, cannot be checked; JAX takes the nearest example for one that is out of range.
         objective: whose loss is minimized; None: classification.
         augment: augmentations of the examples, one after another.
         compute_dtype: "float32" or "bfloat16".
@@ -163,8 +181,10 @@ def train_step(
         The state after the step, and the minibatch's mean loss before it; NaN if the step was skipped.
 
     Raises:
-        InputError: if the size of the axis, or `grad_accumulation_steps`, does not divide the minibatch.
+        InputError: if the size of the axis, or `grad_accumulation_steps`, does not divide the minibatch, or an index
+            that is not traced is out of range.
     """
+    _check_indices(indices, count_examples(data.train))
     task = Task(model, objective or classification(), flatten(augment), compute_dtype, data.pixel_divisor)
     return _step(
         task,
@@ -175,6 +195,14 @@ def train_step(
         grad_accumulation_steps=grad_accumulation_steps,
         axis_name=axis_name,
     )
+
+
+def _check_indices(indices: Array, num_examples: int) -> None:
+    if not is_concrete(indices) or not indices.size:
+        return
+    low, high = int(indices.min()), int(indices.max())
+    if low < 0 or high >= num_examples:
+        raise InputError(f"train_step: `indices` must be 0 to {num_examples - 1}; got {low} to {high}.")
 
 
 def _step(
@@ -386,15 +414,19 @@ def make_train(
         augment: augmentations of the training examples, one after another.
 
     Raises:
-        InputError: by `train` while it is traced, if the data do not fit the configuration or a name is unknown.
+        InputError: by `train` while it is traced, if the data do not fit the configuration or a name is unknown; if the
+            objective has labels (classification) and targets are not integers (N,), or are known to be out of range:
+            those of a `Dataset` that was made of concrete arrays are.
     """
     objective = objective or classification()
 
     def train(
         key: Key, hyperparameters: Hyperparameters, data: Dataset, *, axis_name: str | None = None
     ) -> TrainResult:
-        check_splits(data)
+        check_splits(data, objective)
         task = make_task(model, config, data, objective, augment)
+        if objective.has_labels and data.stray_labels:
+            check_labels(data, count_outputs(task, data))
         plan = plan_run(config, count_examples(data.train))
         state = init_train_state(model, optimizer, config, key, hyperparameters, objective=objective)
 

@@ -5,11 +5,13 @@ Letters in shapes: N examples, H W height and width, C channels, K kernel, L lan
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
 Key = Array  # of jax.random.key; a function that takes one consumes it
@@ -60,6 +62,8 @@ class Objective(NamedTuple):
         mode: "max" or "min": which values of it are better; for a loss "min".
         evaluation_loss: what evaluation reports as the loss, where that is not what training minimizes, as without
             label smoothing; None: `loss`.
+        has_labels: whether targets are labels, integers (N,) from 0 to the number of outputs - 1; then training checks
+            them, also those noted in `Dataset.stray_labels`.
     """
 
     loss: LossFn
@@ -67,6 +71,7 @@ class Objective(NamedTuple):
     monitor: str = "accuracy"
     mode: str = "max"
     evaluation_loss: LossFn | None = None
+    has_labels: bool = False
 
 
 class Split(NamedTuple):
@@ -89,24 +94,90 @@ class Split(NamedTuple):
         return self.targets
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """A data set in its three parts; a pytree, so it can be passed to jitted functions and put on a device.
 
     Pixels stored as uint8 are divided by `pixel_divisor` in the training step; floats are taken as they are.
     `num_classes` is the number of outputs of a model that a configuration names, also where they are no classes.
+
+    Integer targets (N,) that are not 0 to num_classes - 1 are noted in `stray_labels` when a data set is made of
+    concrete arrays. Whether they are labels is for the objective to say: one of classes refuses them, also while it is
+    traced, where the values themselves are not known.
     """
 
     train: Split
     validation: Split
     test: Split
-    num_classes: int = dataclasses.field(default=10, metadata={"static": True})
-    pixel_divisor: float = dataclasses.field(default=256.0, metadata={"static": True})
+    num_classes: int = 10
+    pixel_divisor: float = 256.0
+    stray_labels: "tuple[StrayLabels, ...]" = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stray_labels", _find_stray_labels(self))
 
     def splits(self) -> dict[str, Split]:
         """Return the three parts by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+class StrayLabels(NamedTuple):
+    """A part of a data set whose integer targets (N,) are not all 0 to num_classes - 1, and their range."""
+
+    part: str
+    low: int
+    high: int
+
+
+def _find_stray_labels(data: Dataset) -> tuple[StrayLabels, ...]:
+    found = []
+    for part, split in data.splits().items():
+        labels: Any = getattr(split, "targets", None)
+        if not is_concrete(labels) or labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+            continue
+        labels = jax.device_get(labels)
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= data.num_classes:
+            found.append(StrayLabels(part, low, high))
+    return tuple(found)
+
+
+def is_concrete(leaf: Any) -> bool:
+    """Tell whether a leaf is an array whose values this process can read."""
+    if isinstance(leaf, Tracer):
+        return False
+    if isinstance(leaf, jax.Array):
+        return leaf.is_fully_addressable and not leaf.is_deleted()
+    return isinstance(leaf, np.ndarray)
+
+
+_PARTS = ("train", "validation", "test")
+
+
+def _flatten(data: Dataset) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    return (data.train, data.validation, data.test), (data.num_classes, data.pixel_divisor, data.stray_labels)
+
+
+def _flatten_with_keys(data: Dataset) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    children, static = _flatten(data)
+    keys = map(jax.tree_util.GetAttrKey, _PARTS)
+    return tuple(zip(keys, children, strict=True)), static
+
+
+def _unflatten(static: tuple[Any, ...], parts: Iterable[Any]) -> Dataset:
+    """Make a data set of any leaves, unchecked: they may be tracers, shapes or anything else."""
+    data, children = object.__new__(Dataset), tuple(parts)
+    num_classes, pixel_divisor, stray = static
+    values = {**dict(zip(_PARTS, children, strict=True)), "num_classes": num_classes, "pixel_divisor": pixel_divisor}
+    for name, value in values.items():
+        object.__setattr__(data, name, value)
+    if stray and all(is_concrete(getattr(split, "targets", None)) for split in children):
+        stray = _find_stray_labels(data)  # they may have been put right
+    object.__setattr__(data, "stray_labels", stray)
+    return data
+
+
+jax.tree_util.register_pytree_with_keys(Dataset, _flatten_with_keys, _unflatten, _flatten)
 
 
 class Metrics(NamedTuple):

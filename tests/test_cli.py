@@ -61,7 +61,8 @@ UNKNOWN = [
     ("schedule=cosin", "`schedule` has no 'cosin'; choose one of: cosine, constant, exponential, step."),
     (
         "data=mnst",
-        "`data` has no 'mnst'; choose one of: mnist, kmnist, embedded, fashion_mnist, idx, pickle_archive, tfds.",
+        "`data` has no 'mnst'; choose one of: mnist, kmnist, emnist, cifar10, cifar100, embedded, fashion_mnist, "
+        "folder, huggingface, idx, npz, pickle_archive, svhn, tfds.",
     ),
     (
         "optimizer.learning_rat=0.1",
@@ -182,7 +183,11 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
     [
         (["trian"], "`command` has no 'trian'; choose one of: train, data, evaluate, report, resume, summary, verify."),
         (["data"], "data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]"),
-        (["data", "prepare", "mnst"], "`data prepare` has no 'mnst'; choose one of: mnist, kmnist, fashion_mnist."),
+        (
+            ["data", "prepare", "mnst"],
+            "`data prepare` has no 'mnst'; choose one of: mnist, kmnist, cifar10, cifar100, emnist/balanced, "
+            "emnist/byclass, emnist/bymerge, emnist/digits, emnist/letters, emnist/mnist, fashion_mnist, svhn.",
+        ),
         (
             ["data", "prepare", "mnist", "directory=a"],
             "data prepare: options are data.directory=DIR and data.manual_dir=DIR; got 'directory=a'.",

@@ -27,7 +27,7 @@ usage: lenet-jax COMMAND [...]
   report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network
   summary [KEY=VALUE ...]  the layers of a model: shapes, parameters, operations, memory; input_shape=H,W,C,
                            num_classes=N
-  data prepare NAME        prepare mnist, fashion_mnist or kmnist; then train with data=NAME
+  data prepare NAME        prepare mnist, fashion_mnist, kmnist, cifar10, cifar100, svhn or emnist/SPLIT
   --version                the version of lenet-jax
 
 Commands that read a directory run code of lenet-jax only; --allow PACKAGE admits code of yours that it names, --trust

@@ -10,42 +10,58 @@ from typing import Any, Literal
 import numpy as np
 
 from lenet_jax import components
-from lenet_jax.config.catalogue import TARGET
-from lenet_jax.config.checks import Count, Positive, Text
+from lenet_jax.config.catalogue import TARGET, built_in
+from lenet_jax.config.checks import Count, Decay, Positive, Seed, Text, TwoCounts
 from lenet_jax.data.embedded import read_embedded
 from lenet_jax.data.idx import read_idx_folder
 from lenet_jax.data.pickle_archive import read_pickle_archive
-from lenet_jax.data.splits import hold_out, join, make_split, take_first
+from lenet_jax.data.splits import count_outputs, hold_out, hold_out_at_random, join, make_examples, take_first
 from lenet_jax.data.tfds import read_tfds
 from lenet_jax.errors import InputError, unknown_name
-from lenet_jax.types import Dataset
+from lenet_jax.types import Dataset, Split
 
-SOURCES = ("embedded", "tfds", "idx", "pickle_archive")
+SOURCES = ("embedded", "tfds", "idx", "pickle_archive", "npz", "folder", "huggingface")
 
 
-def load_dataset(name: str = "mnist_5k", source: str = "embedded", **options: Any) -> Dataset:
-    """Load a data set.
+def load_dataset(dataset: str | None = None, /, source: str | None = None, **options: Any) -> Dataset:
+    """Load a data set by the name of its file in `conf/data`, as `data=NAME` of the command line does.
+
+    `load_dataset()` gives 5,000 MNIST digits that are part of the package, `load_dataset("mnist")` all 70,000: those
+    that were prepared, or they are downloaded; `load_dataset("npz", directory="my.npz")` your own.
 
     Args:
-        name: name of the data set.
-        source: "embedded" (5,000 MNIST digits that are part of the package), "tfds" (mnist, fashion_mnist, kmnist, or
-            any prepared TFDS image-classification set), "idx" (a folder of the four IDX files) or "pickle_archive"
-            (`mnist.pkl.gz`).
-        **options: options of `load_embedded`, `load_tfds`, `load_idx` or `load_pickle_archive`.
+        dataset: embedded, mnist, fashion_mnist, kmnist, emnist, cifar10, cifar100, svhn, tfds, idx, pickle_archive,
+            npz, folder or huggingface; may be given as `name`; None: embedded.
+        source: None; or the function `load_SOURCE` that loads it, to which the name is then an option: "embedded",
+            "tfds", "idx", "pickle_archive", "npz", "folder", "huggingface".
+        **options: options of the function that the file names; `load_npz` and so on describe them.
 
     Returns:
-        uint8 images (N, H, W, C) and int32 labels (N,) for training, validation and test.
+        Inputs (N, ...) and targets (N, ...) for training, validation and test; of images uint8 (N, H, W, C), of
+        labels int32 (N,).
 
     Raises:
-        InputError: if an option is unknown or out of its range, or a file is missing, damaged or has other content.
+        InputError: if a name or an option is unknown, a value is out of its range, or a file is missing, damaged or has
+            other content.
 
     >>> load_dataset().train.inputs.shape
     (4000, 28, 28, 1)
     """
-    if source not in SOURCES:
-        raise unknown_name("data source", source, SOURCES)
-    node = {TARGET: f"{__name__}.load_{source}", "name": name, **options}
-    return components.build(components.complete("data", node))
+    if source is not None:
+        if source not in SOURCES:
+            raise unknown_name("data source", source, SOURCES)
+        node = {TARGET: f"{__name__}.load_{source}"} | ({} if dataset is None else {"name": dataset})
+    else:
+        files = built_in("data")
+        chosen: str = options.pop("name", "embedded") if dataset is None else dataset
+        chosen = "embedded" if chosen == _EMBEDDED else chosen
+        if chosen not in files:
+            raise unknown_name("data", chosen, files)
+        node = dict(files[chosen])
+    return components.build(components.complete("data", {**node, **options}))
+
+
+_EMBEDDED = "mnist_5k"  # what the digits in the package are called in records
 
 
 # ---- components -----------------------------------------------------------------------------------------------------
@@ -150,33 +166,251 @@ def load_pickle_archive(
     return _assemble(name, arrays, num_classes, None, train_size, train_on_validation, pixel_divisor)
 
 
+def load_npz(
+    *,
+    name: Text = "npz",
+    directory: Text | None = None,
+    num_classes: Count | None = None,
+    train_size: Count | None = None,
+    validation_size: Count | Decay = 0.1,
+    seed: Seed | None = None,
+    train_on_validation: bool = False,
+    pixel_divisor: Positive = 256.0,
+) -> Dataset:
+    """Load NumPy arrays of an npz file, without pickle.
+
+    The arrays are x_train, y_train, x_test, y_test, as Keras has them, or train_inputs, train_targets, test_inputs,
+    test_targets, or train_images, train_labels and so on; those of validation (or val) are optional. uint8 images
+    (N, H, W) or (N, H, W, C) are scaled in the training step; float inputs (N, ...) are taken as they are, so images
+    need their axis of channels. Targets are labels, integers (N,) of any dtype, or floats (N, ...).
+
+    Args:
+        name: name of the data set in records and reports.
+        directory: the file; required.
+        num_classes: number of outputs of the model: labels are 0 to num_classes - 1; None: the highest label + 1, or
+            the size of a float target.
+        train_size: use only the first `train_size` training examples; None: all.
+        validation_size: how many training examples are held out, or which fraction, if the file has no validation.
+        seed: None: the last ones are held out; a number: it chooses them, of each label its share.
+        train_on_validation: whether to train on the validation examples as well.
+        pixel_divisor: divisor of the uint8 pixels.
+    """
+    from lenet_jax.data.npz import read_npz
+
+    arrays = read_npz(_required_path(directory, "an npz file"))
+    return _assemble(name, arrays, num_classes, validation_size, train_size, train_on_validation, pixel_divisor, seed)
+
+
+def load_folder(
+    *,
+    name: Text = "folder",
+    directory: Text | None = None,
+    image_size: Count | TwoCounts | None = None,
+    colors: Literal["grey", "rgb"] | None = None,
+    num_classes: Count | None = None,
+    train_size: Count | None = None,
+    validation_size: Count | Decay = 0.1,
+    test_size: Count | Decay = 0.1,
+    seed: Seed = 0,
+    train_on_validation: bool = False,
+    pixel_divisor: Positive = 256.0,
+) -> Dataset:
+    """Load PNG and JPEG images whose classes are folders.
+
+    The folder has the folders train, test and perhaps validation (or val), with a folder a class in each; or it has a
+    folder a class, and the images are divided, of each class its share. Labels are the places of the classes' names,
+    sorted as texts.
+
+    Args:
+        name: name of the data set in records and reports.
+        directory: the folder; required.
+        image_size: resize the images to so many pixels, a side or [height, width]; null: they must have one size.
+        colors: grey (1 channel) or rgb (3); null: grey if all images are, else rgb.
+        num_classes: number of outputs of the model; None: the number of classes.
+        train_size: use only `train_size` training images; None: all.
+        validation_size: how many images, or which fraction of all, are held out for validation, if there is no folder.
+        test_size: the same for the test, if the folder is not divided.
+        seed: decides the order of the training images and which images are held out.
+        train_on_validation: whether to train on the validation images as well.
+        pixel_divisor: divisor of the pixels.
+    """
+    from lenet_jax.data.folder import read_image_folder
+    from lenet_jax.data.images import Form
+
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    arrays, classes = read_image_folder(_required_path(directory, "a folder of folders of images"), Form(size, colors))
+    if "all_images" in arrays:
+        every = make_examples(arrays["all_images"], arrays["all_labels"], len(classes), f"data {name}")
+        held_out = _size(test_size, len(every.targets))
+        rest, test = hold_out_at_random(every, held_out, seed, "data.test_size")
+        total = len(every.targets)
+        arrays = {"train_images": rest.inputs, "train_labels": rest.targets}
+        arrays |= {"test_images": test.inputs, "test_labels": test.targets}
+    else:
+        total = len(arrays["train_labels"])
+    order = np.random.default_rng(seed).permutation(len(arrays["train_labels"]))  # those of a class are in a row
+    arrays |= {key: arrays[key][order] for key in ("train_images", "train_labels")}
+    held_out, classes = _size(validation_size, total), num_classes or len(classes)
+    return _assemble(name, arrays, classes, held_out, train_size, train_on_validation, pixel_divisor, seed)
+
+
+def load_huggingface(
+    *,
+    name: Text | None = None,
+    directory: Text | None = None,
+    config: Text | None = None,
+    input_column: Text | None = None,
+    target_column: Text | None = None,
+    image_size: Count | TwoCounts | None = None,
+    colors: Literal["grey", "rgb"] | None = None,
+    num_classes: Count | None = None,
+    train_size: Count | None = None,
+    validation_size: Count | Decay = 0.1,
+    seed: Seed | None = None,
+    train_on_validation: bool = False,
+    pixel_divisor: Positive = 256.0,
+) -> Dataset:
+    """Load a set of Hugging Face's library `datasets`, from a folder or its local cache; nothing is downloaded.
+
+    Args:
+        name: of a set in the cache, as "ylecun/mnist"; with `directory`, its name in records.
+        directory: folder of `save_to_disk`, a parquet file or a folder of such; None: the set `name` in the cache.
+        config: of a set in the cache that has several.
+        input_column: images, or arrays of numbers; None: the only column of images, or of arrays.
+        target_column: classes or numbers; None: the only column of classes, else label, labels or target.
+        image_size: resize the images to so many pixels, a side or [height, width]; null: they must have one size.
+        colors: grey (1 channel) or rgb (3); null: grey if all images are, else rgb.
+        num_classes: number of outputs of the model; None: the classes that the set declares, or as `load_npz`.
+        train_size: use only the first `train_size` training examples; None: all.
+        validation_size: how many training examples are held out, or which fraction, if the set has no validation.
+        seed: None: the last ones are held out; a number: it chooses them, of each label its share.
+        train_on_validation: whether to train on the validation examples as well.
+        pixel_divisor: divisor of the uint8 pixels.
+    """
+    from lenet_jax.data.huggingface import read_huggingface
+    from lenet_jax.data.images import Form
+
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    path = None if directory is None else Path(directory).expanduser()
+    arrays, declared = read_huggingface(name, path, config, input_column, target_column, Form(size, colors))
+    return _assemble(
+        name or "huggingface",
+        arrays,
+        num_classes or declared,
+        validation_size,
+        train_size,
+        train_on_validation,
+        pixel_divisor,
+        seed,
+    )
+
+
+def load_emnist(
+    *,
+    split: Literal["balanced", "byclass", "bymerge", "letters", "digits", "mnist"] = "balanced",
+    upright: bool = False,
+    directory: Text | None = None,
+    manual_dir: Text | None = None,
+    train_size: Count | None = None,
+    validation_size: Count = 10_000,
+    train_on_validation: bool = False,
+    pixel_divisor: Positive = 256.0,
+) -> Dataset:
+    """Load EMNIST: handwritten letters and digits, 28x28 pixels (Cohen et al. 2017, arXiv:1702.05373).
+
+    Args:
+        split: balanced (47 classes, 112,800 images to train and 18,800 to test), byclass (62; 697,932 and 116,323),
+            bymerge (47; the same), letters (labels 1 to 26; 88,800 to 124,800 and 14,800 to 20,800), digits (10;
+            240,000 and 40,000) or mnist (10; 60,000 and 10,000).
+        upright: whether to transpose the images, so that they stand as those of MNIST; false: as NIST stores and TFDS
+            reads them.
+        directory: folder of the prepared sets; None: $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        manual_dir: folder of the official gzip.zip, if the user has downloaded it; None: it is downloaded (562 MB).
+        train_size: use only the first `train_size` training images; None: all.
+        validation_size: hold out the last `validation_size` training images.
+        train_on_validation: whether to train on the validation images as well.
+        pixel_divisor: divisor of the pixels.
+    """
+    from lenet_jax.data.archives import SETS
+
+    name = f"emnist/{split}"
+    arrays, _ = read_tfds(name, directory, manual_dir)
+    if upright:
+        arrays = {key: each.swapaxes(1, 2) if key.endswith("_images") else each for key, each in arrays.items()}
+    classes = SETS[name].num_classes["label"]  # TFDS itself declares 37 of letters
+    return _assemble(name, arrays, classes, validation_size, train_size, train_on_validation, pixel_divisor)
+
+
+def load_cifar100(
+    *,
+    label: Literal["fine", "coarse"] = "fine",
+    directory: Text | None = None,
+    manual_dir: Text | None = None,
+    train_size: Count | None = None,
+    validation_size: Count = 10_000,
+    train_on_validation: bool = False,
+    pixel_divisor: Positive = 256.0,
+) -> Dataset:
+    """Load CIFAR-100: 50,000 and 10,000 colour images of 32x32 pixels (Krizhevsky 2009).
+
+    Args:
+        label: fine (100 classes) or coarse (20).
+        directory: folder of the prepared sets; None: $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        manual_dir: folder of the official archive, if the user has downloaded it; None: it is downloaded.
+        train_size: use only the first `train_size` training images; None: all.
+        validation_size: hold out the last `validation_size` training images.
+        train_on_validation: whether to train on the validation images as well.
+        pixel_divisor: divisor of the pixels.
+    """
+    target = "label" if label == "fine" else "coarse_label"
+    arrays, classes = read_tfds("cifar100", directory, manual_dir, target)
+    return _assemble("cifar100", arrays, classes, validation_size, train_size, train_on_validation, pixel_divisor)
+
+
 def _assemble(
     name: str,
     arrays: dict[str, np.ndarray],
-    num_classes: int,
-    validation_size: int | None,
+    num_classes: int | None,
+    validation_size: float | None,
     train_size: int | None,
     train_on_validation: bool,
     pixel_divisor: float,
+    seed: int | None = None,
 ) -> Dataset:
     """Check the arrays {split}_images and {split}_labels and divide them into training, validation and test."""
-    splits = {
-        part: make_split(arrays[f"{part}_images"], arrays[f"{part}_labels"], num_classes, f"data {name} ({part})")
-        for part in ("train", "validation", "test")
-        if f"{part}_images" in arrays
-    }
+    parts = [part for part in ("train", "validation", "test") if f"{part}_images" in arrays]
     for part in ("train", "test"):
-        if part not in splits:
-            raise InputError(f"`data.name` {name} must have a {part} split; it has {', '.join(splits)}.")
+        if part not in parts:
+            raise InputError(f"`data.name` {name} must have a {part} split; it has {', '.join(parts)}.")
+    num_classes = num_classes or count_outputs([arrays[f"{part}_labels"] for part in parts])
+    splits = {
+        part: make_examples(arrays[f"{part}_images"], arrays[f"{part}_labels"], num_classes, f"data {name} ({part})")
+        for part in parts
+    }
     if "validation" not in splits and validation_size is not None:
-        splits["train"], splits["validation"] = hold_out(splits["train"], validation_size)
-    shapes = {part: split.inputs.shape[1:] for part, split in splits.items()}
-    if len(set(shapes.values())) != 1:
-        raise InputError(f"data {name}: the images of all splits must have the same shape; got {shapes}.")
+        size = _size(validation_size, len(splits["train"].targets))
+        splits["train"], splits["validation"] = _hold_out_validation(splits["train"], size, seed)
+    for kind, shapes in (
+        ("images", {part: split.inputs.shape[1:] for part, split in splits.items()}),
+        ("targets", {part: split.targets.shape[1:] for part, split in splits.items()}),
+    ):
+        if len(set(shapes.values())) != 1:
+            raise InputError(f"data {name}: the {kind} of all splits must have the same shape; got {shapes}.")
     if train_on_validation:
         splits["train"] = join(splits["train"], splits["validation"])
     splits["train"] = take_first(splits["train"], train_size)
     return Dataset(**splits, num_classes=num_classes, pixel_divisor=pixel_divisor)
+
+
+def _hold_out_validation(train: Split, size: int, seed: int | None) -> tuple[Split, Split]:
+    if seed is None:
+        return hold_out(train, size)
+    return hold_out_at_random(train, size, seed, "data.validation_size")
+
+
+def _size(size: float, total: int) -> int:
+    """Return a size that is a number, or a fraction of a total."""
+    return size if isinstance(size, int) else max(1, round(size * total))
 
 
 def _required_path(directory: str | None, what: str) -> Path:

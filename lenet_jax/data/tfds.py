@@ -1,8 +1,8 @@
 """Image-classification sets of TensorFlow Datasets, prepared and read without TensorFlow.
 
-mnist, fashion_mnist and kmnist are prepared by this project's own builder (`tfds_builder.py`). Any other set that TFDS
-has prepared in the array_record format is read by its TFDS name. Decoding the images takes seconds, so the decoded
-arrays are cached; loading from the cache imports neither tensorflow_datasets nor an image library.
+The sets of `official.py` are prepared by this project's own builders (`tfds_builder.py`). Any other set that TFDS has
+prepared in the array_record format is read by its TFDS name. Decoding the images takes seconds, so the decoded arrays
+are cached; loading from the cache imports neither tensorflow_datasets nor an image library.
 """
 
 import contextlib
@@ -15,20 +15,22 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lenet_jax.data.cache import Arrays, digest_files, load_or_decode
-from lenet_jax.data.idx import FILES
+from lenet_jax.data.official import (
+    ARCHIVE_SETS,
+    BUILT_IN,
+    IDX_SETS,
+    OfficialFile,
+    addresses,
+    describe_files,
+    official_files,
+)
 from lenet_jax.errors import InputError
 from lenet_jax.storage import MAX_HEADER_BYTES, open_untrusted, read_file
-
-if TYPE_CHECKING:
-    from lenet_jax.data.tfds_builder import OfficialFile
-
-BUILT_IN = ("mnist", "fashion_mnist", "kmnist")
-"""The sets that this project prepares itself; a name with a version, such as "mnist:3.0.1", is that of TFDS's own."""
 
 _BUILT_IN_VERSION = "1.0.0"
 _NAME = re.compile(r"\w+(/\w[\w.-]*)?(:\d+\.\d+\.\d+)?")
@@ -41,13 +43,14 @@ def tfds_directory(directory: str | None) -> Path:
     return Path(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def read_tfds(name: str, directory: str | None, manual_dir: str | None) -> tuple[Arrays, int]:
+def read_tfds(name: str, directory: str | None, manual_dir: str | None, label: str = "label") -> tuple[Arrays, int]:
     """Read a data set, and prepare it first if it is one of `BUILT_IN`.
 
     Args:
         name: as in `lenet_jax.data.load_tfds`.
         directory: see `tfds_directory`.
-        manual_dir: folder of the four official files; None: they are downloaded.
+        manual_dir: folder of the official files; None: they are downloaded.
+        label: the feature that is the label.
 
     Returns:
         The arrays {split}_images and {split}_labels of each split of the set, and the number of classes.
@@ -57,42 +60,50 @@ def read_tfds(name: str, directory: str | None, manual_dir: str | None) -> tuple
             files cannot be obtained or are not the official ones.
     """
     prepared = prepare(name, directory, manual_dir) if name in BUILT_IN else _find(name, tfds_directory(directory))
-    num_classes = _num_classes(prepared)
+    num_classes = _num_classes(prepared, label)
     files = [path for path in prepared.iterdir() if not path.is_dir()]
     for path in files:
         if not path.is_file():  # opening a named pipe would block
             raise InputError(f"{path}: must be a file; it is something else.")
-    key = digest_files(files, "tfds images and labels")
-    return load_or_decode(key, lambda: _decode(prepared)), num_classes
+    key = digest_files(files, "tfds images and labels", *([] if label == "label" else [label]))
+    return load_or_decode(key, lambda: _decode(prepared, label)), num_classes
 
 
 def prepare(name: str, directory: str | None, manual_dir: str | None) -> Path:
     """Prepare one of `BUILT_IN`, unless it is already prepared, and return its folder.
 
+    Of the sets in archives, one that TFDS itself has prepared under the same name is taken if there is one.
+
     Args:
         name: one of `BUILT_IN`.
         directory: see `tfds_directory`.
-        manual_dir: folder of the four official files; None: they are downloaded.
+        manual_dir: folder of the official files; None: they are downloaded.
 
     Raises:
         InputError: if the files cannot be obtained or are not the official ones.
     """
-    target = tfds_directory(directory) / "idx_images" / name / _BUILT_IN_VERSION
+    family = "idx_images" if name in IDX_SETS else "archive_images"
+    target = tfds_directory(directory) / family / name.replace("/", "_") / _BUILT_IN_VERSION
     if (target / "dataset_info.json").exists():
         return target
     if manual_dir is not None:
-        _check_manual_dir(Path(manual_dir).expanduser())
+        _check_manual_dir(Path(manual_dir).expanduser(), name)
+    elif name in ARCHIVE_SETS and _prepared_folders(name, tfds_directory(directory)):
+        return _find(name, tfds_directory(directory))
     with _quiet_tfds(), tempfile.TemporaryDirectory() as temporary:
         import tensorflow_datasets as tfds
 
-        from lenet_jax.data.tfds_builder import IdxImages, official_files
+        from lenet_jax.data.tfds_builder import ArchiveImages, IdxImages
 
         folder = Path(temporary if manual_dir is None else manual_dir).expanduser()
-        for file in official_files(name):
+        for file in official_files(name).values():
             if manual_dir is None:
                 _download(file, folder, name)
             _check_official(file, folder / file.name, name, file.address if manual_dir is None else folder / file.name)
-        builder = IdxImages(config=name, data_dir=tfds_directory(directory), file_format="array_record")
+        builder_class = IdxImages if name in IDX_SETS else ArchiveImages
+        builder = builder_class(
+            config=name.replace("/", "_"), data_dir=tfds_directory(directory), file_format="array_record"
+        )
         try:
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
         except OSError as error:
@@ -103,15 +114,20 @@ def prepare(name: str, directory: str | None, manual_dir: str | None) -> Path:
     return target
 
 
-def _check_manual_dir(manual_dir: Path) -> None:
-    missing = [f"{name}.gz" for name in FILES.values() if not (manual_dir / f"{name}.gz").is_file()]
+def _names(name: str) -> list[str]:
+    """Return the names of the official files of a set."""
+    return [address.rpartition("/")[2] for address in addresses(name).values()]
+
+
+def _check_manual_dir(manual_dir: Path, name: str) -> None:
+    missing = [file for file in _names(name) if not (manual_dir / file).is_file()]
     if missing:
         raise InputError(
-            f"`data.manual_dir` {manual_dir} must hold the four official files; missing: {', '.join(missing)}."
+            f"`data.manual_dir` {manual_dir} must hold the {describe_files(name)}; missing: {', '.join(missing)}."
         )
 
 
-def _download(file: "OfficialFile", folder: Path, name: str) -> None:
+def _download(file: OfficialFile, folder: Path, name: str) -> None:
     """Download a file, but stop soon after its known size; TFDS would store a response of any size."""
     import requests
 
@@ -129,7 +145,7 @@ def _download(file: "OfficialFile", folder: Path, name: str) -> None:
         raise _no_download(name, error) from error
 
 
-def _check_official(file: "OfficialFile", path: Path, name: str, origin: str | Path) -> None:
+def _check_official(file: OfficialFile, path: Path, name: str, origin: str | Path) -> None:
     rule = f"{origin}: the file must be the official one of {name}"
     if (size := path.stat().st_size) != file.num_bytes:
         got = size if size < file.num_bytes else "more"
@@ -141,17 +157,16 @@ def _check_official(file: "OfficialFile", path: Path, name: str, origin: str | P
 
 def _no_download(name: str, error: Exception) -> InputError:
     return InputError(
-        f"`data.name` {name} is not prepared and cannot be downloaded ({type(error).__name__}); put its four official "
-        f"files ({', '.join(f'{n}.gz' for n in FILES.values())}) into a folder and set data.manual_dir=FOLDER."
+        f"`data.name` {name} is not prepared and cannot be downloaded ({type(error).__name__}); put its "
+        f"{describe_files(name)} ({', '.join(_names(name))}) into a folder and set data.manual_dir=FOLDER"
+        + ("; data=embedded has 5,000 of its digits." if name == "mnist" else ".")
     )
 
 
 def _find(name: str, directory: Path) -> Path:
     if not _NAME.fullmatch(name):
         raise InputError(f'`data.name` must be like "name", "name/config" or "name:1.0.0"; got {name!r}.')
-    base, _, version = name.partition(":")
-    prepared = [path.parent for path in sorted((directory / base).rglob("dataset_info.json"))]
-    prepared = [p for p in prepared if re.fullmatch(r"\d+\.\d+\.\d+", p.name) and version in ("", p.name)]
+    prepared = _prepared_folders(name, directory)
     if len(prepared) == 1:
         return prepared[0]
     if not prepared:
@@ -164,18 +179,25 @@ def _find(name: str, directory: Path) -> Path:
     raise InputError(f"`data.name` {name!r} must name one prepared set; choose one of: {choices}.")
 
 
-def _num_classes(prepared: Path) -> int:
+def _prepared_folders(name: str, directory: Path) -> list[Path]:
+    """Return the folders of the sets of a name, "name", "name/config" or "name:1.0.0"."""
+    base, _, version = name.partition(":")
+    prepared = [path.parent for path in sorted((directory / base).rglob("dataset_info.json"))]
+    return [p for p in prepared if re.fullmatch(r"\d+\.\d+\.\d+", p.name) and version in ("", p.name)]
+
+
+def _num_classes(prepared: Path, label: str) -> int:
     path = prepared / "features.json"
     try:
         content = json.loads(read_file(path, MAX_HEADER_BYTES))
         features = content["featuresDict"]["features"]
         if "image" not in features["image"]:
             raise KeyError("image")
-        num_classes = int(features["label"]["classLabel"]["numClasses"])
+        num_classes = int(features[label]["classLabel"]["numClasses"])
         untrusted = [name for name in _class_names(content) if not name.startswith("tensorflow_datasets.")]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(
-            f"{prepared}: the set must have the features `image`, an image, and `label`, a class; "
+            f"{prepared}: the set must have the features `image`, an image, and `{label}`, a class; "
             "see its features.json."
         ) from error
     if untrusted:
@@ -195,7 +217,7 @@ def _class_names(content: Any) -> Iterator[str]:
             yield from _class_names(json.loads(value) if key == "json" and isinstance(value, str) else value)
 
 
-def _decode(prepared: Path) -> Arrays:
+def _decode(prepared: Path, label: str = "label") -> Arrays:
     with _quiet_tfds(), _damage_reported(prepared):
         import tensorflow_datasets as tfds
 
@@ -211,7 +233,7 @@ def _decode(prepared: Path) -> Arrays:
                     'prepare it again with file_format="array_record".'
                 ) from error
             arrays[f"{split}_images"] = _stack(examples, f"{prepared} ({split})")
-            arrays[f"{split}_labels"] = np.array([example["label"] for example in examples], np.int64)
+            arrays[f"{split}_labels"] = np.array([example[label] for example in examples], np.int64)
     return arrays
 
 

@@ -47,7 +47,7 @@ def reduce_on_plateau(
         return PlateauState(state, jnp.asarray(jnp.inf, jnp.float32), jnp.asarray(False))
 
     def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, Any]:
-        _, observed = observe(updates, state.scale, params, value=state.error)
+        observed: Any = observe(updates, state.scale, params, value=state.error)[1]
         scale: Any = jax.tree.map(lambda new, old: jnp.where(state.is_new, new, old), observed, state.scale)
         scaled = jax.tree.map(lambda each: (scale.scale * each).astype(each.dtype), updates)
         return scaled, PlateauState(scale, state.error, jnp.asarray(False))

@@ -23,7 +23,7 @@ def standard_form(optimizer: Optimizer) -> optax.GradientTransformationExtraArgs
     """
     if isinstance(optimizer, optax.MultiSteps):
         optimizer = optimizer.gradient_transformation()
-    if optimizer.update.__module__ == optax.lookahead.__module__ and "lookahead" in optimizer.update.__qualname__:
+    if optimizer.update.__module__ == optax.lookahead.__module__:
         optimizer = _with_slow_parameters(optimizer)
     return _ignoring_other_arguments(optimizer)
 

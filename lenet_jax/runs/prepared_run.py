@@ -5,6 +5,7 @@ their seeds and in the float options of their components share one `PreparedRun`
 compiled programs; see `lenet_jax.traced_numbers`.
 """
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -12,14 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lenet_jax import components
 from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
-from lenet_jax.evaluation import check_splits, count_examples
+from lenet_jax.evaluation import check_labels, check_splits, count_examples
 from lenet_jax.objective import Task
 from lenet_jax.runs.parts import Parts, build_parts, float_options, trace_step, trace_update, with_numbers
 from lenet_jax.runs.provenance import describe_data, describe_run
@@ -107,8 +107,9 @@ def prepare_run(config: Config) -> PreparedRun:
     parts = build_parts(config, data, plan)
     with components.reporting("`model` or `optimizer`"):
         state = jax.eval_shape(parts.init, KEY_SHAPE)
-    if config.objective[TARGET] == _CLASSIFICATION:
-        _check_labels(data)
+    if parts.task.objective.has_labels:
+        check_splits(data, parts.task.objective)
+        check_labels(data, data.num_classes)
     run = PreparedRun(config, data, plan, parts, state)
     # Built-in components fit where the data are images and labels, and tracing a large network takes seconds.
     if config.objective[TARGET] == _CLASSIFICATION and _is_built_in(config):
@@ -249,18 +250,6 @@ def prepare_shared(config: Config) -> PreparedRun:
     return _shared[signature]
 
 
-def _check_labels(data: Dataset) -> None:
-    """Check that the targets of all splits are labels of the classes."""
-    for part, split in data.splits().items():
-        labels = np.asarray(split.targets)
-        if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
-            raise InputError(f"data: `targets` of {part} must be integers (N,); got {labels.dtype}{labels.shape}.")
-        if labels.min() < 0 or labels.max() >= data.num_classes:
-            raise InputError(
-                f"data: labels of {part} must be 0 to {data.num_classes - 1}; got {labels.min()} to {labels.max()}."
-            )
-
-
 def _check_optimizer(config: Config, plan: TrainPlan) -> None:
     """Check that an optimizer which needs the same loss in each step gets it."""
     if config.optimizer[TARGET] not in _WHOLE_BATCH:
@@ -290,7 +279,7 @@ def _load(node: str) -> Dataset:
     if not isinstance(data, Dataset):
         raise InputError(f"`data` must return a Dataset; {json.loads(node)[TARGET]} returns a {type(data).__name__}.")
     check_splits(data)
-    return data
+    return dataclasses.replace(data)  # notes labels that are out of range, also if its pytree was mapped over
 
 
 @functools.lru_cache(maxsize=4)

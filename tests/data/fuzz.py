@@ -7,6 +7,7 @@ line for each kind of file; ends with a traceback at the first file that breaks 
 """
 
 import gzip
+import io
 import pickle
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from lenet_jax.data import embedded, tfds
 from lenet_jax.data.cache import Arrays, load_or_decode
 from lenet_jax.data.embedded import read_embedded
 from lenet_jax.data.idx import read_idx
+from lenet_jax.data.npz import read_npz
 from lenet_jax.data.pickle_archive import read_pickle_archive
 from lenet_jax.errors import InputError
 from tests.data.shapes import prepare_shapes
@@ -78,6 +80,8 @@ def make_subjects(folder: Path) -> dict[str, Subject]:
     images, labels = rng.integers(0, 256, (20, 4, 4), np.uint8), np.arange(20) % 10
     idx = bytes([0, 0, 8, 3, 0, 0, 0, 20, 0, 0, 0, 4, 0, 0, 0, 4]) + images.tobytes()
     pairs = [(images[part].reshape(-1, 16) / np.float32(256), labels[part]) for part in (slice(8), slice(5), slice(7))]
+    own = io.BytesIO()
+    np.savez_compressed(own, x_train=images[:12], y_train=labels[:12], x_test=images[12:], y_test=labels[12:])
     cached, data = folder / "cache", {"images": images, "labels": labels}
     load_or_decode("key", lambda: data, cached)
     entry = cached / "entries" / "key.json"
@@ -99,6 +103,9 @@ def make_subjects(folder: Path) -> dict[str, Subject]:
         finally:
             embedded._FILE = original
 
+    def user_npz() -> Arrays:
+        return read_npz(folder / "user.npz")
+
     def cache() -> Arrays:
         return load_or_decode("key", decode, cached)
 
@@ -106,6 +113,7 @@ def make_subjects(folder: Path) -> dict[str, Subject]:
         "IDX": Subject(folder / "idx", idx, idx_file, False),
         "IDX.gz": Subject(folder / "idx", gzip.compress(idx), idx_file, True),
         "npz": Subject(folder / "npz", embedded._FILE.read_bytes(), npz, True, share=0.1),
+        "npz of a user": Subject(folder / "user.npz", own.getvalue(), user_npz, True),
         "cache entry": Subject(entry, entry.read_bytes(), cache, True),
         "cached array": Subject(stored, stored.read_bytes(), cache, True),
         "pickle.gz": Subject(folder / "archive", gzip.compress(pickle.dumps(pairs, 2)), archive, True),

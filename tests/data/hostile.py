@@ -15,7 +15,8 @@ import struct
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from lenet_jax.data import embedded
 from lenet_jax.data.cache import load_or_decode
 from lenet_jax.data.embedded import read_embedded
 from lenet_jax.data.idx import read_idx
+from lenet_jax.data.npz import read_npz
 from lenet_jax.data.pickle_archive import read_pickle_archive
 from tests.data.malicious_pickles import live_pickles, text
 
@@ -360,6 +362,99 @@ def embedded_cases() -> Iterator[Case]:
         yield Case(f"npz: {name}", write, read_embedded_at, "must be a file; it is ")
 
 
+# ---- npz files of the user -------------------------------------------------------------------------------------------
+
+
+def zip_of(members: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w", compression) as archive:
+        for name, member in members.items():
+            archive.writestr(f"{name}.npy", member)
+    return raw.getvalue()
+
+
+GOOD = npy(claimed("(2,)"), bytes(2))
+
+
+def npz_with(member: bytes) -> bytes:
+    """Return an npz of four good arrays but for the first."""
+    return zip_of({"x_train": member, "y_train": GOOD, "x_test": GOOD, "y_test": GOOD})
+
+
+def member_bomb() -> bytes:
+    """Return an npz of 1 MB whose first array has 1 GiB of zeros, as its header says."""
+    raw, zeros = io.BytesIO(), bytes(1 << 20)
+    with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            with archive.open(f"{name}.npy", "w") as member:
+                member.write(npy(claimed(f"({1 << 30},)")))
+                for _ in range(1 << 10):
+                    member.write(zeros)
+                    if name != "x_train":
+                        break
+    return raw.getvalue()
+
+
+def lying(raw: bytes) -> bytes:
+    """Return a zip whose directory says that its members have 4 bytes."""
+    start = raw.index(b"PK\x01\x02")
+    return raw[:start] + raw[start:].replace(struct.pack("<I", len(GOOD)), struct.pack("<I", 4))
+
+
+def user_npz_cases(folder: Path) -> Iterator[Case]:
+    none, bytes_of = "must be an npz file of numpy.savez; it is none, or damaged (", "the array must have the "
+    lacking, objects = "must have the arrays x_train", "must be an array of numbers; it has Python objects, which need"
+    live = next(iter(live_pickles(folder / SENTINEL).values()))
+    bad = {
+        "empty": (b"", none),
+        "text": (b"not a zip", none),
+        "a pickle": (live, none),
+        "an npy": (GOOD, none),
+        "an empty zip": (zip_of({}), lacking),
+        "a folder's end": (zip_of({"../../x_train": b""}), lacking),
+        "10,000 members": (zip_of({f"x{n}": b"" for n in range(10_000)}), lacking),
+        "no npy": (npz_with(b"x" * 100), none),
+        "objects": (npz_with(npy(claimed("(1,)", "|O"), live)), objects),
+        "objects in a structure": (
+            npz_with(npy("{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (1,)}\n", live)),
+            objects,
+        ),
+        "texts": (npz_with(npy(claimed("(1,)", "<U2"), bytes(8))), "must be an array of numbers; got <U2"),
+        "a structure": (
+            npz_with(npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}\n", bytes(4))),
+            "must be an array of",
+        ),
+        "complex numbers": (
+            npz_with(npy(claimed("(1,)", "<c8"), bytes(8))),
+            "must be an array of numbers; got complex64",
+        ),
+        "2^60 bytes": (npz_with(npy(claimed(f"({2**30}, {2**30})"), bytes(12))), bytes_of),
+        "2^96 bytes": (npz_with(npy(claimed(f"({2**48}, {2**48})"), bytes(12))), bytes_of),
+        "sizes below zero": (npz_with(npy(claimed("(-3, -4)"), bytes(12))), bytes_of),
+        "a byte short": (npz_with(npy(claimed("(3, 4)"), bytes(11))), bytes_of),
+        "a byte more": (npz_with(npy(claimed("(3, 4)"), bytes(13))), bytes_of),
+        "code as header": (npz_with(npy("__import__('os').system('true')")), none),
+        "parentheses 9,000 deep": (npz_with(npy("(" * 9_000)), none),
+        "a header of 60,000 bytes": (npz_with(npy(claimed("(2,)") + " " * 60_000, bytes(2))), none),
+        "another version": (npz_with(b"\x93NUMPY\x03\x00" + bytes(100)), none),
+        "a bomb": (member_bomb(), "its arrays must have at most 268435456 bytes, for the size of the file; got 107"),
+        "a directory that lies": (lying(npz_with(GOOD)), none),
+        "encrypted": (
+            npz_with(b"").replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
+            none,
+        ),
+        "lzma": (
+            zip_of(dict.fromkeys(("x_train", "y_train", "x_test", "y_test"), GOOD), zipfile.ZIP_LZMA),
+            "must be stored or deflated",
+        ),
+        "cut": (npz_with(GOOD)[:-30], none),
+    }
+    for name, (raw, message) in bad.items():
+        yield Case(f"user npz: {name}", content(raw), read_npz, message)
+    for name, (write, message) in NO_FILES.items():
+        yield Case(f"user npz: {name}", write, read_npz, message)
+
+
 # ---- prepared sets of TFDS -------------------------------------------------------------------------------------------
 
 
@@ -427,6 +522,7 @@ def all_cases(folder: Path) -> Iterator[Case]:
     yield from pickle_cases(folder)
     yield from cache_cases()
     yield from embedded_cases()
+    yield from user_npz_cases(folder)
     yield from tfds_cases(folder)
 
 

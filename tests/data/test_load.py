@@ -1,12 +1,15 @@
 import gzip
+import json
 import pickle
 
 import numpy as np
 import pytest
 
 from lenet_jax import components
+from lenet_jax.config.catalogue import TARGET, built_in, read_signature
 from lenet_jax.data import load_dataset
 from lenet_jax.data.embedded import read_embedded
+from lenet_jax.hydra_app.composition import compose_config
 from lenet_jax.runs.provenance import digest_dataset
 
 
@@ -23,6 +26,39 @@ def test_the_embedded_digits_are_the_default():
         assert getattr(dataset, part).labels.dtype == np.int32
     assert (dataset.num_classes, dataset.pixel_divisor) == (10, 256.0)
     assert load_dataset(num_classes=None).num_classes == 10
+
+
+@pytest.mark.parametrize("name", [[], ["embedded"], ["mnist_5k"], ["mnist_5k", "embedded"], ["mnist", "embedded"]])
+def test_only_the_name_embedded_and_no_name_are_the_small_set(name):
+    assert len(load_dataset(*name).train.targets) == 4000
+    assert len(load_dataset(*name, train_size=7).train.targets) == 7
+
+
+def test_a_name_is_that_of_a_file_of_the_configuration(small_folder):
+    options = {"directory": str(small_folder), "validation_size": 10}
+    assert digest_dataset(load_dataset("idx", **options)) == digest_dataset(load_small(small_folder))
+    assert digest_dataset(load_dataset(name="idx", **options)) == digest_dataset(load_small(small_folder))
+    assert digest_dataset(load_dataset("idx", name="own", **options)) == digest_dataset(load_small(small_folder))
+
+
+def test_mnist_is_the_full_set(mnist_directory, tmp_path):
+    data = load_dataset("mnist", directory=str(tmp_path), manual_dir=str(mnist_directory))
+    assert [len(split.targets) for split in data.splits().values()] == [50_000, 10_000, 10_000]
+
+
+@pytest.mark.parametrize("name", sorted(built_in("data")))
+def test_every_option_of_a_data_set_can_be_set_on_the_command_line(name, without_type_checks):
+    target = built_in("data")[name][TARGET]
+    options = {option: each.default for option, each in read_signature(target).parameters.items()}
+    given = {"directory": "a/b", "image_size": [32, 24], "validation_size": 7, "seed": 3, "train_size": 5} | {
+        "name": "mnist"
+    }
+    overrides = {option: given.get(option, default) for option, default in options.items()}
+    texts = [f"data.{option}={json.dumps(value)}".replace('"', "") for option, value in overrides.items()]
+    composed = compose_config([f"data={name}", *texts]).data
+    assert composed == {TARGET: target} | {
+        option: tuple(value) if isinstance(value, list) else value for option, value in overrides.items()
+    }
 
 
 def test_a_configuration_loads_what_its_options_load(small_folder):
@@ -83,8 +119,16 @@ def test_a_missing_archive_is_named(tmp_path, message_of):
             "`data` has no 'directory'; choose one of: name, num_classes, pixel_divisor, train_on_validation, "
             "train_size.",
         ),
-        ({"source": "csv"}, "`data source` has no 'csv'; choose one of: embedded, idx, pickle_archive, tfds."),
-        ({"name": "mnist_6k"}, "`data.name` must be one of mnist_5k, mnist; got 'mnist_6k'."),
+        (
+            {"source": "csv"},
+            "`data source` has no 'csv'; choose one of: embedded, folder, huggingface, idx, npz, pickle_archive, tfds.",
+        ),
+        ({"source": "embedded", "name": "mnist_6k"}, "`data.name` must be one of mnist_5k, mnist; got 'mnist_6k'."),
+        (
+            {"name": "mnist_6k"},
+            "`data` has no 'mnist_6k'; choose one of: mnist, kmnist, emnist, cifar10, cifar100, embedded, "
+            "fashion_mnist, folder, huggingface, idx, npz, pickle_archive, svhn, tfds.",
+        ),
         ({"name": "idx", "source": "idx"}, "`data.directory` must be a folder of IDX files; got null."),
         ({"source": "pickle_archive"}, "`data.directory` must be the archive or its folder; got null."),
         (

@@ -12,6 +12,7 @@ import requests
 
 from lenet_jax.data import load_dataset, tfds
 from lenet_jax.data.idx import read_idx_folder
+from lenet_jax.data.official import IDX_SETS, addresses
 from lenet_jax.runs.provenance import digest_dataset
 from tests.data.shapes import IMAGES, LABELS, SPLITS, prepare_shapes
 
@@ -51,15 +52,13 @@ def test_tensorflow_is_never_imported(prepared_mnist):
 
 
 def test_the_pinned_checksums_are_those_of_tfds():
-    from lenet_jax.data.tfds_builder import addresses
-
     folder = resources.files("tensorflow_datasets").joinpath("url_checksums")
     pinned = resources.files("lenet_jax.data").joinpath("checksums.tsv").read_text().splitlines()
-    stock = {line for name in tfds.BUILT_IN for line in folder.joinpath(f"{name}.txt").read_text().splitlines()}
-    assert set(pinned) <= stock
-    assert [line.split("\t")[0] for line in pinned] == [
+    stock = {line for name in IDX_SETS for line in folder.joinpath(f"{name}.txt").read_text().splitlines()}
+    assert set(pinned[:12]) <= stock
+    assert [line.split("\t")[0] for line in pinned[:12]] == [
         addresses(name)[role]
-        for name in tfds.BUILT_IN
+        for name in IDX_SETS
         for role in ("test_images", "test_labels", "train_images", "train_labels")
     ]
 
@@ -149,6 +148,7 @@ def test_without_network_the_folder_of_files_is_asked_for(
 ):
     monkeypatch.setattr(requests, "get", Server(mnist_directory, num_files))
     assert message_of(load_dataset, "mnist", "tfds", directory=str(tmp_path)) == no_download("ConnectionError")
+    assert message_of(load_dataset, "mnist", directory=str(tmp_path)) == no_download("ConnectionError")
 
 
 def test_a_server_without_the_files_is_as_none(tmp_path, monkeypatch, message_of):
@@ -160,7 +160,8 @@ def no_download(reason):
     return (
         f"`data.name` mnist is not prepared and cannot be downloaded ({reason}); put its four official files "
         "(train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
-        "t10k-labels-idx1-ubyte.gz) into a folder and set data.manual_dir=FOLDER."
+        "t10k-labels-idx1-ubyte.gz) into a folder and set data.manual_dir=FOLDER; data=embedded has 5,000 of its "
+        "digits."
     )
 
 
@@ -246,10 +247,12 @@ def test_two_versions_must_be_told_apart(directory, message_of):
     assert_content(load_shapes(directory, "shapes:1.2.3"))
 
 
-@pytest.mark.parametrize("name", ["cifar10", "shapes:9.9.9", "shapes/config"])
+@pytest.mark.parametrize("name", ["caltech101", "shapes:9.9.9", "shapes/config"])
 def test_a_set_that_is_not_prepared_is_refused(directory, name, message_of):
     assert message_of(load_shapes, directory, name) == (
-        f"`data.name` must be one of mnist, fashion_mnist, kmnist or a set that is already prepared in {directory}; "
+        "`data.name` must be one of mnist, fashion_mnist, kmnist, cifar10, cifar100, svhn, emnist/balanced, "
+        "emnist/byclass, emnist/bymerge, emnist/letters, emnist/digits, emnist/mnist or a set that is already prepared "
+        f"in {directory}; "
         f"got {name!r}; prepare it there with "
         f'tfds.builder("{name}", file_format="array_record").download_and_prepare(), or set data.directory.'
     )

@@ -1,0 +1,112 @@
+"""PNG and JPEG images: decoded one at a time, checked, brought to one size and one number of channels."""
+
+import io
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lenet_jax.errors import InputError
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+MOST_PIXELS = 1 << 26  # of one image; a photograph of 8,000x8,000 has fewer
+MOST_FILE_BYTES = 1 << 28  # of one image
+_MOST_BYTES = 1 << 34  # of all images together, decoded
+_MODES = {
+    "1": "L",
+    "L": "L",
+    "LA": "L",
+    "P": "RGB",
+    "PA": "RGB",
+    "RGB": "RGB",
+    "RGBA": "RGB",
+    "CMYK": "RGB",
+    "YCbCr": "RGB",
+}
+
+
+class Form(NamedTuple):
+    """What images are brought to."""
+
+    image_size: tuple[int, int] | None = None  # (height, width); None: they must have one size
+    colors: str | None = None  # "grey" or "rgb"; None: grey if all images are, else rgb
+
+
+def decode_images(sources: Iterable[tuple[str, Callable[[], bytes]]], form: Form) -> np.ndarray:
+    """Decode images of PNG or JPEG files.
+
+    Transparency is dropped, a palette is resolved, the EXIF orientation is not applied. Images are resized by bilinear
+    interpolation, with antialiasing where they become smaller.
+
+    Args:
+        sources: for each image its name, for messages, and a function that returns the bytes of its file.
+        form: size and colours.
+
+    Returns:
+        uint8 images (N, H, W, C), C = 1 or 3.
+
+    Raises:
+        InputError: if an image is damaged, too large or of more than 8 bits a channel, or the sizes differ and `form`
+            names none; the message names the image.
+    """
+    images, first, total = [], None, 0
+    for name, read in sources:
+        image = _decode(name, read(), form)
+        first = first or (name, image.shape[:2])
+        if image.shape[:2] != first[1]:
+            (height, width), (other_height, other_width) = first[1], image.shape[:2]
+            raise InputError(
+                f"{name}: all images must have the same size; it has {other_height}x{other_width} pixels, {first[0]} "
+                f"has {height}x{width}; set `data.image_size`."
+            )
+        total += image.nbytes
+        if total > _MOST_BYTES:
+            raise InputError(
+                f"{name}: all images must have at most {_MOST_BYTES} bytes decoded; this one exceeds it; set a smaller "
+                "`data.image_size`."
+            )
+        images.append(image)
+    channels = max(image.shape[2] for image in images)
+    return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
+
+
+def _decode(name: str, content: bytes, form: Form) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+                _check(name, image)
+                image.load()
+                return _bring_to(image, form)
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{name}: the image must have at most {MOST_PIXELS} pixels; got more.") from error
+    except Exception as error:  # a damaged file can make its decoder raise almost any exception
+        raise InputError(
+            f"{name}: the image must be a whole PNG or JPEG file; it is none, or damaged ({type(error).__name__})."
+        ) from error
+
+
+def _check(name: str, image: Any) -> None:
+    if image.width * image.height > MOST_PIXELS:
+        raise InputError(f"{name}: the image must have at most {MOST_PIXELS} pixels; got {image.height}x{image.width}.")
+    if image.mode not in _MODES:
+        raise InputError(f"{name}: the image must have 8 bits a channel; got the mode {image.mode!r} of Pillow.")
+
+
+def _bring_to(image: Any, form: Form) -> np.ndarray:
+    from PIL import Image
+
+    mode = {"grey": "L", "rgb": "RGB", None: _MODES[image.mode]}[form.colors]
+    if image.mode in ("P", "PA") and mode == "L":
+        image = image.convert("RGB")
+    image = image.convert(mode)
+    if form.image_size is not None:
+        height, width = form.image_size
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
