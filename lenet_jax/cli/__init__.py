@@ -12,6 +12,7 @@ from pathlib import Path
 from lenet_jax.environment import tune_environment
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.hydra_app.error_messages import to_message
+from lenet_jax.runs.signals import outlive_terminal
 
 HELP = """\
 lenet-jax: functional, reproducible training of small convolutional networks in JAX.
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Loading a compiled program, XLA logs an error about each tuning hint that is no feature of a processor.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tune_environment()
+    outlive_terminal()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         code = _dispatch(arguments)

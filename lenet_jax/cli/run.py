@@ -78,13 +78,14 @@ def _refuse_option(message: str) -> NoReturn:
 
 def _run(hydra: Any, name: str, overrides: list[str]) -> int:
     """Compose a configuration, check and prepare it, then run it; return the exit code."""
-    from lenet_jax.hydra_app.composition import compose, run_composed, to_config
+    from lenet_jax.hydra_app.composition import compose, run_composed, to_config, to_sweep_config
 
     composed = compose(hydra, overrides, name=name)
     config, path = to_config(composed), _new_directory(composed)
+    to_sweep_config(composed)  # checks it
 
     from lenet_jax.runs.prepared_run import prepare_run
-    from lenet_jax.runs.run import run
+    from lenet_jax.runs.run import run_locked
     from lenet_jax.runs.run_directory import RunDirectory
     from lenet_jax.trackers import tracked
 
@@ -92,9 +93,11 @@ def _run(hydra: Any, name: str, overrides: list[str]) -> int:
     prepared = prepare_run(config)
 
     def run_in(directory: Path) -> int:
-        return _show(tracked(run(prepared, directory), config, directory), directory)
+        return _show(tracked(run_locked(prepared, directory), config, directory), directory)
 
-    return run_composed(hydra, composed, name, run_in)
+    with RunDirectory(path).locked():  # before Hydra writes its own files
+        RunDirectory(path)
+        return run_composed(hydra, composed, name, run_in)
 
 
 def _new_directory(composed: Any) -> Path:
@@ -123,14 +126,16 @@ def resume(directory: Path, arguments: list[str]) -> int:
     if not is_sweep:
         from lenet_jax.runs.run import resume_run
         from lenet_jax.runs.trust import read_allowed
+        from lenet_jax.sweeps.ledger import locked_sweep_of
         from lenet_jax.trackers import tracked
 
         record = read_allowed(directory, options.allowed)
-        _log_to(directory)
-        events = resume_run(record, allow_changed=allow_changed)
-        if record.result is None:
-            events = tracked(events, record.config, directory)
-        return _show(events, directory)
+        with locked_sweep_of(directory):
+            _log_to(directory)
+            events = resume_run(record, allow_changed=allow_changed)
+            if record.result is None:
+                events = tracked(events, record.config, directory)
+            return _show(events, directory)
 
     from lenet_jax.hydra_app.sweep import resume_sweep
 

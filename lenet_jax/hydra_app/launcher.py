@@ -22,6 +22,7 @@ from lenet_jax.hydra_app.worker import Worker
 from lenet_jax.report.terminal import SweepDisplay, describe, show, show_end
 from lenet_jax.runs import Failed, Finished, Monitor, Started
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_runs, prepare_shared, program_signature
+from lenet_jax.runs.run_directory import RunDirectory
 from lenet_jax.runs.trust import complete_allowed
 from lenet_jax.sweeps.groups import SweepJob, execute, in_parallel, register
 from lenet_jax.sweeps.ledger import FAILED, Ledger
@@ -201,7 +202,7 @@ def _to_return(ledger: Ledger, job: SweepJob) -> JobReturn:
 
 
 def run_in_worker(composed: Composed, *, in_subprocess: bool, allowed: Sequence[str]) -> float:
-    """Run a job of a sweep that another launcher of Hydra has composed.
+    """Run a job of a sweep that another launcher of Hydra has composed, once no other process works on it.
 
     Args:
         composed: the composed configuration of the job.
@@ -214,14 +215,20 @@ def run_in_worker(composed: Composed, *, in_subprocess: bool, allowed: Sequence[
     Raises:
         InputError: if the configuration of the job is invalid.
     """
-    hydra, options = HydraConfig.get(), to_sweep_config(composed)
-    ledger = Ledger(Path(hydra.sweep.dir))
+    hydra = HydraConfig.get()
+    with RunDirectory(Path(hydra.runtime.output_dir), resume=True).locked(wait=True):
+        return _run_job(composed, hydra, in_subprocess=in_subprocess, allowed=allowed)
+
+
+def _run_job(composed: Composed, hydra: Any, *, in_subprocess: bool, allowed: Sequence[str]) -> float:
+    options, ledger = to_sweep_config(composed), Ledger(Path(hydra.sweep.dir))
     path, number = Path(hydra.runtime.output_dir), hydra.job.num
     entry = ledger.entry(number)
     if entry is None:  # another sweeper has chosen the job
         config = to_config(composed, allowed)
     else:
-        config = complete_allowed(from_dict(entry.config), allowed, f"{ledger.directory}, job {number}")
+        origin = f"{ledger.directory}, job {number}"
+        config = complete_allowed(from_dict(entry.config), allowed, origin, ledger.directory)
     job = SweepJob(number, tuple(hydra.overrides.task), config, path)
     stopped = options.on_failure == "stop" and any(each.state == FAILED for each in ledger.entries())
     if not stopped:

@@ -24,6 +24,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from omegaconf import OmegaConf, open_dict, read_write
 
+from lenet_jax.components import targets_in
 from lenet_jax.config import SweepConfig, from_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.config.checks import build
@@ -49,7 +50,7 @@ from lenet_jax.hydra_app.worker import disable_gpu_preallocation
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_run, prepare_runs
 from lenet_jax.runs.provenance import changed_since, differences
 from lenet_jax.runs.run_directory import RunDirectory, clear_run
-from lenet_jax.runs.trust import complete_allowed, refuse_links
+from lenet_jax.runs.trust import check_code, complete_allowed, refuse_links
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.groups import SweepJob, by_signature, to_entry
 from lenet_jax.sweeps.ledger import FAILED, IDENTITY, PENDING, PLAN, Ledger, refuse_taken
@@ -171,6 +172,7 @@ def resume_sweep(
         )
     for plugin in ("launcher", "sweeper"):
         check_recorded_plugin(f"hydra.{plugin}", recorded.get(plugin), allowed)
+    check_code(list(targets_in("hydra.callbacks", recorded.get("callbacks"))), allowed, str(directory), directory)
     with contextlib.ExitStack() as opened:
         hydra, base = _compose_recorded(ledger, allowed, opened)
         _check_plugins(base)
@@ -315,13 +317,13 @@ def _recorded_jobs(ledger: Ledger, allowed: Collection[str]) -> list[SweepJob]:
     for entry in ledger.known_entries():
         check_subdirectory(entry.directory)
         origin = f"{ledger.directory}, job {entry.number}"
-        config = complete_allowed(from_dict(entry.config), allowed, origin)
+        config = complete_allowed(from_dict(entry.config), allowed, origin, ledger.directory)
         jobs.append(SweepJob(entry.number, tuple(entry.overrides), config, ledger.run_directory(entry)))
     return jobs
 
 
 def _compose_recorded(ledger: Ledger, allowed: Collection[str], opened: contextlib.ExitStack) -> tuple[Hydra, Composed]:
-    """Compose Hydra's part of `conf/`, and replace launcher and sweeper by the recorded ones.
+    """Compose Hydra's part of `conf/`, and replace launcher, sweeper and callbacks by the recorded ones.
 
     The recorded arguments and configuration folders are used only if the sweeper chooses further jobs.
     """
@@ -342,6 +344,7 @@ def _compose_recorded(ledger: Ledger, allowed: Collection[str], opened: contextl
     with read_write(base.hydra), open_dict(base.hydra):
         for plugin in ("launcher", "sweeper"):
             base.hydra[plugin] = recorded[plugin]
+        base.hydra.callbacks = recorded.get("callbacks") or {}
         if "submitit_folder" in base.hydra.launcher:  # a new folder, as pickles in the recorded one are untrusted
             base.hydra.launcher.submitit_folder = "${hydra.sweep.dir}/.submitit/${run_id:}/%j"
     return hydra, base

@@ -73,9 +73,9 @@ class RunDirectory:
         """Return the current length and digest of the metrics log."""
         return LogEnd(self._bytes, self._digest.hexdigest())
 
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Lock the directory for this process; see `lenet_jax.storage.locked`."""
-        return locked(self.path, "run")
+    def locked(self, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Lock the directory for this process, the only one that may write to it; see `lenet_jax.storage.locked`."""
+        return locked(self.path, "run", wait=wait)
 
     def write_run(self, provenance: dict[str, Any]) -> None:
         """Write or replace `run.json`."""
@@ -189,14 +189,23 @@ class Record(NamedTuple):
     result: dict[str, Any] | None  # result.json; None: the run has not finished
 
 
+def check_is_run(directory: Path) -> None:
+    """Check that a directory is that of a run.
+
+    Raises:
+        InputError: if it has no `run.json`.
+    """
+    if not (directory / RUN).is_file():
+        raise InputError(f"`DIR` must be the directory of a run, with a {RUN} in it; got {directory}.")
+
+
 def read_record(directory: Path) -> Record:
     """Read the directory of a run, finished or not.
 
     Raises:
         InputError: if the directory holds no run, or a file in it is damaged or has another schema.
     """
-    if not (directory / RUN).is_file():
-        raise InputError(f"`DIR` must be the directory of a run, with a {RUN} in it; got {directory}.")
+    check_is_run(directory)
     run, metrics, result = (directory / name for name in (RUN, METRICS, RESULT))
     description = load_verified(run, run.read_bytes())
     return Record(
