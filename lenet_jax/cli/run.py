@@ -23,6 +23,7 @@ def train(arguments: list[str]) -> int:
     find_own_modules()
     parser = get_args_parser()
     parser.error = _refuse_option
+    parser.add_argument("--dry-run", action="store_true")
     options = parser.parse_args(arguments)
     if options.experimental_rerun:
         raise InputError("`--experimental-rerun` must not be used: it loads a pickle; repeat the run's overrides.")
@@ -36,11 +37,13 @@ def train(arguments: list[str]) -> int:
             _answer(hydra, name, options, [folder for folder in folders.values() if folder])
             return 0
         if options.multirun or "hydra.mode=MULTIRUN" in overrides:
-            from lenet_jax.hydra_app.sweep import start_sweep
+            from lenet_jax.hydra_app.sweep import check_sweep, describe_sweep, start_sweep
 
+            if options.dry_run:
+                return _print_lines(describe_sweep(check_sweep(hydra, overrides, name=name)))
             with start_sweep(hydra, overrides, name=name, folders=folders) as sweep:
                 return _run_sweep(sweep)
-        return _run(hydra, name, overrides)
+        return _run(hydra, name, overrides, dry=options.dry_run)
 
 
 def _answer(hydra: Any, name: str, options: Any, folders: list[str]) -> None:
@@ -76,8 +79,14 @@ def _refuse_option(message: str) -> NoReturn:
     raise InputError(f"train: {message}; see lenet-jax train --help.")
 
 
-def _run(hydra: Any, name: str, overrides: list[str]) -> int:
-    """Compose a configuration, check and prepare it, then run it; return the exit code."""
+def _print_lines(lines: Iterable[str]) -> int:
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _run(hydra: Any, name: str, overrides: list[str], *, dry: bool = False) -> int:
+    """Compose a configuration, check and prepare it, then run it or say what would run; return the exit code."""
     from lenet_jax.hydra_app.composition import compose, run_composed, to_config, to_sweep_config
 
     composed = compose(hydra, overrides, name=name)
@@ -91,6 +100,11 @@ def _run(hydra: Any, name: str, overrides: list[str]) -> int:
 
     RunDirectory(path)
     prepared = prepare_run(config)
+    if dry:
+        from lenet_jax.report.dry_run import dry_run_lines
+        from lenet_jax.sweeps.dry_run import plan_run
+
+        return _print_lines(dry_run_lines([plan_run(overrides, prepared, path)], str(path)))
 
     def run_in(directory: Path) -> int:
         return _show(tracked(run_locked(prepared, directory), config, directory), directory)

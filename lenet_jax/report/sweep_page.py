@@ -13,7 +13,7 @@ from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
 from lenet_jax.report.html import metadata_table, page, save_pictures, table
 from lenet_jax.report.text import error_label, error_value, show_metric, sweep_table
 from lenet_jax.runs import Monitor
-from lenet_jax.runs.run_directory import read_record
+from lenet_jax.runs.run_directory import RUN, read_record
 from lenet_jax.storage import write_atomically
 from lenet_jax.sweeps.ledger import FAILED, Ledger
 from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_complete, rerun_command
@@ -22,6 +22,11 @@ _MAX_CURVES = 8
 _MAX_CHARACTERS = 120  # of a label; a label wider than the figure would leave no room for the curves
 _STYLES = ("-", "--", "-.", ":")
 _NOT_IN_FILE_NAMES = re.compile(r"[^\w.-]", re.ASCII)  # file names of figures are parts of URLs
+
+
+def is_gone(path: Path) -> bool:
+    """Tell whether the directory of a job that has ended was removed; its result is in the ledger."""
+    return not (path / RUN).is_file()
 
 
 def write_page(ledger: Ledger, summary: Summary) -> Path:
@@ -54,10 +59,15 @@ def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]
     for group in (group for group in groups if group in best):
         name = " ".join(f"{key}={value}" for key, value in group.varied.items()) or "all jobs"
         jobs = [entries[number] for number in group.jobs if number in entries]
-        lines = [read_record(ledger.run_directory(entry)).metrics for entry in jobs]
-        curves[f"{name} ({len(jobs)})"] = [
-            ([line["epoch"] for line in run], [error_value(metric, line[monitor.key]) for line in run]) for run in lines
-        ]
+        paths = [path for entry in jobs if not is_gone(path := ledger.run_directory(entry))]
+        lines = [read_record(path).metrics for path in paths]
+        if lines:
+            curves[f"{name} ({len(lines)})"] = [
+                ([line["epoch"] for line in run], [error_value(metric, line[monitor.key]) for line in run])
+                for run in lines
+            ]
+    if not curves:
+        return
     which = "" if len(best) == len(groups) else f" The {len(best)} best of {len(groups)} groups."
     yield (
         "learning_curves",

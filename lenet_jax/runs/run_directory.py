@@ -207,11 +207,23 @@ def read_record(directory: Path) -> Record:
     """
     check_is_run(directory)
     run, metrics, result = (directory / name for name in (RUN, METRICS, RESULT))
-    description = load_verified(run, run.read_bytes())
+    description = _read(run, ("config",), "restore it")
+    again = f"restore it, or remove it and finish the run again: lenet-jax resume {directory}"
     return Record(
         directory,
-        from_dict(description.get("config", {})),
+        from_dict(description["config"]),
         description,
         parse_metrics(metrics, metrics.read_bytes()) if metrics.is_file() else [],
-        load_verified(result, result.read_bytes()) if result.is_file() else None,
+        _read(result, ("stopped_by", "epochs", "iterations"), again) if result.is_file() else None,
     )
+
+
+def _read(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, Any]:
+    try:
+        content = load_verified(path, path.read_bytes())
+    except InputError as error:
+        raise InputError(f"{str(error).removesuffix('.')}; {remedy}.") from error
+    for name in names:
+        if name not in content:
+            raise InputError(f"{path}: is damaged, no {name!r}; {remedy}.")
+    return content

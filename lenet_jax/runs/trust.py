@@ -74,9 +74,7 @@ def read_allowed(directory: Path, allowed: Iterable[str] = ()) -> Record:
     return record._replace(config=complete_allowed(record.config, allowed, str(directory), directory))
 
 
-def complete_allowed(
-    config: Config, allowed: Iterable[str], origin: str, directory: Path | None = None
-) -> Config:
+def complete_allowed(config: Config, allowed: Iterable[str], origin: str, directory: Path | None = None) -> Config:
     """Return a recorded configuration complete, if its components are allowed to run; else nothing is imported.
 
     Args:
