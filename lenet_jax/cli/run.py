@@ -24,7 +24,7 @@ def train(arguments: list[str]) -> int:
     parser = get_args_parser()
     parser.error = _refuse_option
     parser.add_argument("--dry-run", action="store_true")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # options may stand between overrides
     if options.experimental_rerun:
         raise InputError("`--experimental-rerun` must not be used: it loads a pickle; repeat the run's overrides.")
     name, overrides = options.config_name or "config", options.overrides

@@ -128,8 +128,9 @@ def test_locks_that_others_can_write_to_are_not_used(tmp_path, caplog):
 ORPHAN = """
 import os
 from lenet_jax.hydra_app import worker
+parent = os.getppid()
 print("up", flush=True)
-worker._end_with_parent(os.getppid())
+worker._end_with_parent(parent)
 """
 
 
