@@ -3,10 +3,12 @@
 import contextlib
 import errno
 import fcntl
+import functools
 import gzip
 import hashlib
 import io
 import json
+import logging
 import math
 import os
 import shutil
@@ -18,10 +20,13 @@ from typing import Any
 
 from lenet_jax.errors import InputError
 
+_log = logging.getLogger(__name__)
+
 SCHEMA = 1  # of the JSON files
 _DIGEST_KEY = "sha256"  # the key that holds the digest of the other keys of a JSON file
 _TEMPORARY = ".tmp"
 LOCK = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS without lockd, Lustre without -o flock, others
 MAX_HEADER_BYTES = 1 << 20  # maximum size of a JSON manifest, and of the header of a safetensors file
 
 
@@ -154,34 +159,55 @@ def remove_partial(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
+def locked(folder: Path, what: str, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
     """Lock a folder for this process; the operating system releases the lock when the process exits or is killed.
+
+    A file system without locks, as of some clusters, costs a warning; then nothing keeps others out.
 
     Args:
         folder: the folder, created if needed.
         what: the name of its content, such as "run", for the message.
+        shared: whether others may hold a shared lock at the same time.
+        wait: whether to wait until the folder is free; otherwise it is refused.
 
     Raises:
         InputError: if another process holds the lock.
         OSError: if the folder cannot be created or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with contextlib.ExitStack() as opened:
         # NFS cannot lock folders; it locks files that are open for writing.
         for path, flags in ((folder, os.O_RDONLY), (folder / LOCK, os.O_RDWR | os.O_CREAT)):
             descriptor = os.open(path, flags, 0o666)
             opened.callback(os.close, descriptor)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(descriptor, operation, folder, what, wait=wait)
                 break
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{folder}: in use by another process, which works on this {what}; wait until it exits."
-                ) from error
             except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    _warn_of_no_locks(folder.absolute().parent)
+                    break
                 if path != folder or error.errno not in (errno.EBADF, errno.EINVAL):
                     raise
         yield
+
+
+def _lock(descriptor: int, operation: int, folder: Path, what: str, *, wait: bool) -> None:
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        if not wait:
+            raise InputError(
+                f"{folder}: in use by another process, which works on this {what}; wait until it exits."
+            ) from error
+        _log.warning("%s: waits until another process, which works on this %s, exits", folder, what)
+        fcntl.flock(descriptor, operation)
+
+
+@functools.cache
+def _warn_of_no_locks(folder: Path) -> None:
+    _log.warning("%s: its file system has no locks; let only one process at a time work on what is in it", folder)
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------------

@@ -212,8 +212,14 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
             ["resume", "a", "--allow-chnged"],
             "`DIR` must be of a run or a sweep, with a run.json or sweep.json in it; got a.",
         ),
-        (["report"], "report: usage: lenet-jax report DIR, the directory of a finished run"),
-        (["evaluate"], "evaluate: usage: lenet-jax evaluate DIR, the directory of a finished run"),
+        (
+            ["report"],
+            "report: usage: lenet-jax report DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep.",
+        ),
+        (
+            ["evaluate"],
+            "evaluate: usage: lenet-jax evaluate DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run.",
+        ),
         (["report", "a", "b"], "report: usage: lenet-jax report DIR; got b."),
         (["evaluate", "nowhere"], "`DIR` must be the directory of a run, with a run.json in it; got nowhere."),
         (["evaluate", "a", "seed=3"], "evaluate: options are data=NAME and data.KEY=VALUE; got 'seed=3'."),

@@ -1,8 +1,11 @@
 """Files are written whole or not at all, and only what was written is read back."""
 
+import errno
 import json
 import os
 import stat
+import threading
+import time
 
 import pytest
 
@@ -142,3 +145,44 @@ def test_a_folder_is_locked_for_as_long_as_the_block_lasts(tmp_path):
             pass
     with locked(tmp_path / "run", "run"):
         pass
+
+
+def test_several_may_share_a_folder_from_which_others_are_kept(tmp_path):
+    with locked(tmp_path, "sweep", shared=True), locked(tmp_path, "sweep", shared=True):  # noqa: SIM117
+        with pytest.raises(InputError, match="in use by another process, which works on this sweep"):
+            with locked(tmp_path, "sweep"):
+                pass
+    with locked(tmp_path, "sweep"), pytest.raises(InputError, match="in use by another process"):  # noqa: SIM117
+        with locked(tmp_path, "sweep", shared=True):
+            pass
+
+
+def test_a_lock_can_be_waited_for(tmp_path, caplog):
+    freed = threading.Event()
+
+    def hold():
+        with locked(tmp_path, "run"):
+            held.set()
+            time.sleep(0.2)
+            freed.set()
+
+    held, holder = threading.Event(), threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    with locked(tmp_path, "run", wait=True):
+        assert freed.is_set()
+    holder.join()
+    assert caplog.messages == [f"{tmp_path}: waits until another process, which works on this run, exits"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_costs_one_warning(number, tmp_path, monkeypatch, caplog):
+    def fail(descriptor, operation):
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    for name in ("a", "b"):
+        with locked(tmp_path / name, "run"):
+            assert list((tmp_path / name).iterdir()) == []
+    message = f"{tmp_path}: its file system has no locks; let only one process at a time work on what is in it"
+    assert caplog.messages == [message]

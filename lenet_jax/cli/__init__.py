@@ -12,6 +12,7 @@ from pathlib import Path
 from lenet_jax.environment import tune_environment
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.hydra_app.error_messages import to_message
+from lenet_jax.runs.signals import outlive_terminal
 
 HELP = """\
 lenet-jax: functional, reproducible training of small convolutional networks in JAX.
@@ -20,6 +21,7 @@ usage: lenet-jax COMMAND [...]
 
   train [KEY=VALUE ...]    train a model; without arguments, LeNet on the 5,000 embedded MNIST digits
   train -m KEY=A,B,C ...   one run for each combination of the values
+  train [-m] --dry-run ... check and prepare everything, and print the jobs, the programs and the memory they need
   resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed
   verify RUN_DIR           run a finished run again and compare, bit for bit; --tolerance=0.001
   train --help             the configuration: its groups, its keys, its values
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Loading a compiled program, XLA logs an error about each tuning hint that is no feature of a processor.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tune_environment()
+    outlive_terminal()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         code = _dispatch(arguments)
@@ -91,8 +94,14 @@ def _dispatch(arguments: list[str]) -> int:
             return inspect.summary(overrides)
         case ["data", "prepare", name, *options]:
             return inspect.prepare_data(name, options)
-        case ["evaluate" | "report" as command, *_]:
-            raise InputError(f"{command}: usage: lenet-jax {command} DIR, the directory of a finished run")
+        case ["evaluate"]:
+            raise InputError(
+                "evaluate: usage: lenet-jax evaluate DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run."
+            )
+        case ["report"]:
+            raise InputError(
+                "report: usage: lenet-jax report DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep."
+            )
         case ["resume"]:
             raise InputError(
                 "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]"

@@ -89,13 +89,21 @@ def report(directory: Path, arguments: list[str]) -> int:
 
 def report_sweep(ledger: Any) -> None:
     """Write and print the summary of a sweep, and draw its page."""
-    from lenet_jax.report.sweep_page import write_page
+    from lenet_jax.report.sweep_page import is_gone, write_page
     from lenet_jax.report.text import sweep_lines
+    from lenet_jax.sweeps.ledger import DONE, JOBS
     from lenet_jax.sweeps.statistics import write_summary
 
     summary = write_summary(ledger)
     for line in sweep_lines(summary):
         print(line)
+    for entry in summary.entries:
+        path = ledger.run_directory(entry)
+        if entry.state == DONE and is_gone(path):
+            print(
+                f"job {entry.number}: {path} is gone, its result is in the ledger; to run it again, remove "
+                f"{ledger.directory / JOBS / f'{entry.number}.json'} and resume the sweep"
+            )
     print(f"report: {write_page(ledger, summary)}")
 
 

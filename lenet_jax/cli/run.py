@@ -23,7 +23,8 @@ def train(arguments: list[str]) -> int:
     find_own_modules()
     parser = get_args_parser()
     parser.error = _refuse_option
-    options = parser.parse_args(arguments)
+    parser.add_argument("--dry-run", action="store_true")
+    options = parser.parse_intermixed_args(arguments)  # options may stand between overrides
     if options.experimental_rerun:
         raise InputError("`--experimental-rerun` must not be used: it loads a pickle; repeat the run's overrides.")
     name, overrides = options.config_name or "config", options.overrides
@@ -36,11 +37,13 @@ def train(arguments: list[str]) -> int:
             _answer(hydra, name, options, [folder for folder in folders.values() if folder])
             return 0
         if options.multirun or "hydra.mode=MULTIRUN" in overrides:
-            from lenet_jax.hydra_app.sweep import start_sweep
+            from lenet_jax.hydra_app.sweep import check_sweep, describe_sweep, start_sweep
 
+            if options.dry_run:
+                return _print_lines(describe_sweep(check_sweep(hydra, overrides, name=name)))
             with start_sweep(hydra, overrides, name=name, folders=folders) as sweep:
                 return _run_sweep(sweep)
-        return _run(hydra, name, overrides)
+        return _run(hydra, name, overrides, dry=options.dry_run)
 
 
 def _answer(hydra: Any, name: str, options: Any, folders: list[str]) -> None:
@@ -76,25 +79,39 @@ def _refuse_option(message: str) -> NoReturn:
     raise InputError(f"train: {message}; see lenet-jax train --help.")
 
 
-def _run(hydra: Any, name: str, overrides: list[str]) -> int:
-    """Compose a configuration, check and prepare it, then run it; return the exit code."""
-    from lenet_jax.hydra_app.composition import compose, run_composed, to_config
+def _print_lines(lines: Iterable[str]) -> int:
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _run(hydra: Any, name: str, overrides: list[str], *, dry: bool = False) -> int:
+    """Compose a configuration, check and prepare it, then run it or say what would run; return the exit code."""
+    from lenet_jax.hydra_app.composition import compose, run_composed, to_config, to_sweep_config
 
     composed = compose(hydra, overrides, name=name)
     config, path = to_config(composed), _new_directory(composed)
+    to_sweep_config(composed)  # checks it
 
     from lenet_jax.runs.prepared_run import prepare_run
-    from lenet_jax.runs.run import run
+    from lenet_jax.runs.run import run_locked
     from lenet_jax.runs.run_directory import RunDirectory
     from lenet_jax.trackers import tracked
 
     RunDirectory(path)
     prepared = prepare_run(config)
+    if dry:
+        from lenet_jax.report.dry_run import dry_run_lines
+        from lenet_jax.sweeps.dry_run import plan_run
+
+        return _print_lines(dry_run_lines([plan_run(overrides, prepared, path)], str(path)))
 
     def run_in(directory: Path) -> int:
-        return _show(tracked(run(prepared, directory), config, directory), directory)
+        return _show(tracked(run_locked(prepared, directory), config, directory), directory)
 
-    return run_composed(hydra, composed, name, run_in)
+    with RunDirectory(path).locked():  # before Hydra writes its own files
+        RunDirectory(path)
+        return run_composed(hydra, composed, name, run_in)
 
 
 def _new_directory(composed: Any) -> Path:
@@ -123,14 +140,16 @@ def resume(directory: Path, arguments: list[str]) -> int:
     if not is_sweep:
         from lenet_jax.runs.run import resume_run
         from lenet_jax.runs.trust import read_allowed
+        from lenet_jax.sweeps.ledger import locked_sweep_of
         from lenet_jax.trackers import tracked
 
         record = read_allowed(directory, options.allowed)
-        _log_to(directory)
-        events = resume_run(record, allow_changed=allow_changed)
-        if record.result is None:
-            events = tracked(events, record.config, directory)
-        return _show(events, directory)
+        with locked_sweep_of(directory):
+            _log_to(directory)
+            events = resume_run(record, allow_changed=allow_changed)
+            if record.result is None:
+                events = tracked(events, record.config, directory)
+            return _show(events, directory)
 
     from lenet_jax.hydra_app.sweep import resume_sweep
 

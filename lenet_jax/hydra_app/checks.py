@@ -83,9 +83,11 @@ def check_folder(key: str, path: str) -> None:
         path: the path.
 
     Raises:
-        InputError: if the path has unprintable characters, or is deeper than 200 folders.
+        InputError: if the path is empty, has unprintable characters, or is deeper than 200 folders.
     """
     check_text(key, path)
+    if not path.strip():
+        raise InputError(f"`{key}` must be the path of a folder; got {path!r}; use . for the working directory.")
     if len(PurePosixPath(path).parts) > _MAX_FOLDERS:
         raise InputError(f"`{key}` must be at most {_MAX_FOLDERS} folders deep; got {printable(path)}; use another.")
 

@@ -33,7 +33,7 @@ def write_hydra_files(job: SweepJob, hydra: Mapping[str, Any], sweep: Mapping[st
         OSError: if a file cannot be written.
     """
     job.path.mkdir(parents=True, exist_ok=True)
-    own = _for_job(job, hydra)
+    own = for_job(job, hydra)
     if own["output_subdir"] is not None:
         check_name("hydra.output_subdir", own["output_subdir"])
         folder = job.path / own["output_subdir"]
@@ -54,8 +54,13 @@ def write_hydra_files(job: SweepJob, hydra: Mapping[str, Any], sweep: Mapping[st
     return handler
 
 
-def _for_job(job: SweepJob, hydra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of Hydra's part of the sweep with the values of a job."""
+def for_job(job: SweepJob, hydra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of Hydra's part of the sweep with the values of a job.
+
+    Args:
+        job: the job.
+        hydra: as in `write_hydra_files`.
+    """
     own = copy.deepcopy(dict(hydra))
     names = own["job"]["config"]["override_dirname"]
     own["overrides"]["task"], own["job"]["override_dirname"] = describe_overrides(job.overrides, names)

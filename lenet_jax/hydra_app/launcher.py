@@ -1,10 +1,14 @@
-"""Running the jobs of a sweep: in groups that share a program, by the launcher `lanes`, or by another launcher."""
+"""Running the jobs of a sweep: in groups that share a program, by the launcher `lanes`, or by another launcher.
+
+This module uses a private part of Hydra 1.3.8, `Callbacks`, as does `sweep.py`.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
@@ -14,16 +18,17 @@ from omegaconf import OmegaConf
 from lenet_jax.config import SweepConfig, from_dict, to_dict
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import SWEEP, Composed, to_config, to_sweep_config
-from lenet_jax.hydra_app.hydra_files import write_hydra_files
-from lenet_jax.hydra_app.recorded_loader import RecordedJob, RecordedLoader
+from lenet_jax.hydra_app.hydra_files import for_job, write_hydra_files
+from lenet_jax.hydra_app.recorded_loader import RecordedJob, RecordedLoader, without_interpolations
 from lenet_jax.hydra_app.sweep import GRIDS, LANES, OPTUNA, Sweep, check_search
 from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct, compose_jobs
 from lenet_jax.hydra_app.worker import Worker
 from lenet_jax.report.terminal import SweepDisplay, describe, show, show_end
-from lenet_jax.runs import Failed, Finished, Monitor, Started
+from lenet_jax.runs import Event, Failed, Finished, Monitor, Started
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_runs, prepare_shared, program_signature
+from lenet_jax.runs.run_directory import RunDirectory
 from lenet_jax.runs.trust import complete_allowed
-from lenet_jax.sweeps.groups import SweepJob, execute, in_parallel, register
+from lenet_jax.sweeps.groups import SweepJob, execute, in_parallel, record_failure, register
 from lenet_jax.sweeps.ledger import FAILED, Ledger
 from lenet_jax.sweeps.search import Halving, Pruner, replay, report, to_objective
 from lenet_jax.trackers import make_notifier, tracked
@@ -98,7 +103,7 @@ def _run_hydra_sweeper(sweep: Sweep) -> None:
 def _launch(sweep: Sweep, jobs: Sequence[SweepJob], options: SweepConfig, pruner: Pruner | None) -> None:
     if sweep.launcher == LANES:
         hydra: Any = OmegaConf.to_container(sweep.base.hydra, resolve=False, enum_to_str=True)
-        launch_lanes(jobs, sweep.ledger, options, sweep.prepared, hydra, pruner)
+        launch_lanes(jobs, sweep.ledger, options, sweep.prepared, hydra, pruner, sweep.callbacks)
         return
     register(jobs, sweep.ledger)
     content = {SWEEP: dict(vars(options))}
@@ -113,7 +118,10 @@ def _launch(sweep: Sweep, jobs: Sequence[SweepJob], options: SweepConfig, pruner
         task_function=Worker.of_this_process(sweep.allowed),
         config=sweep.base,
     )
-    launcher.launch([list(job.overrides) for job in jobs], initial_job_idx=jobs[0].number)
+    returned = launcher.launch([list(job.overrides) for job in jobs], initial_job_idx=jobs[0].number)
+    for job, each in zip(jobs, returned, strict=False):
+        if each.status is JobStatus.FAILED:
+            record_failure(sweep.ledger, job.number, each._return_value)
 
 
 # ---- the launcher `lanes` -------------------------------------------------------------------------------------------
@@ -126,6 +134,7 @@ def launch_lanes(
     prepared: Mapping[str, PreparedRun],
     hydra: Mapping[str, Any],
     pruner: Pruner | None = None,
+    callbacks: Callbacks | None = None,
 ) -> None:
     """Run the pending jobs in groups that share a program.
 
@@ -136,8 +145,10 @@ def launch_lanes(
         prepared: prepared runs by their program signatures.
         hydra: Hydra's part of the composed configuration, unresolved; it is written to the directory of each job.
         pruner: decides which jobs stop early; None: no job does.
+        callbacks: those of Hydra; None: none.
     """
     setup_globals()
+    hooks = _JobCallbacks(callbacks or Callbacks(), hydra, options)
     if pruner is not None:
         register(jobs, ledger)
         replay(pruner, jobs, ledger)
@@ -147,6 +158,7 @@ def launch_lanes(
 
     def on_start(job: SweepJob) -> None:
         logs[job.number] = write_hydra_files(job, hydra, vars(options))
+        hooks.start(job)
 
     should_prune = None if pruner is None else lambda number: number in pruner.pruned
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
@@ -158,11 +170,41 @@ def launch_lanes(
             if isinstance(event, Finished | Failed):
                 logs.pop(job.number).close()
             notify[job.number](event)
+            hooks.end(job, event, ledger)
             if isinstance(event, Started):
                 monitors[job.number] = event.monitor
             if pruner is not None:
                 report(pruner, job.number, event, monitors.get(job.number, Monitor()))
             display.show(job.number, [each for each in job.overrides if each not in common], event)
+
+
+class _JobCallbacks:
+    """Calls Hydra's callbacks for the jobs of a sweep, which share a process here."""
+
+    def __init__(self, callbacks: Callbacks, hydra: Mapping[str, Any], options: SweepConfig) -> None:
+        self._callbacks, self._hydra, self._options = callbacks, hydra, options
+
+    def start(self, job: SweepJob) -> None:
+        """Tell them that a job starts."""
+        if self._callbacks.callbacks:
+            self._callbacks.on_job_start(config=self._composed(job), task_function=Worker.of_this_process(()))
+
+    def end(self, job: SweepJob, event: Event, ledger: Ledger) -> None:
+        """Tell them of an event if it is the last one of its job."""
+        if self._callbacks.callbacks and isinstance(event, Finished | Failed):
+            composed = self._composed(job)
+            returned = _to_return(ledger, job)
+            returned.cfg, returned.hydra_cfg = composed, OmegaConf.masked_copy(composed, "hydra")
+            returned.task_name = composed.hydra.job.name
+            if isinstance(event, Failed):
+                returned.status, returned.return_value = JobStatus.FAILED, event.error
+            self._callbacks.on_job_end(config=composed, job_return=returned)
+
+    def _composed(self, job: SweepJob) -> Composed:
+        content = without_interpolations({**to_dict(job.config), SWEEP: dict(vars(self._options))})
+        composed = OmegaConf.create({**content, "hydra": for_job(job, self._hydra)})
+        HydraConfig.instance().cfg = composed  # pyright: ignore[reportAttributeAccessIssue]
+        return composed
 
 
 def launch_batch(
@@ -187,7 +229,8 @@ def launch_batch(
     check_distinct(jobs)
     ledger = Ledger(Path(base.hydra.sweep.dir))
     hydra: Any = OmegaConf.to_container(base.hydra, resolve=False, enum_to_str=True)
-    launch_lanes(jobs, ledger, to_sweep_config(base), prepare_runs(job.config for job in jobs), hydra)
+    prepared = prepare_runs(job.config for job in jobs)
+    launch_lanes(jobs, ledger, to_sweep_config(base), prepared, hydra, callbacks=context.callbacks)
     return [_to_return(ledger, job) for job in jobs]
 
 
@@ -201,7 +244,7 @@ def _to_return(ledger: Ledger, job: SweepJob) -> JobReturn:
 
 
 def run_in_worker(composed: Composed, *, in_subprocess: bool, allowed: Sequence[str]) -> float:
-    """Run a job of a sweep that another launcher of Hydra has composed.
+    """Run a job of a sweep that another launcher of Hydra has composed, once no other process works on it.
 
     Args:
         composed: the composed configuration of the job.
@@ -214,14 +257,21 @@ def run_in_worker(composed: Composed, *, in_subprocess: bool, allowed: Sequence[
     Raises:
         InputError: if the configuration of the job is invalid.
     """
-    hydra, options = HydraConfig.get(), to_sweep_config(composed)
-    ledger = Ledger(Path(hydra.sweep.dir))
+    hydra = HydraConfig.get()
+    with RunDirectory(Path(hydra.runtime.output_dir), resume=True).locked(wait=True):
+        return _run_job(composed, hydra, in_subprocess=in_subprocess, allowed=allowed)
+
+
+def _run_job(composed: Composed, hydra: Any, *, in_subprocess: bool, allowed: Sequence[str]) -> float:
+    options = to_sweep_config(composed)
+    ledger = Ledger(Path(hydra.runtime.cwd, hydra.sweep.dir))  # hydra.job.chdir has changed the working directory
     path, number = Path(hydra.runtime.output_dir), hydra.job.num
     entry = ledger.entry(number)
     if entry is None:  # another sweeper has chosen the job
         config = to_config(composed, allowed)
     else:
-        config = complete_allowed(from_dict(entry.config), allowed, f"{ledger.directory}, job {number}")
+        origin = f"{ledger.directory}, job {number}"
+        config = complete_allowed(from_dict(entry.config), allowed, origin, ledger.directory)
     job = SweepJob(number, tuple(hydra.overrides.task), config, path)
     stopped = options.on_failure == "stop" and any(each.state == FAILED for each in ledger.entries())
     if not stopped:

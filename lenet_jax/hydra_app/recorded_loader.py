@@ -30,14 +30,14 @@ def describe_overrides(overrides: Sequence[str], names: Any) -> tuple[list[str],
     return [str(override.input_line) for override in own], get_overrides_dirname(own, **options)
 
 
-def _without_interpolations(value: Any) -> Any:
+def without_interpolations(value: Any) -> Any:
     """Escape the interpolations in plain values, so that OmegaConf keeps them as literal text."""
     if isinstance(value, str):
         return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)
     if isinstance(value, Mapping):
-        return {key: _without_interpolations(each) for key, each in value.items()}
+        return {key: without_interpolations(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_interpolations(each) for each in value]
+        return [without_interpolations(each) for each in value]
     return value
 
 
@@ -68,7 +68,7 @@ class RecordedLoader(ConfigLoader):
     def load_sweep_config(self, master_config: Any, sweep_overrides: list[str]) -> Any:
         """Return the recorded configuration of a job, with Hydra's part of the sweep."""
         recorded = self._jobs[tuple(sweep_overrides)]
-        composed = OmegaConf.create(_without_interpolations(recorded.content))
+        composed = OmegaConf.create(without_interpolations(recorded.content))
         hydra = OmegaConf.masked_copy(master_config, "hydra").hydra
         with open_dict(composed):
             composed.hydra = hydra
@@ -79,7 +79,7 @@ class RecordedLoader(ConfigLoader):
                 sweep_overrides, job.config.override_dirname
             )
             composed.hydra.mode = None
-            composed.hydra.sweep.subdir = _without_interpolations(recorded.directory)
+            composed.hydra.sweep.subdir = without_interpolations(recorded.directory)
         OmegaConf.copy_cache(from_config=master_config, to_config=composed)
         return composed
 

@@ -24,7 +24,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from omegaconf import OmegaConf, open_dict, read_write
 
-from lenet_jax.components import targets
+from lenet_jax.components import targets, targets_in
 from lenet_jax.config import Config, SweepConfig, from_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.config.checks import build
@@ -45,15 +45,18 @@ from lenet_jax.hydra_app.composition import (
     to_config,
     to_sweep_config,
 )
+from lenet_jax.hydra_app.recorded_loader import without_interpolations
 from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct, compose_jobs, expand_grid
 from lenet_jax.hydra_app.worker import disable_gpu_preallocation
-from lenet_jax.runs.prepared_run import PreparedRun, prepare_run, prepare_runs
+from lenet_jax.report.dry_run import dry_run_lines
+from lenet_jax.runs.prepared_run import PreparedRun, prepare_runs
 from lenet_jax.runs.provenance import changed_conditions, changed_since, describe_process
 from lenet_jax.runs.run_directory import RunDirectory, clear_run, write_patch
 from lenet_jax.runs.source_code import uncommitted_changes
-from lenet_jax.runs.trust import complete_allowed, refuse_links
+from lenet_jax.runs.trust import check_code, complete_allowed, refuse_links
 from lenet_jax.storage import to_json
-from lenet_jax.sweeps.groups import SweepJob, by_signature, to_entry
+from lenet_jax.sweeps.dry_run import plan_groups
+from lenet_jax.sweeps.groups import SweepJob, by_signature, in_parallel, to_entry
 from lenet_jax.sweeps.ledger import FAILED, IDENTITY, PENDING, PLAN, Ledger, refuse_taken
 from lenet_jax.sweeps.search import Halving
 
@@ -85,25 +88,27 @@ class Sweep(NamedTuple):
         return plugin_name(self.base.hydra.sweeper)
 
 
-@contextlib.contextmanager
-def start_sweep(
-    hydra: Hydra, overrides: list[str], *, name: str = "config", folders: Mapping[str, str | None] | None = None
-) -> Iterator[Sweep]:
-    """Compose and check all known jobs of a new sweep, then create and lock its directory.
+class CheckedSweep(NamedTuple):
+    """A new sweep of which nothing is written yet."""
+
+    base: Composed
+    options: SweepConfig
+    jobs: list[SweepJob]  # those that are known before the sweep runs
+    prepared: dict[str, PreparedRun]  # of the jobs, by program signature; without known jobs, of the base configuration
+    chosen: bool  # whether the user has chosen the directory
+
+
+def check_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> CheckedSweep:
+    """Compose, check and prepare all known jobs of a new sweep, and write nothing.
 
     Args:
         hydra: the result of `open_hydra`.
         overrides: overrides of the command line.
         name: name of the primary configuration file.
-        folders: the arguments of `open_hydra`, which are recorded.
-
-    Yields:
-        The sweep.
 
     Raises:
         InputError: if an option is unknown or out of its range, two jobs are identical, the data do not fit the
-            configuration, or a directory already holds a sweep or a run; or Hydra's own errors. Nothing is written in
-            these cases.
+            configuration, or a directory already holds a sweep or a run; or Hydra's own errors.
     """
     base = compose(hydra, overrides, name=name, multirun=True)
     chosen = any(override.startswith("hydra.sweep.dir=") for override in overrides)
@@ -121,9 +126,51 @@ def start_sweep(
     check_distinct(jobs)
     prepared = prepare_runs(job.config for job in jobs)
     _check_sweeper(base, options, jobs, hydra.config_loader)
-    representatives = list(prepared.values()) or [prepare_run(to_config(base))]
+    if not jobs:
+        prepared = prepare_runs([to_config(base)])
     for job in jobs:
         RunDirectory(job.path)
+    return CheckedSweep(base, options, jobs, prepared, chosen)
+
+
+def describe_sweep(sweep: CheckedSweep) -> list[str]:
+    """Return what a sweep would do, as lines.
+
+    Args:
+        sweep: the result of `check_sweep`.
+    """
+    base, jobs, options = sweep.base, sweep.jobs, sweep.options
+    lines = []
+    if not jobs:
+        lines = ["The sweeper chooses the jobs as it goes; here is the one job that has no choices in it.", ""]
+        jobs = [SweepJob(0, (), to_config(base), Path(base.hydra.sweep.dir))]
+    if plugin_name(base.hydra.sweeper) == "HalvingSweeper":
+        options = in_parallel(options, len(jobs))
+    in_lanes = plugin_name(base.hydra.launcher) == LANES
+    plans = plan_groups(jobs, options, sweep.prepared, in_lanes=in_lanes)
+    launcher = "" if in_lanes else plugin_name(base.hydra.launcher)
+    return [*lines, *dry_run_lines(plans, str(base.hydra.sweep.dir), launcher=launcher)]
+
+
+@contextlib.contextmanager
+def start_sweep(
+    hydra: Hydra, overrides: list[str], *, name: str = "config", folders: Mapping[str, str | None] | None = None
+) -> Iterator[Sweep]:
+    """Compose and check all known jobs of a new sweep, then create and lock its directory.
+
+    Args:
+        hydra: the result of `open_hydra`.
+        overrides: overrides of the command line.
+        name: name of the primary configuration file.
+        folders: the arguments of `open_hydra`, which are recorded.
+
+    Yields:
+        The sweep.
+
+    Raises:
+        InputError: as `check_sweep`; nothing is written then.
+    """
+    base, options, jobs, prepared, chosen = check_sweep(hydra, overrides, name=name)
     directory = _take_directory(base, chosen)
     jobs = [job._replace(path=_moved(job.path, Path(base.hydra.sweep.dir), directory)) for job in jobs]
     _set_directory(base, directory)
@@ -134,7 +181,7 @@ def start_sweep(
         "hydra": OmegaConf.to_container(base.hydra, resolve=False, enum_to_str=True),
         SWEEP: _to_dict(options),
         "base": _base_values(base),
-        **_describe(representatives, base),
+        **_describe(prepared.values(), base),
     }
     patch = uncommitted_changes(_named_functions([job.config for job in jobs] or [to_config(base)]))
     if patch is not None:
@@ -176,6 +223,7 @@ def resume_sweep(
         )
     for plugin in ("launcher", "sweeper"):
         check_recorded_plugin(f"hydra.{plugin}", recorded.get(plugin), allowed)
+    _check_callbacks(recorded.get("callbacks"), allowed, directory)
     with contextlib.ExitStack() as opened:
         hydra, base = _compose_recorded(ledger, allowed, opened)
         _check_plugins(base)
@@ -327,13 +375,13 @@ def _recorded_jobs(ledger: Ledger, allowed: Collection[str]) -> list[SweepJob]:
     for entry in ledger.known_entries():
         check_subdirectory(entry.directory)
         origin = f"{ledger.directory}, job {entry.number}"
-        config = complete_allowed(from_dict(entry.config), allowed, origin)
+        config = complete_allowed(from_dict(entry.config), allowed, origin, ledger.directory)
         jobs.append(SweepJob(entry.number, tuple(entry.overrides), config, ledger.run_directory(entry)))
     return jobs
 
 
 def _compose_recorded(ledger: Ledger, allowed: Collection[str], opened: contextlib.ExitStack) -> tuple[Hydra, Composed]:
-    """Compose Hydra's part of `conf/`, and replace launcher and sweeper by the recorded ones.
+    """Compose Hydra's part of `conf/`, and replace launcher, sweeper and callbacks by the recorded ones.
 
     The recorded arguments and configuration folders are used only if the sweeper chooses further jobs.
     """
@@ -354,9 +402,24 @@ def _compose_recorded(ledger: Ledger, allowed: Collection[str], opened: contextl
     with read_write(base.hydra), open_dict(base.hydra):
         for plugin in ("launcher", "sweeper"):
             base.hydra[plugin] = recorded[plugin]
+        base.hydra.callbacks = recorded.get("callbacks") or {}
+        resolved: Any = OmegaConf.to_container(base.hydra.callbacks, resolve=True)
+        _check_callbacks(resolved, allowed, ledger.directory)  # an interpolation may lead to another callback
+        base.hydra.callbacks = without_interpolations(resolved)
         if "submitit_folder" in base.hydra.launcher:  # a new folder, as pickles in the recorded one are untrusted
             base.hydra.launcher.submitit_folder = "${hydra.sweep.dir}/.submitit/${run_id:}/%j"
     return hydra, base
+
+
+def _check_callbacks(callbacks: Any, allowed: Collection[str], directory: Path) -> None:
+    """Check the untrusted callbacks of a recorded sweep.
+
+    Raises:
+        InputError: if they name code that is not allowed, or are no callbacks.
+    """
+    if callbacks is not None and not isinstance(callbacks, Mapping):
+        raise InputError(f"{directory / IDENTITY}: is damaged, hydra.callbacks is no table; restore it.")
+    check_code(list(targets_in("hydra.callbacks", callbacks)), allowed, str(directory), directory)
 
 
 def _quoted(text: str) -> str:

@@ -47,7 +47,7 @@ class JobComposer:
         self._base = base
         self._composed: dict[tuple[str, ...], Composed] = {}  # by the overrides that choose files
         self._last: tuple[Any, Composed] = None, None  # the files and keys of the last job, and its configuration
-        self._is_file = functools.cache(lambda key: bool(loader.get_group_options(key)) or key.startswith("hydra"))
+        self._is_file = functools.cache(lambda key: bool(loader.get_group_options(key)))
 
     def compose(self, overrides: Sequence[str], number: int) -> Composed:
         """Compose a job, and set it as the configuration to which ${hydra:...} refers.
@@ -84,11 +84,16 @@ class JobComposer:
         return composed
 
     def _is_value(self, override: Override) -> bool:
-        """Return whether an override replaces a value, rather than a file of `conf/` or a component's function."""
+        """Return whether an override sets values, rather than to choose a file of `conf/` or a component's function.
+
+        Values are set in their order, the last one wins; a dictionary for a group, and ++KEY=VALUE, are values too.
+        """
+        key = override.key_or_group
+        is_file = key.startswith("hydra") or (self._is_file(key) and not isinstance(override.value(), dict))
         return (
-            override.type is OverrideType.CHANGE
+            override.type in (OverrideType.CHANGE, OverrideType.FORCE_ADD)
             and override.package is None
-            and not self._is_file(override.key_or_group)
+            and not is_file
             and TARGET not in str(override.input_line)
         )
 

@@ -10,16 +10,20 @@ import logging
 import os
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Collection, MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from lenet_jax.environment import tune_environment
+from lenet_jax.runs.signals import outlive_terminal
 from lenet_jax.storage import own_folder
 
 _LOG = logging.getLogger(__name__)
 
 _DEVICES = Path("/dev")
+_SECONDS_BETWEEN_LOOKS = 0.2  # at whether the parent process is still there
 
 
 class Worker(NamedTuple):
@@ -63,7 +67,19 @@ def _set_up_process() -> TextIO | None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tune_environment()
     sys.path.append(str(Path.cwd()))  # for the user's modules
+    outlive_terminal()
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     return lock_gpu()
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process at once when the one that started it has ended, so that no orphan goes on writing.
+
+    At any instant what is on the disk can be resumed.
+    """
+    while os.getppid() == parent:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    os._exit(1)
 
 
 def disable_gpu_preallocation(environment: MutableMapping[str, str] = os.environ) -> None:

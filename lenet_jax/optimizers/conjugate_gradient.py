@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-import optax.tree_utils as tree
 from jaxtyping import Array, Float
 
 from lenet_jax.config.checks import Count
@@ -39,17 +38,21 @@ def scale_by_polak_ribiere() -> optax.GradientTransformation:
     """Return the transformation of a gradient into the direction of conjugate gradient, uphill as the gradient is."""
 
     def init(params: Any) -> ConjugateState:
-        zeros = tree.tree_zeros_like(params)
-        return ConjugateState(zeros, zeros, tree.tree_vdot(zeros, zeros))
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return ConjugateState(zeros, zeros, _dot(zeros, zeros))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        squared_norm = tree.tree_vdot(updates, updates)
-        change = squared_norm - tree.tree_vdot(updates, state.gradient)
+        squared_norm = _dot(updates, updates)
+        change = squared_norm - _dot(updates, state.gradient)
         is_first = state.squared_norm == 0
         factor = jnp.where(is_first, 0.0, jnp.maximum(change / jnp.where(is_first, 1.0, state.squared_norm), 0.0))
         direction = jax.tree.map(lambda g, d: g + factor.astype(g.dtype) * d, updates, state.direction)
-        is_downhill = tree.tree_vdot(direction, updates) > 0  # of the negative direction
+        is_downhill = _dot(direction, updates) > 0  # of the negative direction
         direction = jax.tree.map(lambda d, g: jnp.where(is_downhill, d, g), direction, updates)
         return direction, ConjugateState(direction, updates, squared_norm)
 
     return optax.GradientTransformation(init, update)
+
+
+def _dot(one: Any, other: Any) -> Float[Array, ""]:
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, one, other)), start=jnp.zeros((), jnp.float32))

@@ -3,17 +3,19 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from lenet_jax.errors import InputError
 from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
 from lenet_jax.report.html import metadata_table, page, save_pictures, table
 from lenet_jax.report.text import error_label, error_value, show_metric, sweep_table
 from lenet_jax.runs import Monitor
-from lenet_jax.runs.run_directory import read_record
+from lenet_jax.runs.run_directory import RUN, read_record
 from lenet_jax.storage import write_atomically
 from lenet_jax.sweeps.ledger import FAILED, Ledger
 from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_complete, rerun_command
@@ -22,6 +24,21 @@ _MAX_CURVES = 8
 _MAX_CHARACTERS = 120  # of a label; a label wider than the figure would leave no room for the curves
 _STYLES = ("-", "--", "-.", ":")
 _NOT_IN_FILE_NAMES = re.compile(r"[^\w.-]", re.ASCII)  # file names of figures are parts of URLs
+
+
+def is_gone(path: Path) -> bool:
+    """Tell whether the directory of a job that has ended was removed; its result is in the ledger."""
+    return not (path / RUN).is_file()
+
+
+def _evaluations(path: Path) -> list[dict[str, Any]]:
+    """Return the evaluations of a run; none if its directory was removed."""
+    try:
+        return read_record(path).metrics
+    except InputError:
+        if is_gone(path):
+            return []
+        raise
 
 
 def write_page(ledger: Ledger, summary: Summary) -> Path:
@@ -54,16 +71,19 @@ def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]
     for group in (group for group in groups if group in best):
         name = " ".join(f"{key}={value}" for key, value in group.varied.items()) or "all jobs"
         jobs = [entries[number] for number in group.jobs if number in entries]
-        lines = [read_record(ledger.run_directory(entry)).metrics for entry in jobs]
-        curves[f"{name} ({len(jobs)})"] = [
-            ([line["epoch"] for line in run], [error_value(metric, line[monitor.key]) for line in run]) for run in lines
-        ]
+        lines = list(filter(None, (_evaluations(ledger.run_directory(entry)) for entry in jobs)))
+        if lines:
+            curves[f"{name} ({len(lines)})"] = [
+                ([line["epoch"] for line in run], [error_value(metric, line[monitor.key]) for line in run])
+                for run in lines
+            ]
     which = "" if len(best) == len(groups) else f" The {len(best)} best of {len(groups)} groups."
-    yield (
-        "learning_curves",
-        f"Mean over the seeds, and a band from the best to the worst; the number of runs in brackets.{which}",
-        group_curves(curves, label=label, title=f"{label.capitalize()} over the seeds"),
-    )
+    if curves:
+        yield (
+            "learning_curves",
+            f"Mean over the seeds, and a band from the best to the worst; the number of runs in brackets.{which}",
+            group_curves(curves, label=label, title=f"{label.capitalize()} over the seeds"),
+        )
     jobs = [(entry, values) for entry, values in zip(summary.entries, summary.varied, strict=True)]
     for key in dict.fromkeys(key for group in summary.groups for key in group.varied):
         pairs = [

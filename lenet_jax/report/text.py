@@ -47,7 +47,7 @@ def layer_table(rows: Sequence[Row], input_shape: tuple[int, ...]) -> list[str]:
                 f"{row.parameters:,}",
                 f"{row.connections:,}",
                 f"{row.multiply_adds:,}",
-                _size(row.bytes),
+                size(row.bytes),
                 "x".join(map(str, row.receptive_field)),
             )
         )
@@ -60,8 +60,8 @@ def layer_table(rows: Sequence[Row], input_shape: tuple[int, ...]) -> list[str]:
         *lines[1:],
         "",
         "outputs of one example, float32: "
-        f"{_size(inference_bytes(list(rows)))} at a time to apply the network (the two largest neighbours), "
-        f"{_size(training_bytes(list(rows)))} to train it ({_stored_outputs(rows)}).",
+        f"{size(inference_bytes(list(rows)))} at a time to apply the network (the two largest neighbours), "
+        f"{size(training_bytes(list(rows)))} to train it ({_stored_outputs(rows)}).",
     ]
 
 
@@ -69,7 +69,8 @@ def _stored_outputs(rows: Sequence[Row]) -> str:
     return "all but those that are computed again" if any(row.recomputed for row in rows) else "all"
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """Return a number of bytes as text."""
     if count < 2**20:
         return f"{count / 2**10:.1f} KiB"
     return f"{count / 2**20:.1f} MiB"

@@ -7,7 +7,7 @@ from lenet_jax.runs import Event, Failed, Finished
 from lenet_jax.runs.group import Job, run_jobs
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_run
 from lenet_jax.runs.provenance import changed_conditions, changed_since
-from lenet_jax.runs.run_directory import Record, RunDirectory
+from lenet_jax.runs.run_directory import Record, RunDirectory, read_record
 
 
 def run(prepared: PreparedRun, path: Path, *, resume: bool = False) -> Iterator[Event]:
@@ -25,12 +25,16 @@ def run(prepared: PreparedRun, path: Path, *, resume: bool = False) -> Iterator[
         OSError: if the directory cannot be written.
         KeyboardInterrupt: if a signal has asked the run to stop.
     """
-    directory = RunDirectory(path, resume=resume)
-    with directory.locked():
-        for _, event in run_jobs([Job(prepared.config, path, resume=resume)], prepared):
-            if isinstance(event, Failed):
-                raise event.error
-            yield event
+    with RunDirectory(path, resume=resume).locked():
+        yield from run_locked(prepared, path, resume=resume)
+
+
+def run_locked(prepared: PreparedRun, path: Path, *, resume: bool = False) -> Iterator[Event]:
+    """Do the same in a directory that the caller has locked."""
+    for _, event in run_jobs([Job(prepared.config, path, resume=resume)], prepared):
+        if isinstance(event, Failed):
+            raise event.error
+        yield event
 
 
 def resume_run(record: Record, *, allow_changed: bool = False) -> Iterator[Event]:
@@ -44,11 +48,13 @@ def resume_run(record: Record, *, allow_changed: bool = False) -> Iterator[Event
         InputError: if a file of it is damaged, or something has changed; the message names it.
         OSError, KeyboardInterrupt: as `run`.
     """
-    if record.result is not None:
-        yield Finished(record.result, record.directory)
-        return
-    prepared = prepare_run(record.config)
-    for key, old, new in changed_conditions(record.run, prepared.describe()):
-        if not allow_changed:
-            raise changed_since("run", key, old, new)
-    yield from run(prepared, record.directory, resume=True)
+    with RunDirectory(record.directory, resume=True).locked():
+        result = record.result or read_record(record.directory).result  # of another process, since it was read
+        if result is not None:
+            yield Finished(result, record.directory)
+            return
+        prepared = prepare_run(record.config)
+        for key, old, new in changed_conditions(record.run, prepared.describe()):
+            if not allow_changed:
+                raise changed_since("run", key, old, new)
+        yield from run_locked(prepared, record.directory, resume=True)

@@ -74,9 +74,9 @@ class RunDirectory:
         """Return the current length and digest of the metrics log."""
         return LogEnd(self._bytes, self._digest.hexdigest())
 
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Lock the directory for this process; see `lenet_jax.storage.locked`."""
-        return locked(self.path, "run")
+    def locked(self, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Lock the directory for this process, the only one that may write to it; see `lenet_jax.storage.locked`."""
+        return locked(self.path, "run", wait=wait)
 
     def write_run(self, provenance: dict[str, Any]) -> None:
         """Write or replace `run.json`."""
@@ -195,20 +195,41 @@ class Record(NamedTuple):
     result: dict[str, Any] | None  # result.json; None: the run has not finished
 
 
+def check_is_run(directory: Path) -> None:
+    """Check that a directory is that of a run.
+
+    Raises:
+        InputError: if it has no `run.json`.
+    """
+    if not (directory / RUN).is_file():
+        raise InputError(f"`DIR` must be the directory of a run, with a {RUN} in it; got {directory}.")
+
+
 def read_record(directory: Path) -> Record:
     """Read the directory of a run, finished or not.
 
     Raises:
         InputError: if the directory holds no run, or a file in it is damaged or has another schema.
     """
-    if not (directory / RUN).is_file():
-        raise InputError(f"`DIR` must be the directory of a run, with a {RUN} in it; got {directory}.")
+    check_is_run(directory)
     run, metrics, result = (directory / name for name in (RUN, METRICS, RESULT))
-    description = load_verified(run, run.read_bytes())
+    description = _read(run, ("config",), "restore it")
+    again = f"restore it, or remove it and finish the run again: lenet-jax resume {directory}"
     return Record(
         directory,
-        from_dict(description.get("config", {})),
+        from_dict(description["config"]),
         description,
         parse_metrics(metrics, metrics.read_bytes()) if metrics.is_file() else [],
-        load_verified(result, result.read_bytes()) if result.is_file() else None,
+        _read(result, ("stopped_by", "epochs", "iterations"), again) if result.is_file() else None,
     )
+
+
+def _read(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, Any]:
+    try:
+        content = load_verified(path, path.read_bytes())
+    except InputError as error:
+        raise InputError(f"{str(error).removesuffix('.')}; {remedy}.") from error
+    for name in names:
+        if name not in content:
+            raise InputError(f"{path}: is damaged, no {name!r}; {remedy}.")
+    return content

@@ -1,14 +1,16 @@
 """Signals that stop a run: the current device program finishes first, and its state is saved."""
 
 import contextlib
+import errno
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 RESUMABLE = 75  # exit code of an interrupted run that can be resumed; EX_TEMPFAIL in sysexits.h
 
 
@@ -92,3 +94,40 @@ def _print(text: str) -> None:
     show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides the cursor
     with contextlib.suppress(OSError):
         os.write(2, f"{show_cursor}\r{text}\n".encode())
+
+
+class _Outlived:
+    """A text file that becomes os.devnull when its terminal is gone."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, or nothing if the terminal is gone."""
+        return self._or_nothing(self._file.write, text)
+
+    def flush(self) -> None:
+        """Flush what was written."""
+        self._or_nothing(self._file.flush)
+
+    def _or_nothing(self, write: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return write(*arguments)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._file.fileno())
+            os.close(null)
+            return write(*arguments)
+
+
+def outlive_terminal() -> None:
+    """Let this process go on when its terminal is gone, as that of a closed window: what it prints is lost."""
+    for name in ("stdout", "stderr"):
+        file = getattr(sys, name)
+        if file is not None and not isinstance(file, _Outlived) and file.isatty():
+            setattr(sys, name, _Outlived(file))

@@ -4,15 +4,19 @@ What is read from there imports, besides this package, only packages that the us
 the environment, or in the pyproject.toml of the current project.
 """
 
+import importlib.util
+import inspect
 import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from lenet_jax.components import check_allowed, complete_config, targets
+from lenet_jax.components import check_allowed, complete_config, locate, targets
 from lenet_jax.config import Config
+from lenet_jax.config.catalogue import PACKAGE
 from lenet_jax.errors import InputError
-from lenet_jax.runs.run_directory import Record, read_record
+from lenet_jax.runs.run_directory import Record, check_is_run, read_record
 
 ALL = "*"
 _VARIABLE = "LENET_JAX_ALLOW"
@@ -64,19 +68,80 @@ def read_allowed(directory: Path, allowed: Iterable[str] = ()) -> Record:
     Raises:
         InputError: if it holds no run or a damaged one, names code that is not allowed, or has links that lead out.
     """
+    check_is_run(directory)
     refuse_links(directory)
     record = read_record(directory)
-    return record._replace(config=complete_allowed(record.config, allowed, str(directory)))
+    return record._replace(config=complete_allowed(record.config, allowed, str(directory), directory))
 
 
-def complete_allowed(config: Config, allowed: Iterable[str], origin: str) -> Config:
+def complete_allowed(config: Config, allowed: Iterable[str], origin: str, directory: Path | None = None) -> Config:
     """Return a recorded configuration complete, if its components are allowed to run; else nothing is imported.
+
+    Args:
+        config: as it was recorded.
+        allowed: as `allowed_packages`.
+        origin: where it was read, for messages.
+        directory: in which that is; code that lies there is refused. None: the caller's memory.
 
     Raises:
         InputError: if one of them is not allowed, or an option is unknown or out of its range.
     """
-    check_allowed(targets(config), allowed, origin)
+    check_code(list(targets(config)), allowed, origin, directory)
     return complete_config(config)
+
+
+def check_code(
+    found: Sequence[tuple[str, str]], allowed: Iterable[str], origin: str, directory: Path | None = None
+) -> None:
+    """Check that functions which a directory names are in packages that the user has allowed, and defined there.
+
+    The packages must not lie in the directory itself. A function that an allowed module has merely imported, as
+    "mylab.os.system", is of the package that defines it, which has to be allowed as well.
+
+    Args:
+        found: the place and the import path of each function, as `lenet_jax.components.targets` yields them.
+        allowed: as `allowed_packages`.
+        origin: where they were found, for messages.
+        directory: as in `complete_allowed`.
+
+    Raises:
+        InputError: for the first one that is not. Nothing has been imported then but what is allowed.
+    """
+    allowed = frozenset(allowed)
+    check_allowed(found, allowed, origin)
+    foreign = [(path, target) for path, target in found if target.partition(".")[0] != PACKAGE]
+    if ALL in allowed:
+        return
+    if directory is not None:
+        for path, target in foreign:
+            _refuse_module_inside(target.partition(".")[0], path, directory)
+    for path, target in foreign:
+        package = _defining_package(locate(target))
+        if package is not None and package not in allowed:
+            raise InputError(
+                f"`{path}` of {origin} names code to run, {target!r}, which is defined in {package}; if you know it, "
+                f"allow that as well: --allow {package}."
+            )
+
+
+def _refuse_module_inside(package: str, path: str, directory: Path) -> None:
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return  # `locate` reports it
+    places = [] if spec is None else [*(spec.submodule_search_locations or []), spec.origin or ""]
+    inside = [place for place in places if place and Path(place).resolve().is_relative_to(directory.resolve())]
+    if inside:
+        raise InputError(
+            f"`{path}` must not name code that lies in {directory} itself; got {inside[0]}; move it, or use --trust."
+        )
+
+
+def _defining_package(function: Any) -> str | None:
+    """Return the package that defines a function or a class; None for an object that a module has made."""
+    if not (inspect.isroutine(function) or inspect.isclass(function)):
+        return None
+    return str(getattr(function, "__module__", None) or "builtins").partition(".")[0]
 
 
 def refuse_links(directory: Path) -> None:

@@ -207,6 +207,18 @@ def _entry(ledger: Ledger, number: int) -> Entry:
     return entry
 
 
+def record_failure(ledger: Ledger, number: int, error: Exception) -> None:
+    """Record that a job has failed outside of its run, as in its launcher, unless it has ended already.
+
+    Args:
+        ledger: the ledger of the sweep.
+        number: of the job.
+        error: what was raised.
+    """
+    if _entry(ledger, number).state not in ENDED:
+        _update(ledger, number, state=FAILED, error=describe_error(error))
+
+
 def _mark_pending(numbers: Iterable[int], ledger: Ledger) -> None:
     """Mark the running jobs as pending after the sweep has stopped."""
     for number in numbers:

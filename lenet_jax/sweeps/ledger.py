@@ -94,9 +94,13 @@ class Ledger:
         _write(directory / IDENTITY, identity)
         return cls(directory)
 
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Lock the directory of the sweep for this process; see `lenet_jax.storage.locked`."""
-        return locked(self.directory, "sweep")
+    def locked(self, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Lock the directory of the sweep for this process; see `lenet_jax.storage.locked`.
+
+        Args:
+            shared: whether the process works on one job only, so that others may work on other jobs.
+        """
+        return locked(self.directory, "sweep", shared=shared)
 
     def entries(self) -> list[Entry]:
         """Return the jobs in the ledger, in the order of their numbers.
@@ -221,6 +225,16 @@ def refuse_taken(directory: Path) -> None:
             f"`hydra.sweep.dir` must not hold a sweep yet; {directory} does: resume it by "
             f"lenet-jax resume {directory}, or use another."
         )
+
+
+def locked_sweep_of(directory: Path) -> contextlib.AbstractContextManager[None]:
+    """Keep the sweep to which a run belongs, if to any, from running while this process works on the run.
+
+    Args:
+        directory: the directory of the run.
+    """
+    folder = next((each for each in directory.resolve().parents if (each / IDENTITY).is_file()), None)
+    return contextlib.nullcontext() if folder is None else locked(folder, "sweep", shared=True)
 
 
 def this_process() -> dict[str, Any]:

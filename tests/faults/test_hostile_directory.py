@@ -177,6 +177,69 @@ def test_a_tracker_writes_into_the_directory_of_its_run_only(name, refuse, forei
     assert refuse("resume", "run").startswith("`trackers.csv.name` must be the name of a file that ends in .csv; got ")
 
 
+@pytest.mark.parametrize(
+    "target", ["builtins.eval", "subprocess.Popen", "runpy.run_path", "shutil.rmtree", "beside.run"]
+)
+def test_code_of_any_package_is_refused(target, refuse, foreign_run, foreign, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    for folder in (tmp_path, tmp_path / "theirs"):
+        (folder / "beside.py").write_text(f"import pathlib\npathlib.Path({SENTINEL!r}).touch()\n")
+    foreign_run(trackers={"a": {TARGET: target}})
+    foreign(Entry(0, ["seed=1"], "0", config(augment={TARGET: "lenet_jax.augment.random_flip", "p": {TARGET: target}})))
+    package = target.partition(".")[0]
+    assert f"LENET_JAX_ALLOW={package}, or allow = " in refuse("verify", "run")
+    assert f"LENET_JAX_ALLOW={package}, or allow = " in refuse("resume", "theirs")
+
+
+@pytest.fixture
+def their_lab(tmp_path, monkeypatch):
+    """A package that the user allows, which imports others for its own use."""
+    (tmp_path / "hostlab").mkdir()
+    imports = ["import os", "from os import environ, system", "from subprocess import Popen"]
+    imports += ["from lenet_jax.storage import write_file"]
+    (tmp_path / "hostlab" / "nets.py").write_text("\n".join([*imports, "def net():", "    pass", ""]))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield
+    for name in ("hostlab", "hostlab.nets"):
+        sys.modules.pop(name, None)
+    signature.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("os.system", os.system.__module__),
+        ("system", os.system.__module__),
+        ("os.path.os.execv", os.execv.__module__),
+        ("Popen", "subprocess"),
+        ("environ.clear", "collections"),
+        ("net.__globals__.clear", "builtins"),
+        ("write_file", "lenet_jax"),
+    ],
+)
+def test_what_an_allowed_module_has_merely_imported_is_refused(name, package, refuse, foreign_run, their_lab):
+    target = f"hostlab.nets.{name}"
+    foreign_run(model={TARGET: target, "command": CODE})
+    assert refuse("resume", "run", "--allow", "hostlab") == (
+        f"`model` of run names code to run, {target!r}, which is defined in {package}; if you know it, allow that as "
+        f"well: --allow {package}."
+    )
+
+
+def test_a_module_that_lies_in_the_directory_is_refused_though_its_name_is_allowed(
+    refuse, foreign_run, tmp_path, monkeypatch
+):
+    foreign_run(model={TARGET: "lying.run"})
+    (tmp_path / "run" / "lying.py").write_text(f"import pathlib\npathlib.Path({SENTINEL!r}).touch()\n")
+    monkeypatch.chdir(tmp_path / "run")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for command in ("resume", "verify", "evaluate", "report"):
+        message = refuse(command, ".", "--allow", "lying")
+        assert message.startswith("`model` must not name code that lies in . itself; got ")
+        assert message.endswith("lying.py; move it, or use --trust.")
+
+
 # ---- code in the ledger of a sweep ----------------------------------------------------------------------------------
 
 
@@ -254,6 +317,44 @@ def test_a_plugin_of_somebody_elses_is_refused(name, target, refuse, foreign, ev
     message = refuse("resume", "theirs")
     assert message.startswith(f"`hydra.{name}` in the directory of the sweep names code to run, ")
     assert "; if you know it, allow it: --allow " in message
+
+
+CALLBACKS = [
+    ({"a": NODES[1]}, [], "`hydra.callbacks.a` of theirs names code to run, 'evil.run'; "),
+    (
+        {"a": {"b": [NODES[0]]}},
+        ["--allow", "evil"],
+        "`hydra.callbacks.a.b[0]` of theirs names code to run, 'os.system'; ",
+    ),
+    ({"a": {TARGET: "${oc.env:HOME}"}}, ["--allow", "evil"], "`hydra.callbacks.a` of theirs must name a component; "),
+    (
+        {"a": "${hydra.sweeper.params.b}"},
+        ["--allow", "evil"],
+        "`hydra.callbacks.a` of theirs names code to run, 'os.sys",
+    ),
+    ([NODES[1]], ["--allow", "evil"], "theirs/sweep.json: is damaged, hydra.callbacks is no table; restore it."),
+]
+
+
+@pytest.mark.parametrize(("callbacks", "options", "beginning"), CALLBACKS)
+def test_callbacks_of_a_sweep_are_refused_unless_they_are_allowed(callbacks, options, beginning, refuse, foreign, evil):
+    sweeper = {**GRID, "params": {"b": NODES[0]}}
+    foreign(Entry(0, ["seed=1"], "0", config()), hydra={"callbacks": callbacks, "sweeper": sweeper})
+    assert refuse("resume", "theirs", *options).startswith(beginning)
+
+
+@pytest.mark.parametrize("launcher", [LANES, BASIC])
+def test_hydras_part_of_a_sweep_sets_nothing(launcher, foreign, tmp_path, monkeypatch):
+    job = {"env_set": {"EVIL": "1"}, "env_copy": ["HOME"], "chdir": True}
+    searchpath = [f"file://{tmp_path}"]
+    foreign(Entry(0, ["seed=1"], "0", config()), hydra={"launcher": launcher, "job": job, "searchpath": searchpath})
+    resumed = []
+    monkeypatch.setattr("lenet_jax.hydra_app.launcher.run_sweep", resumed.append)
+    path = [*sys.path]
+    main(["resume", "theirs", "--allow-changed", "--allow", "evil"])
+    hydra = resumed[0].base.hydra
+    assert (dict(hydra.job.env_set), hydra.job.chdir, hydra.searchpath, "EVIL" in os.environ) == ({}, None, [], False)
+    assert [each for each in sys.path if each not in path] in ([], [str(tmp_path)])
 
 
 @pytest.mark.parametrize("content", [None, [], "os.system", {}, 3])

@@ -18,6 +18,7 @@ TINY = [
     *("model.num_kernels=[2,2]", "model.hidden_units=4", "data.train_size=200"),
     *("trainer.max_epochs=2", "trainer.batch_size=20"),
 ]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 GRID = ["seed=0,1", "optimizer.learning_rate=0.1,1e38"]
 
 
@@ -122,3 +123,24 @@ def test_locks_that_others_can_write_to_are_not_used(tmp_path, caplog):
     assert environment["CUDA_VISIBLE_DEVICES"] == "5"
     assert list(locks.iterdir()) == []
     assert caplog.messages == [f"{locks}: not used because other users may write to the GPU locks in it; remove it"]
+
+
+ORPHAN = """
+import os
+from lenet_jax.hydra_app import worker
+parent = os.getppid()
+print("up", flush=True)
+worker._end_with_parent(parent)
+"""
+
+
+def test_a_worker_ends_when_the_process_that_has_started_it_is_killed():
+    starter = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ORPHAN!r}])"
+    process = subprocess.Popen([sys.executable, "-c", starter], env=ENVIRONMENT, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"up\n"
+    process.kill()
+    begin = time.monotonic()
+    assert process.stdout.read() == b""  # which it is when the last one that could write has ended
+    assert time.monotonic() - begin < 10
+    process.stdout.close()
+    process.wait()

@@ -155,6 +155,50 @@ def test_a_callback_and_a_log_of_the_users_own_are_used(folder):
     assert "validation loss" in (folder / "hooked" / "own.log").read_text()
 
 
+COUNTING = """
+    from pathlib import Path
+    from hydra.experimental.callback import Callback
+
+    class Counting(Callback):
+        def __init__(self, name):
+            self.name = name
+
+        def _add(self, text):
+            with Path(self.name).open("a") as file:
+                file.write(text + "\\n")
+
+        def on_multirun_start(self, config, **kwargs):
+            self._add("start")
+
+        def on_job_start(self, config, **kwargs):
+            self._add(f"start {config.hydra.job.num} {config.seed}")
+
+        def on_job_end(self, config, job_return, **kwargs):
+            self._add(f"end {config.hydra.job.num} {job_return.status.name}")
+
+        def on_multirun_end(self, config, **kwargs):
+            self._add("end")
+"""
+
+
+@pytest.mark.parametrize("launcher", ["lanes", *(pytest.param(n, marks=pytest.mark.slow) for n in ("basic", "joblib"))])
+def test_callbacks_are_called_in_a_sweep_and_in_a_resumed_one_if_they_are_allowed(launcher, folder):
+    (folder / "mylab" / "counting.py").write_text(textwrap.dedent(COUNTING))
+    told, directory = folder / f"told-{launcher}", f"called-{launcher}"
+    options = ["+hydra.callbacks.a._target_=mylab.counting.Counting", f"+hydra.callbacks.a.name={told}"]
+    options += ["seed=7,8", f"hydra/launcher={launcher}", f"hydra.sweep.dir={directory}"]
+    check(lenet_jax(folder, "train", "-m", *OWN, *options))
+    lines = told.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("start", "end")
+    assert sorted(lines[1:-1]) == ["end 0 COMPLETED", "end 1 COMPLETED", "start 0 7", "start 1 8"]
+    (folder / directory / "jobs" / "1.json").unlink()
+    message = refused(lenet_jax(folder, "resume", directory))
+    assert message.startswith(f"`hydra.callbacks.a` of {directory} names code to run, 'mylab.counting.Counting'; ")
+    assert told.read_text().splitlines() == lines
+    check(lenet_jax(folder, "resume", directory, "--allow", "mylab"))
+    assert told.read_text().splitlines()[len(lines) :] == ["start", "start 1 8", "end 1 COMPLETED", "end"]
+
+
 def test_a_launcher_of_the_users_own_is_used_and_refused_from_a_directory(folder):
     plugins = folder / "plugins" / "hydra_plugins" / "mylab"
     plugins.mkdir(parents=True)

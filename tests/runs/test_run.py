@@ -21,7 +21,9 @@ from lenet_jax.runs.checkpoints import STATE, newest_first
 from lenet_jax.runs.prepared_run import prepare_run
 from lenet_jax.runs.provenance import digest_parameters
 from lenet_jax.runs.run import resume_run, run
+from lenet_jax.runs.run_directory import Record
 from lenet_jax.runs.trust import read_allowed
+from lenet_jax.storage import locked
 from lenet_jax.train_plan import plan_run
 from lenet_jax.types import Status
 from tests.faults.training import remains
@@ -180,6 +182,16 @@ def test_a_directory_with_a_run_is_refused(tmp_path):
         match=r"^`hydra.run.dir` must not .*; .* has result.json; use another, or resume that run: lenet-jax resume ",
     ):
         next(run(prepare_run(make_config()), tmp_path))
+
+
+def test_a_directory_in_use_is_refused_by_a_second_run_and_by_a_resumed_one(tmp_path):
+    with locked(tmp_path, "run"):
+        with pytest.raises(InputError, match="in use by another process, which works on this run; wait until it exits"):
+            next(run(prepare_run(make_config()), tmp_path))
+        assert list(tmp_path.iterdir()) == []
+        record = Record(tmp_path, make_config(), {}, [], None)
+        with pytest.raises(InputError, match="in use by another process, which works on this run; wait until it exits"):
+            next(resume_run(record))
 
 
 # ---- interrupted and resumed ----------------------------------------------------------------------------------------

@@ -109,3 +109,14 @@ def test_a_damaged_record_is_refused(content, message, tmp_path):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(InputError, match=message):
         read_record(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"stopped_by": "max_ep', "", '{"epochs": 1}'])
+def test_a_damaged_result_is_named_with_the_remedy(content, tmp_path):
+    (tmp_path / "run.json").write_text('{"config": {}}')
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(InputError) as refused:
+        read_record(tmp_path)
+    assert str(refused.value).startswith(f"{tmp_path / 'result.json'}: ")
+    remedy = f"; restore it, or remove it and finish the run again: lenet-jax resume {tmp_path}."
+    assert str(refused.value).endswith(remedy)
