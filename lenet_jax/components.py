@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -131,18 +132,41 @@ def signature(target: str) -> Signature:
         return known
     function = locate(target)
     try:
-        found = inspect.signature(function)
+        found = call_parameters(function)
     except (TypeError, ValueError):
         return Signature({}, True, "")
-    with contextlib.suppress(NameError, TypeError, AttributeError):  # of names that are known to type checkers only
-        found = inspect.signature(function, eval_str=True)
     parameters = {
         name: Parameter(REQUIRED if each.default is each.empty else each.default, _annotation(each))
-        for name, each in found.parameters.items()
+        for name, each in found.items()
         if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
     }
-    any_name = any(each.kind is each.VAR_KEYWORD for each in found.parameters.values())
+    any_name = any(each.kind is each.VAR_KEYWORD for each in found.values())
     return Signature(parameters, any_name, inspect.getdoc(function) or "")
+
+
+def call_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a function, or those that a class is made with, without those that flax adds.
+
+    Raises:
+        ValueError: if it has no signature, as some functions that are written in C.
+    """
+    if isinstance(function, functools.partial):
+        rest = list(call_parameters(function.func).items())[len(function.args) :]
+        return {name: each for name, each in rest if name not in function.keywords}
+    found = _inspect(function)
+    is_class = inspect.isclass(function)
+    if is_class and all(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in found.values()):
+        found = dict(list(_inspect(function.__init__).items())[1:])  # the metaclass of NNX hides it
+    linen = sys.modules.get("flax.linen")
+    if is_class and linen is not None and issubclass(function, linen.Module):
+        found = {name: each for name, each in found.items() if name not in ("parent", "name")}
+    return found
+
+
+def _inspect(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    with contextlib.suppress(NameError, TypeError, AttributeError):  # of names that are known to type checkers only
+        return dict(inspect.signature(function, eval_str=True).parameters)
+    return dict(inspect.signature(function).parameters)
 
 
 def _annotation(parameter: inspect.Parameter) -> Any:

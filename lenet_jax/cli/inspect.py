@@ -108,7 +108,7 @@ def summary(arguments: list[str]) -> int:
     values = dict(argument.split("=", 1) for argument in own)
     config = compose_config([a for a in arguments if a not in own])
 
-    from lenet_jax.models import build_model
+    from lenet_jax.interop.models import build_model
     from lenet_jax.report.text import layer_table
     from lenet_jax.summary import summarize
 

@@ -20,7 +20,8 @@ from lenet_jax.config.catalogue import TARGET
 from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import check_splits, count_examples
-from lenet_jax.models import build_model
+from lenet_jax.interop.conventions import example_of
+from lenet_jax.interop.models import build_model
 from lenet_jax.objective import Batch, Task, measure, predict, training_loss
 from lenet_jax.optimizers import chain_optimizer, from_component, hyperparameters
 from lenet_jax.runs.provenance import describe_data, describe_run
@@ -77,8 +78,7 @@ def prepare_run(config: Config) -> PreparedRun:
     data = _load(_as_key(config.data))
     plan = plan_run(config.trainer, count_examples(data.train))
     _check_optimizer(config, plan)
-    input_shape = tuple(jax.tree.leaves(data.train.inputs)[0].shape[1:])
-    model = build_model(config.model, input_shape, data.num_classes)
+    model = build_model(config.model, example_of(data.train.inputs), data.num_classes)
     objective = components.build(config.objective)
     if not isinstance(objective, Objective):
         name = config.objective[TARGET]
