@@ -32,6 +32,7 @@ from lenet_jax.config.checks import convert
 from lenet_jax.errors import InputError, unknown_name
 
 PARTIAL = "_partial_"
+_MISSING = "???"  # as OmegaConf writes a value that must be given
 _PLURAL = ("augment", "trackers")  # groups of any number of components
 # Modules of this package whose public functions are components, besides those that files in conf/ name.
 _COMPONENT_MODULES = ("models.", "augment.", "objectives.", "optimizers.")
@@ -305,10 +306,15 @@ def complete_like(recorded: Config, config: Config) -> Config:
         return recorded
 
 
-def with_defaults(group: str, node: Any) -> Any:
+def with_defaults(group: str, node: Any, *, shows_required: bool = False) -> Any:
     """Return a group of the configuration with the defaults of its components filled in, and nothing checked.
 
     Values may be interpolations of Hydra's, as "${seed}".
+
+    Args:
+        group: its name.
+        node: what it holds.
+        shows_required: whether options that must be given have the default "???".
 
     Raises:
         InputError: if a function that is named does not exist.
@@ -318,16 +324,17 @@ def with_defaults(group: str, node: Any) -> Any:
         if "${" in target or node.get(PARTIAL):
             return node
         known, surroundings = signature(target).parameters, SURROUNDINGS.get(group, ())
+        shown = {name: _MISSING if each.default is REQUIRED else each.default for name, each in known.items()}
         defaults = {
-            name: list(each.default) if isinstance(each.default, tuple) else each.default
-            for name, each in known.items()
-            if name not in surroundings and each.default is not REQUIRED and _is_plain(each.default)
+            name: list(default) if isinstance(default, tuple) else default
+            for name, default in shown.items()
+            if name not in surroundings and _is_plain(default) and (shows_required or default is not _MISSING)
         }
         return {TARGET: target, **{name: node.get(name, default) for name, default in defaults.items()}, **node}
     if group in _PLURAL and isinstance(node, Mapping):
-        return {name: with_defaults(group, each) for name, each in node.items()}
+        return {name: with_defaults(group, each, shows_required=shows_required) for name, each in node.items()}
     if group in _PLURAL and isinstance(node, list | tuple):
-        return [with_defaults(group, each) for each in node]
+        return [with_defaults(group, each, shows_required=shows_required) for each in node]
     return node
 
 

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.objective import Task, measure, no_examples, predict
+from lenet_jax.objective import Task, check_model, measure, no_examples, predict
 from lenet_jax.objectives import classification
 from lenet_jax.ops import BATCH_SIZE, map_batches
 from lenet_jax.types import Dataset, Metrics, Model, Objective, Split, Variables
@@ -40,6 +40,7 @@ def evaluate(
     Raises:
         InputError: if the split is empty or `batch_size` is below 1.
     """
+    check_model("evaluate", model)
     task = Task(model, objective or classification(), (), compute_dtype, pixel_divisor)
     return evaluate_task(task, variables, split, batch_size=batch_size, axis_name=axis_name)
 
