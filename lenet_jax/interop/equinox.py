@@ -1,5 +1,6 @@
 """Conversion of Equinox modules to models. equinox is imported only when the function is called."""
 
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from jaxtyping import PyTree
 
 from lenet_jax.errors import InputError
 from lenet_jax.interop.conventions import Example, as_arrays, carried, find_modes, fixed_shape, mode, zeros
+from lenet_jax.layers.base import is_one_key
 from lenet_jax.types import Key, Model, Variables
 from lenet_jax.weights import named_leaves
 
@@ -33,7 +35,7 @@ def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Mod
     Raises:
         InputError: if the module cannot be called.
     """
-    import equinox as eqx
+    eqx: Any = importlib.import_module("equinox")
 
     def make(key: Key) -> tuple[Any, Any]:
         made = make_module(key)
@@ -46,7 +48,7 @@ def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Mod
     leaves = named_leaves(abstract)
     arrays = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, jax.ShapeDtypeStruct)}
     is_trained = {name: jnp.issubdtype(leaf.dtype, jnp.inexact) for name, leaf in arrays.items()}
-    axis = _axis_name(abstract)
+    axis = _axis_name(eqx, abstract)
     arguments = inspect.signature(type(abstract).__call__).parameters
     takes_key, takes_state = "key" in arguments, "state" in arguments
 
@@ -56,7 +58,7 @@ def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Mod
         params = {name: found[name] for name in arrays if is_trained[name]}
         others = {
             "arrays": {name: found[name] for name in arrays if not is_trained[name]},
-            "state": {str(number): leaf for number, leaf in enumerate(jax.tree.leaves(state))},
+            "state": _numbered(state),
         }
         return Variables(params, as_arrays({name: values for name, values in others.items() if values}))
 
@@ -65,7 +67,8 @@ def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Mod
     ) -> tuple[Any, Any]:
         values = {**leaves, **variables.params, **variables.state.get("arrays", {})}
         module = eqx.nn.inference_mode(jax.tree.unflatten(structure, values.values()), value=not train)
-        state = jax.tree.unflatten(state_structure, variables.state.get("state", {}).values())
+        numbers = map(str, range(state_structure.num_leaves))
+        state = jax.tree.unflatten(state_structure, [variables.state["state"][number] for number in numbers])
 
         def of_example(x: PyTree, key: Key | None) -> tuple[Any, Any]:
             supplied = {**options, **({"key": key} if takes_key else {})}
@@ -73,7 +76,7 @@ def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Mod
 
         mapped = jax.vmap(of_example, (0, None if key is None else 0), (0, None), axis_name=axis)
         outputs, state = mapped(inputs, key)
-        return outputs, {"state": dict(zip(map(str, range(state_structure.num_leaves)), jax.tree.leaves(state)))}
+        return outputs, {"state": _numbered(state)}
 
     def accepts(name: str) -> Any:
         key = jax.random.key(0)
@@ -82,7 +85,7 @@ def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Mod
     modes = find_modes(type(abstract).__call__, accepts)
 
     def apply(variables: Variables, inputs: PyTree, *, train: bool = False, key: Key | None = None) -> tuple[Any, Any]:
-        if key is not None and key.ndim == 0:
+        if key is not None and is_one_key(key):
             count = jax.tree.leaves(inputs)[0].shape[0]
             key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
         outputs, state = call(variables, inputs, key, train, mode(modes, train))
@@ -91,13 +94,17 @@ def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Mod
     return Model(init, apply, input_shape=fixed_shape(input_shape), takes_example_keys=True)
 
 
-def _axis_name(module: Any) -> Any:
+def _numbered(state: Any) -> dict[str, Any]:
+    """Return the arrays of an `eqx.nn.State` by their numbers; its own keys are no names."""
+    return {str(number): leaf for number, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def _axis_name(eqx: Any, module: Any) -> Any:
     """Return the name of the axis over which a module normalizes, or that of the examples.
 
     Raises:
         InputError: if its layers name several.
     """
-    import equinox as eqx
 
     def is_normalization(part: Any) -> bool:
         return isinstance(part, eqx.nn.BatchNorm)

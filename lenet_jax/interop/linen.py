@@ -18,9 +18,9 @@ def from_linen(module: Any, input_shape: Example) -> Model:
     Boxes of metadata (`nn.with_partitioning`) are removed.
 
     If `__call__` has an argument named `train`, `training`, `is_training`, `deterministic` or `use_running_average`, or
-    takes it among `**kwargs`, it is set according to the mode. The key of `apply` seeds the stream `dropout`, and others
-    for which the module asks. Streams but `dropout` may be used at inference too: without a key they are the same at
-    each call.
+    takes it among `**kwargs`, it is set according to the mode. The key of `apply` seeds the stream `dropout`, and any
+    other for which the module asks. Other streams may be used at inference, too: without a key, what is drawn from them
+    is the same at each call.
 
     Args:
         module: a `flax.linen.Module` that maps a batch of inputs to outputs.

@@ -116,7 +116,8 @@ def _from_object(found: Any, example: Example) -> tuple[Model | None, str]:
     if _is_instance(found, "equinox", "Module"):
         return None, f"{_kind(found)} whose weights are there already, whatever the seed"
     if isinstance(found, tuple | list) and len(found) == 2 and all(map(callable, found)):
-        return from_functions(*found, example), ""
+        init, apply = found
+        return from_functions(init, apply, example), ""
     return None, _kind(found)
 
 

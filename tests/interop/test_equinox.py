@@ -117,6 +117,30 @@ def test_an_examples_dropout_is_that_of_its_key():
     assert not np.allclose(model.apply(variables, X)[0], outputs)
 
 
+def test_many_statistics_keep_their_places_in_a_compiled_step():
+    class Deep(eqx.Module):
+        norms: list
+
+        def __init__(self, key):
+            self.norms = [eqx.nn.BatchNorm(n, "batch", mode="batch") for n in (16, 2, 3, 4, 5, 6)]
+
+        def __call__(self, x, state):
+            x = x.reshape(-1)
+            for norm in self.norms:
+                x, state = norm(x[: norm.input_size], state)
+                x = jnp.tile(x, 8)
+            return x[:3], state
+
+    model = from_equinox(Deep, SHAPE)
+    variables = model.init(KEY)
+    assert len(variables.state["state"]) > 10
+    step = jax.jit(lambda variables: variables._replace(state=model.apply(variables, X, train=True)[1]))
+    twice, plain = step(step(variables)), variables
+    for _ in range(2):
+        plain = plain._replace(state=model.apply(plain, X, train=True)[1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), twice.state, plain.state)
+
+
 def test_batch_statistics_over_two_axes_are_refused():
     class Two(eqx.Module):
         one: eqx.nn.BatchNorm
@@ -128,5 +152,5 @@ def test_batch_statistics_over_two_axes_are_refused():
         def __call__(self, x, state):
             return x, state
 
-    with pytest.raises(lj.InputError, match="`axis_name` of all eqx.nn.BatchNorm must be the same; got "):
+    with pytest.raises(lj.InputError, match=r"`axis_name` of all eqx.nn.BatchNorm must be the same; got "):
         from_equinox(Two, SHAPE)
