@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from lenet_jax.errors import InputError
 from lenet_jax.objective import Task, check_model, measure, no_examples, predict
@@ -94,14 +94,12 @@ def predict_logits(
         batch_size: images that are evaluated at a time, 1 or above.
     """
     task = Task(model, classification(), (), compute_dtype, pixel_divisor)
-    return predict_task(task, variables, images, batch_size=batch_size)
+    return predict_task(task, variables, jnp.asarray(images), batch_size=batch_size)
 
 
-def predict_task(
-    task: Task, variables: Variables, inputs: ArrayLike, *, batch_size: int = BATCH_SIZE
-) -> Float[Array, "N ..."]:
+def predict_task(task: Task, variables: Variables, inputs: PyTree, *, batch_size: int = BATCH_SIZE) -> PyTree:
     """Return the outputs of a task for every input; see `predict_logits`."""
-    return map_batches(lambda part: predict(task, variables, part), jnp.asarray(inputs), batch_size)
+    return map_batches(lambda part: predict(task, variables, part), jax.tree.map(jnp.asarray, inputs), batch_size)
 
 
 def on_device(split: Split) -> Split:

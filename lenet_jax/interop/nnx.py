@@ -1,5 +1,6 @@
 """Conversion between flax NNX modules and models. flax is imported only when a function is called."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,8 @@ def from_nnx(make_module: Callable[[Any], Any], input_shape: Example) -> Model:
     The module's `nnx.Param`s are trained; its other variables are non-trainable state, but for what a call sows, which
     is dropped, and the state of its random numbers, which the key of `apply` seeds at each call. `apply` calls
     `module.train()` or `module.eval()`; if `__call__` has an argument named `train`, `training`, `is_training`,
-    `deterministic` or `use_running_average`, or takes it among `**kwargs`, it is set according to the mode.
+    `deterministic` or `use_running_average`, or takes it among `**kwargs`, it is set according to the mode; one named
+    `rngs` gets `nnx.Rngs` of that key.
 
     Args:
         make_module: `nnx.Rngs` -> a `flax.nnx.Module` that maps a batch of inputs to outputs.
@@ -29,6 +31,8 @@ def from_nnx(make_module: Callable[[Any], Any], input_shape: Example) -> Model:
     module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
     graph, abstract_params, randomness, abstract_state = nnx.split(module, nnx.Param, nnx.RngState, ...)
 
+    takes_rngs = "rngs" in inspect.signature(type(module).__call__).parameters
+
     def init(key: Key) -> Variables:
         _, params, _, state = nnx.split(make_module(nnx.Rngs(key)), nnx.Param, nnx.RngState, ...)
         return Variables(as_arrays(nnx.to_pure_dict(params)), as_arrays(nnx.to_pure_dict(state)))
@@ -37,13 +41,17 @@ def from_nnx(make_module: Callable[[Any], Any], input_shape: Example) -> Model:
         params, state = jax.tree.map(lambda x: x, (abstract_params, abstract_state))  # copies, to be changed
         nnx.replace_by_pure_dict(params, variables.params)
         nnx.replace_by_pure_dict(state, variables.state)
-        seeded = _seeded(randomness, jax.random.key(0) if key is None else key)
+        key = jax.random.key(0) if key is None else key
+        seeded = _seeded(randomness, key)
         made = nnx.merge(graph, params, seeded, state)
         if train:
             made.train()
         else:
             made.eval()
-        outputs = made(inputs, **mode(modes, train))
+        options: dict[str, Any] = {**mode(modes, train)}
+        if takes_rngs:
+            options["rngs"] = nnx.Rngs(jax.random.fold_in(key, len(jax.tree.leaves(randomness))))
+        outputs = made(inputs, **options)
         return outputs, nnx.to_pure_dict(nnx.state(made))
 
     def accepts(name: str) -> Any:

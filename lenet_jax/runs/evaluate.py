@@ -48,10 +48,11 @@ def evaluate_run(record: Record, data_node: Mapping[str, Any] | None = None) -> 
         raise InputError(f"`RUN_DIR` must have the weights of its run, {BEST}; {record.directory} has none.")
     data: Dataset = components.build(config.data if data_node is None else components.complete("data", data_node))
     shape, num_classes = tuple(record.run["data"]["image_shape"]), record.run["data"]["num_classes"]
-    if data.test.inputs.shape[1:] != shape or data.num_classes != num_classes:
+    found_shape = jax.tree.leaves(data.test.inputs)[0].shape[1:]
+    if found_shape != shape or data.num_classes != num_classes:
         raise InputError(
             f"`data` must have images of shape {shape} and {num_classes} classes, as those of "
-            f"{record.directory}; got {data.test.inputs.shape[1:]} and {data.num_classes}."
+            f"{record.directory}; got {found_shape} and {data.num_classes}."
         )
     model = build_model(config.model, example_of(data.test.inputs), data.num_classes)
     variables = load_variables(weights, model)

@@ -82,6 +82,21 @@ NETS = """
         split = lj.Split(x, x @ np.float32([[1.0], [2.0], [3.0]]))
         return lj.Dataset(split, split, split, num_classes=1)
 
+    def named_vectors():
+        x = np.random.default_rng(0).normal(size=(240, 3)).astype(np.float32)
+        words = (np.arange(240) % 5).astype(np.int32)
+        split = lj.Split({"x": x, "word": words}, x @ np.float32([[1.0], [2.0], [3.0]]))
+        return lj.Dataset(split, split, split, num_classes=1)
+
+    def of_named(*, input_shape, num_outputs):
+        assert input_shape == {"x": (3,), "word": ()}, input_shape
+        class Net(nn.Module):
+            @nn.compact
+            def __call__(self, inputs):
+                x = nn.Dense(4)(inputs["x"]) + nn.Embed(5, 4)(inputs["word"])
+                return {"mean": nn.Dense(num_outputs)(x), "scale": nn.Dense(num_outputs)(x)}
+        return Net()
+
     def two_outputs(*, num_outputs):
         class Net(nn.Module):
             @nn.compact
@@ -244,6 +259,14 @@ REGRESSION = [f"data._target_={PACKAGE}.vectors", "trainer.batch_size=10", "trai
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_are_inputs_as_well(kind, capsys):
     run(capsys, "train", of(kind), *REGRESSION, "objective=regression", "hydra.run.dir=run")
+    assert "identical" in run(capsys, "verify", "run", *ALLOW)
+    run(capsys, "evaluate", "run", *ALLOW)
+    run(capsys, "report", "run", *ALLOW)
+
+
+def test_inputs_are_a_pytree_of_which_the_model_gets_the_shapes(capsys):
+    own = [of("of_named"), f"objective._target_={PACKAGE}.likelihood", f"data._target_={PACKAGE}.named_vectors"]
+    run(capsys, "train", *own, *REGRESSION[1:], "optimizer.learning_rate=0.001", "hydra.run.dir=run")
     assert "identical" in run(capsys, "verify", "run", *ALLOW)
     run(capsys, "evaluate", "run", *ALLOW)
     run(capsys, "report", "run", *ALLOW)

@@ -112,7 +112,7 @@ def test_an_examples_dropout_is_that_of_its_key():
     variables = model.init(KEY)
     outputs, _ = model.apply(variables, X, train=True, key=keys)
     part, _ = model.apply(variables, X[2:4], train=True, key=keys[2:4])
-    np.testing.assert_allclose(part, outputs[2:4], rtol=1e-6)
+    np.testing.assert_allclose(part, outputs[2:4], rtol=1e-5, atol=1e-6)
     assert variables.state == {}
     assert not np.allclose(model.apply(variables, X)[0], outputs)
 

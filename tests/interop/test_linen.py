@@ -98,6 +98,11 @@ def draws_in_training_only(model):
     return not np.array_equal(one, other) and np.array_equal(first, second)
 
 
+def test_layers_one_after_another_are_a_module_too():
+    model = from_linen(nn.Sequential([nn.Dense(5), nn.relu, nn.Dense(3)]), SHAPE)
+    assert model.apply(model.init(KEY), X)[0].shape == (4, 3)
+
+
 class Noise(nn.Module):
     always: bool = False
 

@@ -89,6 +89,22 @@ def test_the_mode_is_told_among_keywords_that_the_call_hands_on():
     assert draws_in_training_only(from_nnx(Strict, SHAPE))
 
 
+def test_a_call_that_takes_rngs_gets_them():
+    class Given(nnx.Module):
+        def __init__(self, rngs):
+            self.last, self.dropout = nnx.Linear(6, 3, rngs=rngs), nnx.Dropout(0.5)
+
+        def __call__(self, x, *, rngs):
+            return self.last(self.dropout(x, rngs=rngs))
+
+    assert draws_in_training_only(from_nnx(Given, SHAPE))
+
+    def sequential(rngs):
+        return nnx.Sequential(nnx.Linear(6, 5, rngs=rngs), nnx.Dropout(0.5, rngs=rngs), nnx.Linear(5, 3, rngs=rngs))
+
+    assert draws_in_training_only(from_nnx(sequential, SHAPE))
+
+
 class Noisy(nnx.Module):
     """Streams of its own, one of them an array of keys, and batch statistics."""
 
