@@ -84,7 +84,7 @@ def _convert(
     """Return a model, or None, and in words what was found in its place."""
     if not (inspect.isclass(found) or inspect.isroutine(found) or isinstance(found, functools.partial)):
         return _from_object(found, example)
-    names = components.call_parameters(found)
+    names = _argument_names(found)
     surroundings = {"input_shape": shapes_of(example), "num_outputs": num_outputs}
     make = functools.partial(found, **options, **{name: surroundings[name] for name in surroundings if name in names})
     if "rngs" in names:
@@ -99,6 +99,13 @@ def _convert(
         is_module = _is_instance(module, "equinox", "Module")
         return from_equinox(lambda key: make(key=key), example) if is_module else None, f"{_kind(made)} for `key`"
     return _from_object(make(), example)
+
+
+def _argument_names(function: Callable[..., Any]) -> list[str]:
+    try:
+        return list(components.call_parameters(function))
+    except (TypeError, ValueError):  # it has no signature, as some that are written in C
+        return []
 
 
 def _from_object(found: Any, example: Example) -> tuple[Model | None, str]:

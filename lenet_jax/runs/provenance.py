@@ -21,7 +21,7 @@ from lenet_jax.types import Dataset
 
 _PACKAGES = (
     *("lenet-jax", "jax", "jaxlib", "flax", "optax", "numpy", "safetensors", "hydra-core", "omegaconf"),
-    *("optuna", "tensorflow-datasets", "array-record"),
+    *("optuna", "tensorflow-datasets", "array-record", "equinox"),
 )
 _CODE = ("lenet_jax", "conf")  # the folders of the repository that a run executes
 _CONDITIONS = ("code", "versions", "data", "devices", "environment", "precision")  # keys that may change the result
