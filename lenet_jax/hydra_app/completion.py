@@ -5,6 +5,7 @@ get the line without its command, and a configuration with all options of the co
 """
 
 import os
+import shlex
 from typing import NoReturn
 
 from lenet_jax.errors import InputError
@@ -34,8 +35,9 @@ def complete(overrides: list[str], commands: tuple[str, ...]) -> None:
         return print("\n".join(each for each in commands if each.startswith(command)))
     if command not in _WITH_OVERRIDES:
         return None
-    os.environ[_LINE] = f"{program} {line}"
     try:
+        line = _unquoted(line)
+        os.environ[_LINE] = f"{program} {line}"
         parser = get_args_parser()
         parser.error = _refuse
         options = parser.parse_args(line.split())
@@ -46,6 +48,16 @@ def complete(overrides: list[str], commands: tuple[str, ...]) -> None:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
     return None
+
+
+def _unquoted(line: str) -> str:
+    """Return a line without quotes: Hydra's plugins divide it at spaces.
+
+    Raises:
+        ValueError: if a quotation is open.
+    """
+    words = [word.replace(" ", "") for word in shlex.split(line)]
+    return " ".join([*words, ""] if line.endswith(" ") else words)
 
 
 def _ask(hydra: object, name: str, overrides: list[str]) -> None:

@@ -296,6 +296,8 @@ def test_outputs_are_a_pytree_for_an_objective_of_the_users_own(capsys):
         (f"lenet-jax train -m {of('Nnx')} seed=0 model.w", {"model.width="}),
         (f"lenet-jax summary {of('pair')} model.w", {"model.width="}),
         ("lenet-jax train optimizer._target_=optax.adam optimizer.l", {"optimizer.learning_rate="}),
+        ("lenet-jax train -m 'seed=range(8)' \"model.strides=[1, 2]\" model.h", {"model.hidden_units="}),
+        ("lenet-jax train 'model.h", set()),
         ("lenet-jax train --config-dir conf model=mi", {"model=mine"}),
         ("lenet-jax train --config-dir nowhere model=", set()),
         (f"lenet-jax train model._target_={PACKAGE}.nothing model.", set()),
