@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from lenet_jax.config.checks import convert
 from lenet_jax.errors import InputError, unknown_name
 
 PARTIAL = "_partial_"
+_MISSING = "???"  # as OmegaConf writes a value that must be given
 _PLURAL = ("augment", "trackers")  # groups of any number of components
 # Modules of this package whose public functions are components, besides those that files in conf/ name.
 _COMPONENT_MODULES = ("models.", "augment.", "objectives.", "optimizers.")
@@ -131,18 +133,41 @@ def signature(target: str) -> Signature:
         return known
     function = locate(target)
     try:
-        found = inspect.signature(function)
+        found = call_parameters(function)
     except (TypeError, ValueError):
         return Signature({}, True, "")
-    with contextlib.suppress(NameError, TypeError, AttributeError):  # of names that are known to type checkers only
-        found = inspect.signature(function, eval_str=True)
     parameters = {
         name: Parameter(REQUIRED if each.default is each.empty else each.default, _annotation(each))
-        for name, each in found.parameters.items()
+        for name, each in found.items()
         if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
     }
-    any_name = any(each.kind is each.VAR_KEYWORD for each in found.parameters.values())
+    any_name = any(each.kind is each.VAR_KEYWORD for each in found.values())
     return Signature(parameters, any_name, inspect.getdoc(function) or "")
+
+
+def call_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a function, or those that a class is made with, without those that flax adds.
+
+    Raises:
+        ValueError: if it has no signature, as some functions that are written in C.
+    """
+    if isinstance(function, functools.partial):
+        rest = list(call_parameters(function.func).items())[len(function.args) :]
+        return {name: each for name, each in rest if name not in function.keywords}
+    found = _inspect(function)
+    is_class = inspect.isclass(function)
+    if is_class and all(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in found.values()):
+        found = dict(list(_inspect(function.__init__).items())[1:])  # the metaclass of NNX hides it
+    linen = sys.modules.get("flax.linen")
+    if is_class and linen is not None and issubclass(function, linen.Module):
+        found = {name: each for name, each in found.items() if name not in ("parent", "name")}
+    return found
+
+
+def _inspect(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    with contextlib.suppress(NameError, TypeError, AttributeError):  # of names that are known to type checkers only
+        return dict(inspect.signature(function, eval_str=True).parameters)
+    return dict(inspect.signature(function).parameters)
 
 
 def _annotation(parameter: inspect.Parameter) -> Any:
@@ -281,10 +306,15 @@ def complete_like(recorded: Config, config: Config) -> Config:
         return recorded
 
 
-def with_defaults(group: str, node: Any) -> Any:
+def with_defaults(group: str, node: Any, *, shows_required: bool = False) -> Any:
     """Return a group of the configuration with the defaults of its components filled in, and nothing checked.
 
     Values may be interpolations of Hydra's, as "${seed}".
+
+    Args:
+        group: its name.
+        node: what it holds.
+        shows_required: whether options that must be given have the default "???".
 
     Raises:
         InputError: if a function that is named does not exist.
@@ -294,16 +324,17 @@ def with_defaults(group: str, node: Any) -> Any:
         if "${" in target or node.get(PARTIAL):
             return node
         known, surroundings = signature(target).parameters, SURROUNDINGS.get(group, ())
+        shown = {name: _MISSING if each.default is REQUIRED else each.default for name, each in known.items()}
         defaults = {
-            name: list(each.default) if isinstance(each.default, tuple) else each.default
-            for name, each in known.items()
-            if name not in surroundings and each.default is not REQUIRED and _is_plain(each.default)
+            name: list(default) if isinstance(default, tuple) else default
+            for name, default in shown.items()
+            if name not in surroundings and _is_plain(default) and (shows_required or default is not _MISSING)
         }
         return {TARGET: target, **{name: node.get(name, default) for name, default in defaults.items()}, **node}
     if group in _PLURAL and isinstance(node, Mapping):
-        return {name: with_defaults(group, each) for name, each in node.items()}
+        return {name: with_defaults(group, each, shows_required=shows_required) for name, each in node.items()}
     if group in _PLURAL and isinstance(node, list | tuple):
-        return [with_defaults(group, each) for each in node]
+        return [with_defaults(group, each, shows_required=shows_required) for each in node]
     return node
 
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from lenet_jax.errors import InputError
-from lenet_jax.objective import Task, measure, no_examples, predict
+from lenet_jax.objective import Task, check_model, measure, no_examples, predict
 from lenet_jax.objectives import classification
 from lenet_jax.ops import BATCH_SIZE, map_batches
 from lenet_jax.types import Dataset, Key, Metrics, Model, Objective, Split, Variables
@@ -43,6 +43,7 @@ def evaluate(
         InputError: if the split is empty, has not one target an input, or `batch_size` is below 1; if the objective
             has labels and the targets are none.
     """
+    check_model("evaluate", model)
     task = Task(model, objective or classification(), (), compute_dtype, pixel_divisor)
     return evaluate_task(task, variables, split, batch_size=batch_size, axis_name=axis_name)
 
@@ -97,14 +98,12 @@ def predict_logits(
         batch_size: images that are evaluated at a time, 1 or above.
     """
     task = Task(model, classification(), (), compute_dtype, pixel_divisor)
-    return predict_task(task, variables, images, batch_size=batch_size)
+    return predict_task(task, variables, jnp.asarray(images), batch_size=batch_size)
 
 
-def predict_task(
-    task: Task, variables: Variables, inputs: ArrayLike, *, batch_size: int = BATCH_SIZE
-) -> Float[Array, "N ..."]:
+def predict_task(task: Task, variables: Variables, inputs: PyTree, *, batch_size: int = BATCH_SIZE) -> PyTree:
     """Return the outputs of a task for every input; see `predict_logits`."""
-    return map_batches(lambda part: predict(task, variables, part), jnp.asarray(inputs), batch_size)
+    return map_batches(lambda part: predict(task, variables, part), jax.tree.map(jnp.asarray, inputs), batch_size)
 
 
 def on_device(split: Split) -> Split:

@@ -61,6 +61,19 @@ def measure(task: Task, variables: Variables, inputs: PyTree, targets: PyTree, m
     return Metrics(_masked_sum(losses, mask), sums, jnp.sum(mask, dtype=jnp.int32))
 
 
+def check_model(caller: str, model: Any) -> None:
+    """Check that a model is one, and not yet a module of another library.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not isinstance(model, Model):
+        raise InputError(
+            f"{caller}: `model` must be a lj.Model; got a {type(model).__name__}; make one of it: "
+            "lj.interop.to_model(model, input_shape)."
+        )
+
+
 def check_objective(objective: Objective) -> None:
     """Check that an objective is monitored by a value that it has.
 

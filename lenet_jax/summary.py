@@ -25,7 +25,7 @@ class Row(NamedTuple):
     connections: int  # uses of weights and biases
     multiply_adds: int  # multiplications by weights
     bytes: int  # size of the output in float32
-    receptive_field: tuple[int, int]  # rows and columns of the image on which an output value depends
+    receptive_field: tuple[int, ...]  # rows and columns of the image on which an output value depends
     recomputed: str = ""  # the rematerialized block that contains the layer; "": the layer's output is stored
 
 
@@ -64,7 +64,7 @@ def _row(layer: LayerTrace, shape: tuple[int, ...], input_shape: tuple[int, ...]
         layer.connections,
         layer.multiply_adds,
         _FLOAT32_BYTES * math.prod(shape),
-        (int(min(field, input_shape[0])), int(min(field, input_shape[1]))),
+        tuple(int(min(field, size)) for size in input_shape[:2]),
         layer.recomputed,
     )
 

@@ -29,7 +29,7 @@ from lenet_jax.evaluation import (
     on_device,
 )
 from lenet_jax.microbatching import accumulate_gradients, accumulate_loss, choose_size
-from lenet_jax.objective import Batch, Task, check_objective, no_examples, training_loss
+from lenet_jax.objective import Batch, Task, check_model, check_objective, no_examples, training_loss
 from lenet_jax.objectives import classification
 from lenet_jax.optimizers import set_hyperparameters
 from lenet_jax.optimizers.plateau import observe_validation
@@ -407,17 +407,18 @@ def make_train(
     mapped axis that the work is split over, as in `train_step`.
 
     Args:
-        model: the network.
+        model: the network; `lenet_jax.interop.to_model` makes one of a module of flax or Equinox.
         optimizer: any Optax gradient transformation.
         config: the trainer's configuration.
         objective: loss and metrics; None: classification.
         augment: augmentations of the training examples, one after another.
 
     Raises:
-        InputError: by `train` while it is traced, if the data do not fit the configuration or a name is unknown; if the
-            objective has labels (classification) and targets are not integers (N,), or are known to be out of range:
-            those of a `Dataset` that was made of concrete arrays are.
+        InputError: if `model` is none; by `train` while it is traced, if the data do not fit the configuration or a
+            name is unknown; if the objective has labels (classification) and targets are not integers (N,), or are
+            known to be out of range: those of a `Dataset` that was made of concrete arrays are.
     """
+    check_model("make_train", model)
     objective = objective or classification()
 
     def train(

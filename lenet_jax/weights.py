@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -28,7 +29,7 @@ def save_variables(path: str | Path, variables: Variables) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    tensors = {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(variables).items()}
+    tensors = {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(_without_keys(variables)).items()}
     write_atomically(Path(path), safetensors.numpy.save(tensors))
 
 
@@ -44,16 +45,28 @@ def load_variables(path: str | Path, model: Model) -> Variables:
     Raises:
         InputError: if the file is missing or damaged, or its tensors are not those of the model.
     """
-    expected = jax.eval_shape(model.init, jax.random.key(0))
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    expected = jax.eval_shape(_without_keys, variables)
     if not Path(path).is_file():
         raise InputError(f"load_variables: `path` must be a safetensors file; {path} is none.")
     try:
         with safetensors.safe_open(path, "numpy") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             _check_shapes(shapes, expected, path)
-            return from_tensors({name: file.get_tensor(name) for name in shapes}, expected, path)
+            found = from_tensors({name: file.get_tensor(name) for name in shapes}, expected, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"load_variables: `path` must be an intact safetensors file; {path}: {error}.") from error
+    wrap = jax.random.wrap_key_data
+    return jax.tree.map(lambda x, like: wrap(jnp.asarray(x)) if _is_key(like) else x, found, variables)
+
+
+def _without_keys(tree: Any) -> Any:
+    """Return a pytree with the integers of its random keys in place of the keys."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

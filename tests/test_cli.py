@@ -120,7 +120,12 @@ VALUES = [
         "optimizer=scaled_conjugate_gradient",
         "`trainer.batch_size` must be null, the whole training set, for scaled_conjugate_gradient; got 50.",
     ),
-    ("model._target_=builtins.dict", "`model` must return a Model; builtins.dict returns a dict."),
+    (
+        "model._target_=builtins.dict",
+        "`model` must return a lj.Model, a Layer of lenet_jax.layers, a flax Linen module, a flax NNX module (made by "
+        "a class or function with an argument `rngs`), an Equinox module (made by one with an argument `key`), or a "
+        "pair of functions (init, apply); builtins.dict returns a dict.",
+    ),
     ("data._target_=builtins.dict", "`data` must return a Dataset; builtins.dict returns a dict."),
     ("objective._target_=builtins.dict", "`objective` must return an Objective; builtins.dict returns a dict."),
     ("seed=???", "`seed` must be given: Missing mandatory value: seed."),

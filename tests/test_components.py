@@ -63,8 +63,13 @@ def parts(tmp_path, monkeypatch):
     (folder / "leaving.py").write_text("import sys\nsys.exit(3)\n")
     (folder / "unfinished.py").write_text("def tiny(:\n")
     monkeypatch.syspath_prepend(tmp_path)
-    signature.cache_clear()
+    forget()
     yield
+    forget()
+
+
+def forget():
+    """Leave no package of that name behind, of these tests or of others."""
     signature.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
         del sys.modules[name]

@@ -10,7 +10,7 @@ from lenet_jax.cli import main
 from lenet_jax.config import Config, TrainerConfig
 from lenet_jax.config.catalogue import GROUPS, SURROUNDINGS, TARGET, built_in, built_in_targets, read_signature
 from lenet_jax.hydra_app import composition
-from lenet_jax.models import build_model
+from lenet_jax.interop.models import build_model
 from lenet_jax.types import Objective
 from tests.conftest import ROOT
 

@@ -1,6 +1,7 @@
 """Weights as files: what was saved is loaded, and nothing else is."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,6 +16,20 @@ def test_what_is_saved_is_loaded(name, tmp_path):
     loaded = lj.load_variables(tmp_path / "new" / "a.safetensors", model)
     assert jax.tree.structure(loaded) == jax.tree.structure(variables)
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+
+
+def test_a_random_key_in_the_state_is_saved_as_its_integers_and_is_a_key_again(tmp_path):
+    def init(key):
+        return lj.Variables({"w": jnp.ones(2)}, {"key": key, "keys": jax.random.split(key, 3)})
+
+    model = lj.Model(init, lambda variables, x, *, train=False, key=None: (x, variables.state))
+    variables = model.init(jax.random.key(7))
+    lj.save_variables(tmp_path / "a", variables)
+    loaded = lj.load_variables(tmp_path / "a", model)
+    for name, shape in (("key", ()), ("keys", (3,))):
+        assert loaded.state[name].shape == shape
+        np.testing.assert_array_equal(*(jax.random.bits(each.state["keys"][0]) for each in (loaded, variables)))
+        assert jnp.all(loaded.state[name] == variables.state[name])
 
 
 def test_tensors_are_named_after_their_place(tmp_path):

@@ -31,6 +31,8 @@ usage: lenet-jax COMMAND [...]
                            num_classes=N
   data prepare NAME        prepare mnist, fashion_mnist, kmnist, cifar10, cifar100, svhn or emnist/SPLIT
   --version                the version of lenet-jax
+  -sc install=SHELL        a script that lets bash, fish or zsh complete commands and options: eval "$(lenet-jax
+                           -sc install=bash)"
 
 Commands that read a directory run code of lenet-jax only; --allow PACKAGE admits code of yours that it names, --trust
 all of it.
@@ -81,7 +83,9 @@ def _dispatch(arguments: list[str]) -> int:
             print(f"lenet-jax {version('lenet-jax')}")
             return 0
         case ["train", *overrides]:
-            return run.train(overrides)
+            return run.train(overrides, _COMMANDS)
+        case ["-sc" | "--shell-completion", *_]:
+            return run.train(arguments, _COMMANDS)
         case ["resume", directory, *options]:
             return run.resume(Path(directory), options)
         case ["verify", directory, *options]:

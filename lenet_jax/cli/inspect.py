@@ -108,7 +108,11 @@ def report_sweep(ledger: Any) -> None:
 
 
 def summary(arguments: list[str]) -> int:
-    """Print the layers of a model."""
+    """Print the layers of a model, or its arrays if it records no layers."""
+    import jax
+
+    from lenet_jax import components
+    from lenet_jax.config.catalogue import PACKAGE, TARGET
     from lenet_jax.hydra_app.composition import compose_config
 
     find_own_modules()
@@ -116,23 +120,31 @@ def summary(arguments: list[str]) -> int:
     values = dict(argument.split("=", 1) for argument in own)
     config = compose_config([a for a in arguments if a not in own])
 
-    from lenet_jax.models import build_model
-    from lenet_jax.report.text import layer_table
+    from lenet_jax.interop.models import build_model
+    from lenet_jax.report.text import layer_table, parameter_table
     from lenet_jax.summary import summarize
 
-    shape = _integers("input_shape", values.get("input_shape", "28,28,1"), 3)
+    is_built_in = config.model[TARGET].startswith(f"{PACKAGE}.")
+    shape = _integers("input_shape", values.get("input_shape", "28,28,1"), 3 if is_built_in else None)
     (num_classes,) = _integers("num_classes", values.get("num_classes", "10"), 1)
-    if num_classes < 2:
+    if num_classes < 2 and is_built_in:
         raise InputError(f"summary: `num_classes` must be 2 or above; got {num_classes}.")
-    for line in layer_table(summarize(build_model(config.model, shape, num_classes)), shape):
+    model = build_model(config.model, shape, num_classes)
+    if model.trace is None:
+        with components.reporting(config.model[TARGET]):
+            lines = parameter_table(jax.eval_shape(model.init, jax.random.key(0)), shape)
+    else:
+        lines = layer_table(summarize(model), shape)
+    for line in lines:
         print(line)
     return 0
 
 
-def _integers(name: str, text: str, length: int) -> tuple[int, ...]:
+def _integers(name: str, text: str, length: int | None = None) -> tuple[int, ...]:
     parts = text.strip("[]()").split(",")
-    if len(parts) != length or not all(part.strip().isdecimal() for part in parts):
-        raise InputError(f"summary: `{name}` must be {length} integers with commas between them; got {text!r}.")
+    if (length and len(parts) != length) or not all(part.strip().isdecimal() for part in parts):
+        number = f"{length} " if length else ""
+        raise InputError(f"summary: `{name}` must be {number}integers with commas between them; got {text!r}.")
     return tuple(int(part) for part in parts)
 
 

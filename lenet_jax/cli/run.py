@@ -16,8 +16,8 @@ from lenet_jax.errors import InputError
 from lenet_jax.runs.signals import RESUMABLE, signals_interrupt
 
 
-def train(arguments: list[str]) -> int:
-    """Run `lenet-jax train` and return its exit code."""
+def train(arguments: list[str], commands: tuple[str, ...] = ()) -> int:
+    """Run `lenet-jax train` and return its exit code; `commands` are those that a shell may complete."""
     from lenet_jax.hydra_app.composition import get_args_parser, open_hydra
 
     find_own_modules()
@@ -27,13 +27,18 @@ def train(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)  # options may stand between overrides
     if options.experimental_rerun:
         raise InputError("`--experimental-rerun` must not be used: it loads a pickle; repeat the run's overrides.")
+    if options.shell_completion:
+        from lenet_jax.hydra_app.completion import complete
+
+        complete(options.overrides, commands)
+        return 0
     name, overrides = options.config_name or "config", options.overrides
     folders = {
         key: value and os.path.abspath(value)  # noqa: PTH100  of the user's own configuration
         for key, value in (("config_path", options.config_path), ("config_dir", options.config_dir))
     }
-    with open_hydra(**folders) as hydra:
-        if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
+    with open_hydra(**folders, shows_required=options.help) as hydra:
+        if options.help or options.hydra_help or options.cfg or options.info:
             _answer(hydra, name, options, [folder for folder in folders.values() if folder])
             return 0
         if options.multirun or "hydra.mode=MULTIRUN" in overrides:
@@ -68,8 +73,6 @@ def _answer(hydra: Any, name: str, options: Any, folders: list[str]) -> None:
             package=options.package,
             resolve=options.resolve,
         )
-    elif options.shell_completion:
-        hydra.shell_completion(config_name=name, overrides=overrides)
     else:
         mode = RunMode.MULTIRUN if options.multirun else RunMode.RUN
         hydra.show_info(options.info, config_name=name, overrides=overrides, run_mode=mode)

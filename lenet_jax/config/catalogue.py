@@ -23,7 +23,7 @@ GROUPS = ("model", "data", "optimizer", "schedule", "augment", "objective", "tra
 """The groups of `conf/` whose options are components."""
 
 SURROUNDINGS = {
-    "model": ("input_shape", "num_outputs"),
+    "model": ("input_shape", "num_outputs", "rngs", "key"),
     "schedule": ("num_steps", "steps_per_epoch"),
     "trackers": ("directory",),
 }

@@ -8,7 +8,7 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
@@ -169,7 +169,7 @@ def _fit(annotation: Any, value: Any) -> tuple[bool, Any]:
     if origin is Literal:
         found = [each for each in arguments if type(each) is type(value) and each == value]
         return bool(found), value
-    if annotation is tuple or origin is tuple or annotation is list or origin is list:
+    if (origin or annotation) in _SEQUENCES:
         return _fit_sequence(origin or annotation, arguments, value)
     if dataclasses.is_dataclass(annotation):
         return isinstance(value, annotation), value  # pyright: ignore[reportArgumentType]
@@ -187,7 +187,7 @@ def _fit(annotation: Any, value: Any) -> tuple[bool, Any]:
 def _fit_sequence(kind: Any, arguments: tuple, value: Any) -> tuple[bool, Any]:
     if not isinstance(value, list | tuple):
         return False, value
-    if kind is list or (len(arguments) == 2 and arguments[1] is Ellipsis):
+    if kind is not tuple or (len(arguments) == 2 and arguments[1] is Ellipsis):
         arguments = arguments[:1] * len(value)
     elif arguments and len(arguments) != len(value):
         return False, value
@@ -202,6 +202,7 @@ def _fit_sequence(kind: Any, arguments: tuple, value: Any) -> tuple[bool, Any]:
     return True, tuple(converted)
 
 
+_SEQUENCES = (tuple, list, Sequence)
 _NOUNS = {int: "an integer", float: "a finite number", bool: "true or false", str: "a text", type(None): "null"}
 _NUMERALS = {2: "two", 3: "three", 4: "four"}
 
@@ -218,17 +219,19 @@ def _describe_one(annotation: Any) -> str:
         return text
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else repr(*arguments)
-    if origin in (tuple, list) and arguments:
+    if origin in _SEQUENCES and arguments:
         of = describe(arguments[0])
         noun, _, rule = of.removeprefix("an ").removeprefix("a ").partition(",")
         number = (
-            "" if origin is list or arguments[-1] is Ellipsis else f"{_NUMERALS.get(len(arguments), len(arguments))} "
+            ""
+            if origin is not tuple or arguments[-1] is Ellipsis
+            else f"{_NUMERALS.get(len(arguments), len(arguments))} "
         )
         return f"a list of {number}{noun}s{f', each{rule}' if rule else ''}"
     if dataclasses.is_dataclass(annotation):
         name = annotation.__name__  # pyright: ignore[reportAttributeAccessIssue]
         return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
-    if annotation in (list, tuple):
+    if annotation in _SEQUENCES:
         return "a list"
     return _NOUNS.get(annotation, "a value")
 

@@ -53,15 +53,23 @@ SWEEP = "sweep"
 class ComponentLoader(ConfigLoaderImpl):
     """Hydra's configuration loader with components: overrides may set any option, and defaults are filled in."""
 
-    def __init__(self, config_search_path: ConfigSearchPath, allowed: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        config_search_path: ConfigSearchPath,
+        allowed: Collection[str] | None = None,
+        *,
+        shows_required: bool = False,
+    ) -> None:
         """Create the loader.
 
         Args:
             config_search_path: Hydra's search path.
             allowed: packages that components may name, if the overrides come from a directory; None: any.
+            shows_required: whether to compose options that must be given as "???", to show a user what there is.
         """
         super().__init__(config_search_path)
         self.allowed = allowed
+        self.shows_required = shows_required
 
     def _process_config_searchpath(self, config_name: Any, parsed_overrides: Any, repo: Any) -> None:
         for override in parsed_overrides:
@@ -97,7 +105,7 @@ class ComponentLoader(ConfigLoaderImpl):
                 if self.allowed is not None:
                     components.check_allowed(components.targets_in(group, content), self.allowed, "the sweep")
                 with open_dict(composed):
-                    composed[group] = components.with_defaults(group, content)
+                    composed[group] = components.with_defaults(group, content, shows_required=self.shows_required)
                 OmegaConf.set_struct(composed[group], False)
         return composed
 
@@ -177,7 +185,11 @@ def _editable(schema: Any) -> Any:
 
 @contextlib.contextmanager
 def open_hydra(
-    *, config_path: str | None = None, config_dir: str | None = None, allowed: Collection[str] | None = None
+    *,
+    config_path: str | None = None,
+    config_dir: str | None = None,
+    allowed: Collection[str] | None = None,
+    shows_required: bool = False,
 ) -> Iterator[Hydra]:
     """Initialize Hydra with `conf/`, or with the folders of its options --config-path and --config-dir.
 
@@ -185,6 +197,7 @@ def open_hydra(
         config_path: the folder that replaces `conf/`.
         config_dir: a folder that is searched first.
         allowed: packages that components may name, if the overrides come from a directory; None: any.
+        shows_required: as in `ComponentLoader`.
 
     Raises:
         InputError: if --config-dir is not a folder.
@@ -199,7 +212,7 @@ def open_hydra(
         search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     try:
-        hydra = Hydra("train", ComponentLoader(search_path, allowed))
+        hydra = Hydra("train", ComponentLoader(search_path, allowed, shows_required=shows_required))
         GlobalHydra.instance().initialize(hydra)
         yield hydra
     finally:

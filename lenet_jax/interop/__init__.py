@@ -1,5 +1,12 @@
-"""Conversion from and to other libraries: flax modules, and weights for torchvision's architectures."""
+"""Conversion from and to other libraries: networks of flax, Equinox and plain JAX, weights of torchvision.
 
-from lenet_jax.interop.flax import from_linen, from_nnx, to_linen, to_nnx
+`to_model` converts whatever a user has; the others are for one library each.
+"""
 
-__all__ = ["from_linen", "from_nnx", "to_linen", "to_nnx"]
+from lenet_jax.interop.equinox import from_equinox
+from lenet_jax.interop.functions import from_functions
+from lenet_jax.interop.linen import from_linen, to_linen
+from lenet_jax.interop.models import to_model
+from lenet_jax.interop.nnx import from_nnx, to_nnx
+
+__all__ = ["from_equinox", "from_functions", "from_linen", "from_nnx", "to_linen", "to_model", "to_nnx"]

@@ -14,7 +14,7 @@ from lenet_jax.types import Heads, Key, LayerTrace, Model, ReceptiveField, Varia
 
 
 def make_model(layer: Layer, input_shape: Shape) -> Model:
-    """Make a model of a layer that takes images of shape (H, W, C), after checking that all layers fit.
+    """Make a model of a layer that takes images of shape (H, W, C), or others, after checking that all layers fit.
 
     In training `apply` takes one key, or an array of keys (N,), one an example: one key stands for the keys that
     `jax.random.fold_in` makes of it by the position of each example.
@@ -22,9 +22,15 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
     Raises:
         InputError: if a layer does not fit; `apply` raises it if the images have another shape.
     """
-    if len(input_shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in input_shape):
-        raise InputError(f"model: `input_shape` must be (height, width, channels), each 1 or above; got {input_shape}.")
-    jax.eval_shape(lambda key: layer.init(key, input_shape)[0], jax.random.key(0))
+    message = f"model: `input_shape` must be (height, width, channels), each 1 or above; got {input_shape}"
+    if not all(isinstance(n, int) and n >= 1 for n in input_shape):
+        raise InputError(f"{message}.")
+    try:
+        jax.eval_shape(lambda key: layer.init(key, input_shape)[0], jax.random.key(0))
+    except Exception as error:
+        if len(input_shape) == 3:
+            raise
+        raise InputError(f"{message}, which these layers do not take.") from error
 
     def init(key: Key) -> Variables:
         return layer.init(key, input_shape)[0]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lenet_jax import components
-from lenet_jax.config.catalogue import TARGET, built_in
+from lenet_jax.config.catalogue import built_in
 from lenet_jax.errors import InputError
 from lenet_jax.types import Model
 
@@ -30,21 +30,5 @@ def create_model(
     """
     if num_classes < 2:
         raise InputError(f"model: `num_classes` must be 2 or above; got {num_classes!r}.")
-    return build_model(components.built_in_component("model", name, options), tuple(input_shape), num_classes)
-
-
-def build_model(node: Any, input_shape: tuple[int, ...], num_outputs: int) -> Model:
-    """Build the model of a complete configuration.
-
-    Args:
-        node: the complete configuration of the component.
-        input_shape: shape of one example.
-        num_outputs: number of outputs, such as logits.
-
-    Raises:
-        InputError: if the layers do not fit the inputs.
-    """
-    model = components.build(node, input_shape=tuple(input_shape), num_outputs=num_outputs)
-    if not isinstance(model, Model):
-        raise InputError(f"`model` must return a Model; {node[TARGET]} returns a {type(model).__name__}.")
-    return model
+    node = components.built_in_component("model", name, options)
+    return components.build(node, input_shape=tuple(input_shape), num_outputs=num_classes)

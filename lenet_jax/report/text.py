@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 
 from lenet_jax.metrics import to_percent
@@ -9,6 +10,8 @@ from lenet_jax.runs.evaluate import EvaluationReport
 from lenet_jax.summary import Row, inference_bytes, training_bytes
 from lenet_jax.sweeps.ledger import DONE, FAILED, STATES, Entry
 from lenet_jax.sweeps.statistics import Statistics, Summary, is_complete, printable, rerun_command
+from lenet_jax.types import Variables
+from lenet_jax.weights import named_leaves
 
 
 def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
@@ -63,6 +66,23 @@ def layer_table(rows: Sequence[Row], input_shape: tuple[int, ...]) -> list[str]:
         f"{size(inference_bytes(list(rows)))} at a time to apply the network (the two largest neighbours), "
         f"{size(training_bytes(list(rows)))} to train it ({_stored_outputs(rows)}).",
     ]
+
+
+def parameter_table(variables: Variables, input_shape: tuple[int, ...]) -> list[str]:
+    """Return the arrays of a network that records no layers as a table, with the total of its parameters.
+
+    Args:
+        variables: of the network, or their shapes and types.
+        input_shape: shape of one example.
+    """
+    cells = [("array", "shape", "parameters"), ("input", "x".join(map(str, input_shape)), "")]
+    for name, leaf in named_leaves(variables).items():
+        is_trained = name.startswith("params")
+        size = f"{leaf.size:,}" if is_trained else "state"
+        cells.append((name.removeprefix("params/"), "x".join(map(str, leaf.shape)), size))
+    cells.append(("total", "", f"{sum(leaf.size for leaf in jax.tree.leaves(variables.params)):,}"))
+    lines = align(cells, left=2)
+    return [*lines[:1], "-" * max(map(len, lines)), *lines[1:]]
 
 
 def _stored_outputs(rows: Sequence[Row]) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 from lenet_jax import components
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import evaluate_task, predict_task
+from lenet_jax.interop.conventions import example_of
+from lenet_jax.interop.models import build_model
 from lenet_jax.metrics import confusion_matrix, expected_calibration_error, precision_and_recall
-from lenet_jax.models import build_model
 from lenet_jax.objective import Task
 from lenet_jax.runs.provenance import digest_parameters
 from lenet_jax.runs.run_directory import BEST, Record
@@ -47,12 +48,13 @@ def evaluate_run(record: Record, data_node: Mapping[str, Any] | None = None) -> 
         raise InputError(f"`RUN_DIR` must have the weights of its run, {BEST}; {record.directory} has none.")
     data: Dataset = components.build(config.data if data_node is None else components.complete("data", data_node))
     shape, num_classes = tuple(record.run["data"]["image_shape"]), record.run["data"]["num_classes"]
-    if data.test.inputs.shape[1:] != shape or data.num_classes != num_classes:
+    found_shape = jax.tree.leaves(data.test.inputs)[0].shape[1:]
+    if found_shape != shape or data.num_classes != num_classes:
         raise InputError(
             f"`data` must have images of shape {shape} and {num_classes} classes, as those of "
-            f"{record.directory}; got {data.test.inputs.shape[1:]} and {data.num_classes}."
+            f"{record.directory}; got {found_shape} and {data.num_classes}."
         )
-    model = build_model(config.model, data.test.inputs.shape[1:], data.num_classes)
+    model = build_model(config.model, example_of(data.test.inputs), data.num_classes)
     variables = load_variables(weights, model)
     expected, found = (record.result or {}).get("parameters_sha256"), digest_parameters(variables.params)
     if expected not in (None, found):

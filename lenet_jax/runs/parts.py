@@ -13,7 +13,8 @@ from lenet_jax import components, early_stopping
 from lenet_jax.config import Config, TrainerConfig, to_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.errors import InputError
-from lenet_jax.models import build_model
+from lenet_jax.interop.conventions import example_of
+from lenet_jax.interop.models import build_model
 from lenet_jax.objective import Batch, Task, measure, predict, training_loss
 from lenet_jax.optimizers import chain_optimizer
 from lenet_jax.optimizers.standard_form import apply_optimizer
@@ -45,8 +46,7 @@ def build_parts(config: Config, data: Dataset, plan: TrainPlan) -> Parts:
         InputError: if one of them is not what its group asks for, or cannot be built.
     """
     trainer = config.trainer
-    input_shape = tuple(jax.tree.leaves(data.train.inputs)[0].shape[1:])
-    model = build_model(config.model, input_shape, data.num_classes)
+    model = build_model(config.model, example_of(data.train.inputs), data.num_classes)
     objective = components.build(config.objective)
     if not isinstance(objective, Objective):
         name = config.objective[TARGET]

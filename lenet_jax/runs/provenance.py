@@ -22,7 +22,7 @@ from lenet_jax.types import Dataset
 
 _PACKAGES = (
     *("lenet-jax", "jax", "jaxlib", "flax", "optax", "numpy", "safetensors", "hydra-core", "omegaconf"),
-    *("optuna", "tensorflow-datasets", "array-record"),
+    *("optuna", "tensorflow-datasets", "array-record", "equinox"),
 )
 # Keys that may change the result.
 _CONDITIONS = ("code", "versions", "data", "devices", "platform", "environment", "precision", "settings")

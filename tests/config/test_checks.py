@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -47,6 +48,8 @@ ANNOTATIONS = [
     (Literal["lenet"], "'lenet'", ("lenet",), ("mnist_cnn", 1, ["lenet"])),
     (Literal[18, 34], "one of 18, 34", (18,), (19, "18", 18.0, True)),
     (list[int], "a list of integers", ([], [1]), (1, ["a"], "ab")),
+    (Sequence[int], "a list of integers", ([], (1, 2)), (1, ["a"], "ab")),
+    (typing.Sequence[checks.Count], "a list of integers, each 1 or above", ([3],), ([0], "3")),
     (list, "a list", ([], ["a", 1]), (1, "ab", None)),
     (tuple[float, float, float], "a list of three finite numbers", ((1, 2, 3),), ((1, 2), (1, 2, "3"))),
     (Annotated[int, AtLeast(2), "documentation"], "an integer, 2 or above", (2,), (1,)),
