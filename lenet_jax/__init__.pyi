@@ -38,7 +38,7 @@ from .ops.windows import extract_patches, sliding_windows
 from .optimizers import make_optimizer
 from .summary import activations, summarize
 from .training import TrainResult, make_train
-from .types import Dataset, Metrics, Model, Objective, Split, Status, Variables
+from .types import Dataset, Metrics, Model, Objective, Split, Status, StoppingRule, StreamingMetric, Variables
 from .weights import load_variables, save_variables
 
 __all__ = [
@@ -51,6 +51,8 @@ __all__ = [
     "Objective",
     "Split",
     "Status",
+    "StoppingRule",
+    "StreamingMetric",
     "TrainResult",
     "Variables",
     "activations",

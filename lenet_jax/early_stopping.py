@@ -9,10 +9,12 @@ Source: Theano deep learning tutorials, "Getting started", section "Early-stoppi
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from lenet_jax.config import EarlyStoppingConfig
+from lenet_jax.types import StoppingRule
 
 _NEVER = 2**31 - 1
 
@@ -23,19 +25,22 @@ class EarlyStoppingState(NamedTuple):
     patience: Int[Array, "..."]  # iterations before the run may stop
     best_error: Float[Array, "..."]
     best_iteration: Int[Array, "..."]  # the last iteration before that validation, counted from 0; -1: none yet
+    own_rule: PyTree = ()  # state of the rule that replaces patience
 
 
-def init(config: EarlyStoppingConfig) -> EarlyStoppingState:
+def init(config: EarlyStoppingConfig, own_rule: StoppingRule | None = None) -> EarlyStoppingState:
     """Return the state before the first iteration.
 
     Args:
         config: the options of the stopping criterion.
+        own_rule: the rule that replaces patience, if there is one.
     """
     patience = config.patience if config.enabled else _NEVER
     return EarlyStoppingState(
         patience=jnp.asarray(patience, jnp.int32),
         best_error=jnp.asarray(jnp.inf, jnp.float32),
         best_iteration=jnp.asarray(-1, jnp.int32),
+        own_rule=() if own_rule is None else jax.tree.map(jnp.asarray, own_rule.init()),
     )
 
 
@@ -51,11 +56,13 @@ def update(
         config: the options of the stopping criterion.
     """
     better = error < state.best_error
-    significant = better & (error < state.best_error * jnp.float32(config.improvement_threshold))
+    best, threshold = state.best_error, jnp.float32(config.improvement_threshold)
+    margin = jnp.where(best < 0, best * (2 - threshold), best * threshold)  # nearer to 0 is worse below 0
+    significant = better & (error < margin) & (error < best - jnp.float32(config.min_delta))
     countable = iteration <= _NEVER // config.patience_increase
     multiple = jnp.where(countable, iteration * config.patience_increase, _NEVER)
     extended = jnp.maximum(state.patience, multiple)
-    return EarlyStoppingState(
+    return state._replace(
         patience=jnp.where(significant, extended, state.patience),
         best_error=jnp.where(better, error, state.best_error),
         best_iteration=jnp.where(better, iteration, state.best_iteration),

@@ -9,10 +9,19 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from lenet_jax.errors import InputError
-from lenet_jax.objective import Task, check_model, measure, no_examples, predict
+from lenet_jax.objective import (
+    Task,
+    Totals,
+    add_examples,
+    check_model,
+    is_streaming,
+    no_totals,
+    predict,
+    to_metrics,
+)
 from lenet_jax.objectives import classification
 from lenet_jax.ops import BATCH_SIZE, map_batches
-from lenet_jax.types import Dataset, Key, Metrics, Model, Objective, Split, Variables
+from lenet_jax.types import Dataset, Key, Metrics, Model, Objective, Split, Variables, has_weights
 
 
 def evaluate(
@@ -62,20 +71,22 @@ def evaluate_task(
     split = on_device(split)
     batch_size = min(batch_size, num_examples)
 
-    def add(total: Metrics, start: Array) -> tuple[Metrics, None]:
+    def add(totals: Totals, start: Array) -> tuple[Totals, None]:
         indices = start + jnp.arange(batch_size)
         mask = indices < num_examples
         inputs, targets = jax.tree.map(lambda x: x[jnp.minimum(indices, num_examples - 1)], split)
-        return jax.tree.map(jnp.add, total, measure(task, variables, inputs, targets, mask)), None
+        return add_examples(task, variables, totals, inputs, targets, mask), None
 
     num_batches = -(-num_examples // batch_size)
+    if any(map(is_streaming, task.objective.metrics.values())):
+        axis_name = None  # all devices measure everything: such states do not add up
     if axis_name is None:
         starts = jnp.arange(num_batches)
     else:  # those beyond the last one add nothing
         num_devices = lax.axis_size(axis_name)
         starts = num_devices * jnp.arange(-(-num_batches // num_devices)) + lax.axis_index(axis_name)
-    total, _ = lax.scan(add, no_examples(task.objective), batch_size * starts)
-    return total if axis_name is None else lax.psum(total, axis_name)
+    totals, _ = lax.scan(add, no_totals(task.objective, split.targets), batch_size * starts)
+    return to_metrics(task.objective, totals if axis_name is None else lax.psum(totals, axis_name))
 
 
 def predict_logits(
@@ -156,7 +167,8 @@ def _check_split(origin: str, name: str, split: Split, objective: Objective | No
         found = " and ".join(map(str, counts))
         raise InputError(f"{origin}: {name} must have one target an input, and at least one example; got {found}.")
     if objective is not None and objective.has_labels:
-        _check_label_arrays(origin, name, split.targets)
+        labels = split.targets["targets"] if has_weights(split.targets) else split.targets
+        _check_label_arrays(origin, name, labels)
 
 
 def _check_label_arrays(origin: str, name: str, targets: Any) -> None:

@@ -3,7 +3,8 @@
 inputs -> augmentation -> compute dtype -> network -> loss and metrics
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Num, PyTree
 
 from lenet_jax.augment import Augment, Mixup
 from lenet_jax.errors import InputError, unknown_name
-from lenet_jax.types import Heads, Key, Metrics, Model, Objective, Variables
+from lenet_jax.types import Heads, Key, Metrics, Model, Objective, Variables, has_weights
 
 
 class Task(NamedTuple):
@@ -35,30 +36,135 @@ class Batch(NamedTuple):
 
 
 def training_loss(task: Task, variables: Variables, batch: Batch) -> tuple[Float[Array, "N"], PyTree]:  # noqa: F821
-    """Return the loss of each example in training, and the new state of the model; consumes the keys."""
+    """Return the weighted loss of each example in training, and the new state of the model; consumes the keys."""
     inputs, targets, keys = _augmented(task, batch)
     key = keys if task.model.takes_example_keys else keys[0]
     outputs, state = _apply(task, variables, inputs, train=True, key=key)
     heads = [(1.0, outputs.main), *outputs.auxiliary] if isinstance(outputs, Heads) else [(1.0, outputs)]
-    loss_fn = task.objective.loss
     count = batch.keys.shape[0]
-    losses = [
-        _weighted(a, _weighted(w, _per_example("loss", loss_fn(y, t), count))) for a, y in heads for w, t in targets
-    ]
+
+    def loss(outputs: PyTree, targets: PyTree) -> Array:
+        values = _per_example("loss", task.objective.loss(outputs, _plain(targets)), count)
+        weights = loss_weights(task.objective, targets)
+        return values if weights is None else weights.astype(values.dtype) * values
+
+    losses = [_weighted(a, _weighted(w, loss(y, t))) for a, y in heads for w, t in targets]
     return sum(losses[1:], losses[0]), state
 
 
+# ---- weights --------------------------------------------------------------------------------------------------------
+
+
+def loss_weights(objective: Objective, targets: PyTree) -> Float[Array, "N"] | None:  # noqa: F821
+    """Return the weight of each example's loss; None if all are 1."""
+    weights = targets["weights"] if has_weights(targets) else None
+    if objective.weight is None:
+        return weights
+    plain = _plain(targets)
+    own = _per_example("weight", objective.weight(plain), jax.tree.leaves(plain)[0].shape[0])
+    return own if weights is None else weights * own
+
+
+def _metric_weights(objective: Objective, targets: PyTree) -> Array | None:
+    """Return the weight of each example in the metrics; None if all are 1."""
+    weights = targets["weights"] if has_weights(targets) else None
+    if objective.weight is None:
+        return weights
+    counts = (objective.weight(_plain(targets)) > 0).astype(jnp.float32)
+    return counts if weights is None else weights * counts
+
+
+def _plain(targets: PyTree) -> PyTree:
+    return targets["targets"] if has_weights(targets) else targets
+
+
+# ---- metrics --------------------------------------------------------------------------------------------------------
+
+
+class Totals(NamedTuple):
+    """What some examples add up to."""
+
+    metrics: Metrics  # weighted sums, where examples have weights
+    weights: tuple[Array, Array] | None  # sums of the weights in the loss and in the metrics; None: all are 1
+    streams: Mapping[str, PyTree]  # states of the metrics that are no means
+
+
+def no_totals(objective: Objective, targets: PyTree) -> Totals:
+    """Return the totals of no examples, for examples with such targets."""
+    streams = {name: each.init() for name, each in objective.metrics.items() if is_streaming(each)}
+    is_weighted = objective.weight is not None or has_weights(targets)
+    zero = jnp.zeros((), jnp.float32)
+    return Totals(no_examples(objective), (zero, zero) if is_weighted else None, streams)
+
+
+def add_examples(
+    task: Task,
+    variables: Variables,
+    totals: Totals,
+    inputs: PyTree,
+    targets: PyTree,
+    mask: Bool[Array, "N"],  # noqa: F821
+) -> Totals:
+    """Return the totals with the examples where `mask` is true, as they are at inference."""
+    objective, count = task.objective, mask.shape[0]
+    outputs, plain = predict(task, variables, inputs), _plain(targets)
+    of_loss, of_metrics = loss_weights(objective, targets), _metric_weights(objective, targets)
+    if of_metrics is not None:
+        mask = mask & (of_metrics > 0)
+
+    def total(name: str, fn: Any, weights: Array | None) -> Array:
+        values = _per_example(name, fn(outputs, plain), count)
+        return _masked_sum(values if weights is None else weights * values.astype(jnp.float32), mask)
+
+    sums, streams = {}, dict(totals.streams)
+    for name, metric in objective.metrics.items():
+        if is_streaming(metric):
+            streams[name] = _update_stream(metric, streams[name], outputs, plain, mask)
+            sums[name] = jnp.zeros((), jnp.float32)
+        else:
+            sums[name] = total(name, metric, of_metrics)
+    loss = total("loss", objective.evaluation_loss or objective.loss, of_loss)
+    metrics = Metrics(loss, sums, jnp.sum(mask, dtype=jnp.int32))
+    weights = None
+    if totals.weights is not None and of_loss is not None and of_metrics is not None:
+        weights = (_masked_sum(of_loss, mask), _masked_sum(of_metrics, mask))
+    summed, weights = jax.tree.map(jnp.add, (totals.metrics, totals.weights), (metrics, weights))
+    return Totals(summed, weights, streams)
+
+
+def to_metrics(objective: Objective, totals: Totals) -> Metrics:
+    """Return the metrics of all examples; weighted means and those that are no means times the number of examples."""
+    metrics, count = totals.metrics, totals.metrics.num_examples.astype(jnp.float32)
+    if totals.weights is not None:
+        of_loss, of_metrics = (count / jnp.where(each > 0, each, 1.0) for each in totals.weights)
+        scaled = {name: of_metrics * each for name, each in metrics.sums.items()}
+        metrics = metrics._replace(loss_sum=of_loss * metrics.loss_sum, sums=scaled)
+    results: Any = {name: objective.metrics[name] for name in totals.streams}
+    results = {name: count * metric.result(totals.streams[name]) for name, metric in results.items()}
+    return metrics._replace(sums={**metrics.sums, **results})
+
+
 def measure(task: Task, variables: Variables, inputs: PyTree, targets: PyTree, mask: Bool[Array, "N"]) -> Metrics:  # noqa: F821
-    """Return the sums of loss and metrics over the examples where `mask` is true, as at inference."""
-    outputs = predict(task, variables, inputs)
-    objective = task.objective
-    count = mask.shape[0]
-    losses = _per_example("loss", (objective.evaluation_loss or objective.loss)(outputs, targets), count)
-    sums = {
-        name: _masked_sum(_per_example(name, metric(outputs, targets), count), mask)
-        for name, metric in objective.metrics.items()
-    }
-    return Metrics(_masked_sum(losses, mask), sums, jnp.sum(mask, dtype=jnp.int32))
+    """Return the metrics of the examples where `mask` is true, as at inference."""
+    totals = add_examples(task, variables, no_totals(task.objective, targets), inputs, targets, mask)
+    return to_metrics(task.objective, totals)
+
+
+def is_streaming(metric: Any) -> bool:
+    """Tell whether a metric is a `StreamingMetric`, or has what makes one."""
+    return all(hasattr(metric, name) for name in ("init", "update", "result"))
+
+
+def _update_stream(metric: Any, state: PyTree, outputs: PyTree, targets: PyTree, mask: Array) -> PyTree:
+    if "mask" in inspect.signature(metric.update).parameters:
+        return metric.update(state, outputs, targets, mask=mask)
+
+    def add(state: PyTree, example: PyTree) -> tuple[PyTree, None]:
+        (outputs, targets), counts = example
+        new = metric.update(state, *jax.tree.map(lambda x: x[None], (outputs, targets)))
+        return jax.tree.map(lambda new, old: jnp.where(counts, new, old), new, state), None
+
+    return jax.lax.scan(add, state, ((outputs, targets), mask))[0]
 
 
 def check_model(caller: str, model: Any) -> None:

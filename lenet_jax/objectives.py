@@ -1,38 +1,78 @@
 """Objectives: what a run minimizes and the metrics that it reports."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Num
 
-from lenet_jax.config.checks import Decay
+from lenet_jax.config.checks import Decay, Weights
 from lenet_jax.errors import InputError
 from lenet_jax.losses import cross_entropy
 from lenet_jax.metrics import is_correct
-from lenet_jax.types import Objective
+from lenet_jax.types import LossFn, Objective
 
 
-def classification(*, label_smoothing: Decay = 0.0) -> Objective:
+def classification(
+    *,
+    label_smoothing: Decay = 0.0,
+    class_weights: Weights | None = None,
+    ignore_label: int | None = None,
+    monitor: Literal["accuracy", "loss"] = "accuracy",
+) -> Objective:
     """Return the objective of one class an example: the cross-entropy, and the accuracy.
 
     Outputs are logits (N, classes), targets labels (N,), 0 to classes - 1.
 
     Args:
         label_smoothing: probability that is spread evenly over all classes, in training only; 0.1 for ImageNet.
+        class_weights: of the loss of each class, in their order, 0 or above; the mean loss is a weighted one. None: 1.
+        ignore_label: examples with this label, as -1, count neither in the loss nor in the metrics; labels are not
+            checked then. None: there is none.
+        monitor: what decides which weights are best and when to stop.
     """
+    smoothed = _ignoring(ignore_label, functools.partial(cross_entropy, label_smoothing=label_smoothing))
+    has_weights = class_weights is not None or ignore_label is not None
     return Objective(
-        functools.partial(cross_entropy, label_smoothing=label_smoothing),
+        smoothed,
         {"accuracy": is_correct},
-        evaluation_loss=cross_entropy,
-        has_labels=True,
+        monitor,
+        _mode(monitor),
+        evaluation_loss=_ignoring(ignore_label, cross_entropy),
+        has_labels=ignore_label is None,
+        weight=functools.partial(_class_weight, class_weights, ignore_label) if has_weights else None,
     )
 
 
-def regression() -> Objective:
+def _mode(monitor: str) -> str:
+    return "max" if monitor in ("accuracy", "exact_match") else "min"
+
+
+def _ignoring(ignore_label: int | None, loss: LossFn) -> LossFn:
+    """Return a loss that is finite for the label that is ignored."""
+    if ignore_label is None:
+        return loss
+    return lambda outputs, targets: loss(outputs, jnp.where(targets == ignore_label, jnp.zeros_like(targets), targets))
+
+
+def _class_weight(class_weights: Sequence[Any] | None, ignore_label: int | None, targets: Array) -> Array:
+    """Return the weight of each label."""
+    counts = jnp.ones(targets.shape, bool) if ignore_label is None else targets != ignore_label
+    if class_weights is None:
+        return counts.astype(jnp.float32)
+    weights = jnp.array(class_weights, jnp.float32)
+    return jnp.where(counts, weights[jnp.where(counts, targets, jnp.zeros_like(targets))], 0.0)
+
+
+def regression(*, monitor: Literal["mean_squared_error", "mean_absolute_error"] = "mean_squared_error") -> Objective:
     """Return the objective of numbers: the mean squared error of each example; the mean absolute error beside it.
 
     Outputs and targets are (N,) or (N, ...) of one shape.
+
+    Args:
+        monitor: what decides which weights are best and when to stop.
     """
 
     def squared(outputs: Num[Array, "N ..."], targets: Num[Array, "N ..."]) -> Float[Array, "N"]:  # noqa: F821
@@ -42,14 +82,17 @@ def regression() -> Objective:
         return _mean_per_example(jnp.abs(_difference(outputs, targets)))
 
     metrics = {"mean_squared_error": squared, "mean_absolute_error": absolute}
-    return Objective(squared, metrics, monitor="mean_squared_error", mode="min")
+    return Objective(squared, metrics, monitor, "min")
 
 
-def multi_label() -> Objective:
+def multi_label(*, monitor: Literal["accuracy", "exact_match", "loss"] = "accuracy") -> Objective:
     """Return the objective of any number of labels an example: the binary cross-entropy, averaged over the labels.
 
     Outputs are logits (N, labels), targets 0 or 1 of the same shape. `accuracy` is the fraction of labels that are
     right, `exact_match` that of examples with all labels right.
+
+    Args:
+        monitor: what decides which weights are best and when to stop.
     """
 
     def loss(outputs: Float[Array, "N labels"], targets: Num[Array, "N labels"]) -> Float[Array, "N"]:  # noqa: F821
@@ -64,23 +107,35 @@ def multi_label() -> Objective:
         "accuracy": lambda outputs, targets: jnp.mean(right(outputs, targets).astype(jnp.float32), axis=-1),
         "exact_match": lambda outputs, targets: jnp.all(right(outputs, targets), axis=-1),
     }
-    return Objective(loss, metrics)
+    return Objective(loss, metrics, monitor, _mode(monitor))
 
 
-def dense_classification() -> Objective:
+def dense_classification(
+    *,
+    class_weights: Weights | None = None,
+    ignore_label: int | None = None,
+    monitor: Literal["accuracy", "loss"] = "accuracy",
+) -> Objective:
     """Return the objective of one class a pixel: the cross-entropy and the accuracy, averaged over an example's pixels.
 
     Outputs are logits (N, *space, classes), targets labels (N, *space), 0 to classes - 1.
+
+    Args:
+        class_weights: of the loss of each class, in their order, 0 or above; an example's loss is the weighted mean of
+            its pixels. None: 1.
+        ignore_label: pixels with this label, as 255, count neither in the loss nor in the accuracy. None: no label.
+        monitor: what decides which weights are best and when to stop.
     """
 
     def loss(outputs: Float[Array, "N *space classes"], targets: Integer[Array, "N *space"]) -> Float[Array, "N"]:  # noqa: F821
-        return _mean_per_example(cross_entropy(outputs, targets))
+        values = _ignoring(ignore_label, cross_entropy)(outputs, targets)
+        return _mean_per_example(values, _class_weight(class_weights, ignore_label, targets))
 
     def accuracy(outputs: Float[Array, "N *space classes"], targets: Integer[Array, "N *space"]) -> Float[Array, "N"]:  # noqa: F821
         right = jnp.argmax(outputs, axis=-1) == targets.astype(jnp.int32)
-        return _mean_per_example(right.astype(jnp.float32))
+        return _mean_per_example(right.astype(jnp.float32), _class_weight(None, ignore_label, targets))
 
-    return Objective(loss, {"accuracy": accuracy})
+    return Objective(loss, {"accuracy": accuracy}, monitor, _mode(monitor))
 
 
 def _difference(outputs: Array, targets: Array) -> Array:
@@ -97,5 +152,11 @@ def _difference(outputs: Array, targets: Array) -> Array:
     return outputs.reshape(targets.shape) - targets.astype(outputs.dtype)
 
 
-def _mean_per_example(values: Array) -> Array:
-    return jnp.mean(values, axis=tuple(range(1, values.ndim)))
+def _mean_per_example(values: Array, weights: Array | None = None) -> Array:
+    axes = tuple(range(1, values.ndim))
+    if weights is None:
+        return jnp.mean(values, axis=axes)
+    total = jnp.sum(weights, axis=axes)
+    return jnp.sum(weights.astype(values.dtype) * values, axis=axes) / jnp.where(total > 0, total, 1.0).astype(
+        values.dtype
+    )

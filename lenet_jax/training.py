@@ -29,7 +29,7 @@ from lenet_jax.evaluation import (
     on_device,
 )
 from lenet_jax.microbatching import accumulate_gradients, accumulate_loss, choose_size
-from lenet_jax.objective import Batch, Task, check_model, check_objective, no_examples, training_loss
+from lenet_jax.objective import Batch, Task, check_model, check_objective, loss_weights, no_examples, training_loss
 from lenet_jax.objectives import classification
 from lenet_jax.optimizers import set_hyperparameters
 from lenet_jax.optimizers.plateau import observe_validation
@@ -132,7 +132,7 @@ def init_train_state(
         opt_state=set_hyperparameters(standard_form(optimizer).init(variables.params), hyperparameters),
         key=run_key,
         iteration=jnp.zeros((), jnp.int32),
-        early_stopping=early_stopping.init(config.early_stopping),
+        early_stopping=early_stopping.init(config.early_stopping, (objective or classification()).stopping),
         best=jax.tree.map(jnp.copy, variables),  # buffers of its own, so that the state can be donated
         best_validation=no_examples(objective or classification()),
         status=jnp.asarray(Status.RUNNING, jnp.int32),
@@ -225,13 +225,15 @@ def _step(
     def loss_fn(variables: Variables, part: "_Indexed") -> tuple[Array, PyTree]:
         return training_loss(task, variables, _gather(examples, part))
 
+    per_loss = _per_loss(task.objective, examples.targets, indices)
+
     def mean_loss(params: PyTree) -> Array:
         """Return the minibatch loss at `params`, for optimizers that take a `value_fn`."""
         total = accumulate_loss(loss_fn, state.variables._replace(params=params), batch, size)
-        return _sum_over_devices(total, axis_name) * (1.0 / batch_size)
+        return _sum_over_devices(total, axis_name) * per_loss
 
     grads, loss, model_state = accumulate_gradients(loss_fn, state.variables, batch, size, unroll=axis_name is None)
-    grads, loss = jax.tree.map(lambda x: x * (1.0 / batch_size), _sum_over_devices((grads, loss), axis_name))
+    grads, loss = jax.tree.map(lambda x: x * per_loss, _sum_over_devices((grads, loss), axis_name))
     params = state.variables.params
     updates, opt_state = apply_optimizer(optimizer, state.opt_state, params, grads, loss, mean_loss)
     proposed = state._replace(
@@ -240,6 +242,15 @@ def _step(
         iteration=state.iteration + 1,
     )
     return _accept_if_finite(state, proposed, loss, grads, updates)
+
+
+def _per_loss(objective: Objective, targets: PyTree, indices: Array) -> Array | float:
+    """Return the factor that makes the weighted sum of a minibatch's losses their mean; 0 if all weights are 0."""
+    weights = loss_weights(objective, jax.tree.map(lambda x: x[indices], targets))
+    if weights is None:
+        return 1.0 / indices.shape[0]
+    total = jnp.sum(weights, dtype=jnp.float32)
+    return jnp.where(total > 0, 1.0 / jnp.where(total > 0, total, 1.0), 0.0)
 
 
 class _Indexed(NamedTuple):
@@ -369,10 +380,16 @@ def _apply_stopping_criteria(
     error = jnp.where(finite, 1.0 - monitored if objective.mode == "max" else monitored, jnp.float32(jnp.inf))
     improved = error < state.early_stopping.best_error
     stopping = early_stopping.update(state.early_stopping, error, last, config.early_stopping)
+    own_rule_stops = jnp.asarray(False)
+    if objective.stopping is not None:
+        epochs = state.iteration.astype(jnp.float32) / plan.epoch
+        own_state, own_rule_stops = objective.stopping.update(stopping.own_rule, monitored, epochs)
+        stopping = stopping._replace(own_rule=own_state)
 
     status = jnp.where(state.iteration >= plan.num_intervals * plan.interval, Status.MAX_EPOCHS, Status.RUNNING)
     out_of_patience = early_stopping.should_stop(stopping, last + plan.interval - 1)
-    status = jnp.where(out_of_patience, Status.PATIENCE, status)
+    status = jnp.where(out_of_patience & (objective.stopping is None), Status.PATIENCE, status)
+    status = jnp.where(own_rule_stops, Status.OWN_RULE, status)
     status = jnp.where(finite, status, Status.DIVERGED)
 
     def keep_best(new: PyTree, old: PyTree) -> PyTree:

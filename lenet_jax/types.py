@@ -57,21 +57,56 @@ class Objective(NamedTuple):
     Args:
         loss: (outputs, targets) -> the loss of each example (N,).
         metrics: name -> (outputs, targets) -> a value of each example (N,), of which the mean is reported;
-            one that is true or false is a fraction.
+            one that is true or false is a fraction. Or a `StreamingMetric`, for what is no mean.
         monitor: the metric, or "loss", that decides which weights are best and when to stop.
         mode: "max" or "min": which values of it are better; for a loss "min".
         evaluation_loss: what evaluation reports as the loss, where that is not what training minimizes, as without
             label smoothing; None: `loss`.
         has_labels: whether targets are labels, integers (N,) from 0 to the number of outputs - 1; then training checks
             them, also those noted in `Dataset.stray_labels`.
+        weight: targets -> the weight of each example's loss (N,), 0 or above; means are weighted means. One of weight 0
+            is left out of all metrics. None: 1. Weights of single examples are given with the data, as targets
+            {"targets": ..., "weights": ...}, of which the functions here get the "targets" only; they weigh loss and
+            metrics.
+        stopping: decides when to stop, in place of patience; None: `trainer.early_stopping` does.
     """
 
     loss: LossFn
-    metrics: Mapping[str, LossFn]
+    metrics: "Mapping[str, LossFn | StreamingMetric]"
     monitor: str = "accuracy"
     mode: str = "max"
     evaluation_loss: LossFn | None = None
     has_labels: bool = False
+    weight: Callable[[Any], Array] | None = None
+    stopping: "StoppingRule | None" = None
+
+
+class StreamingMetric(NamedTuple):
+    """A metric that is no mean over the examples, as the area under a curve.
+
+    Args:
+        init: () -> its state before the first example, a pytree of arrays.
+        update: (state, outputs, targets, mask) -> its state after a batch; examples where `mask` (N,) is false do not
+            count. An `update` without an argument `mask` gets one example at a time, with a leading axis of 1.
+        result: state -> the metric, a scalar.
+    """
+
+    init: Callable[[], PyTree]
+    update: Callable[..., PyTree]
+    result: Callable[[PyTree], Array]
+
+
+class StoppingRule(NamedTuple):
+    """When a run stops, for all runs of a program alike.
+
+    Args:
+        init: () -> its state before the first validation, a pytree of arrays.
+        update: (state, value, epochs) -> its state after a validation, and whether to stop; `value` is the mean of what
+            the objective monitors, `epochs` the epochs done, both scalars.
+    """
+
+    init: Callable[[], PyTree]
+    update: Callable[[PyTree, Array, Array], tuple[PyTree, Array]]
 
 
 class Split(NamedTuple):
@@ -133,6 +168,7 @@ def _find_stray_labels(data: Dataset) -> tuple[StrayLabels, ...]:
     found = []
     for part, split in data.splits().items():
         labels: Any = getattr(split, "targets", None)
+        labels = labels["targets"] if has_weights(labels) else labels
         if not is_concrete(labels) or labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
             continue
         labels = jax.device_get(labels)
@@ -140,6 +176,11 @@ def _find_stray_labels(data: Dataset) -> tuple[StrayLabels, ...]:
         if low < 0 or high >= data.num_classes:
             found.append(StrayLabels(part, low, high))
     return tuple(found)
+
+
+def has_weights(targets: Any) -> bool:
+    """Tell whether targets are {"targets": ..., "weights": ...}, with a weight of each example."""
+    return isinstance(targets, Mapping) and set(targets) == {"targets", "weights"}
 
 
 def is_concrete(leaf: Any) -> bool:
@@ -220,6 +261,7 @@ class Status(enum.IntEnum):
     PATIENCE = 2
     DIVERGED = 3
     PRUNED = 4  # stopped early by the sweep's pruner
+    OWN_RULE = 5  # by the objective's `stopping`
 
 
 class ReceptiveField(NamedTuple):

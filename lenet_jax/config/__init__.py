@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lenet_jax.config.catalogue import GROUPS, TARGET, built_in
-from lenet_jax.config.checks import Count, Decay, Fraction, Iterations, Positive, Seed, build, config_dataclass, mapping
+from lenet_jax.config.checks import (
+    Count,
+    Decay,
+    Fraction,
+    Iterations,
+    NonNegative,
+    Positive,
+    Seed,
+    build,
+    config_dataclass,
+    mapping,
+)
 from lenet_jax.config.checks import convert as convert
 from lenet_jax.config.first_edition import RENAMED, upgrade
 from lenet_jax.errors import InputError, unknown_name
@@ -29,6 +40,7 @@ class EarlyStoppingConfig:
     patience: Iterations = 10_000  # iterations that a run is always given
     patience_increase: Count = 2  # a significant improvement extends patience to this times its iteration
     improvement_threshold: Fraction = 0.995  # an error below this times the best one is significant
+    min_delta: NonNegative = 0.0  # and it must be below the best one by more than this
 
 
 @config_dataclass("trainer")

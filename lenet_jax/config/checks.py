@@ -107,6 +107,7 @@ Decay = Annotated[float, Between(0, 1, excluded=True)]  # of a moving average; a
 Text = Annotated[str, NotEmpty()]
 CsvName = Annotated[str, FileName(".csv")]
 Counts = Annotated[tuple[Count, ...], NotEmpty()]
+Weights = Annotated[tuple[NonNegative, ...], NotEmpty()]
 TwoCounts = tuple[Count, Count]
 PerLayer = Count | TwoCounts  # the same for both convolutions of a network, or one for each
 Activation = Literal["tanh", "relu", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "softplus", "identity"]
