@@ -331,7 +331,7 @@ def evaluation_variables(state: TrainState) -> Variables:
 
 
 def train_interval(
-    task: Task,
+    task: Task | Model,
     optimizer: Optimizer,
     config: TrainerConfig,
     state: TrainState,
@@ -343,11 +343,12 @@ def train_interval(
 
     An interval is an epoch, or shorter where patience is (`early_stopping.validation_interval`). A run whose patience
     ends before the next validation stops here: its remaining steps could not change the result. `axis_name` names a
-    mapped axis that the work is split over, as in `train_step`.
+    mapped axis that the work is split over, as in `train_step`. A model as `task` is trained for classification.
 
     Raises:
         InputError: while tracing, if the data do not fit the configuration.
     """
+    task = make_task(task, config, data) if isinstance(task, Model) else task
     num_train = count_examples(data.train)
     plan = plan_run(config, num_train)
     examples = on_device(data.train)

@@ -1,6 +1,6 @@
 """Optimizers: Optax gradient transformations whose hyperparameters are values of the program, not constants in it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -178,23 +178,49 @@ def make_optimizer(
 
 
 def set_hyperparameters(opt_state: Any, values: Mapping[str, Any]) -> Any:
-    """Return an optimizer's state with other values of the hyperparameters that it keeps.
+    """Return an optimizer's state with other values of the hyperparameters that `optax.inject_hyperparams` keeps there.
 
     Raises:
-        InputError: if it keeps none of such a name.
+        InputError: if it keeps none of such a name, or one that a schedule sets in each step.
     """
-    for name, value in values.items():
-        if not optax.tree_utils.tree_get_all_with_path(opt_state, name):
-            found = optax.tree_utils.tree_get_all_with_path(opt_state, "hyperparams")
-            valid = sorted({key for _, values in found for key in values})
-            if not valid:
-                raise InputError(
-                    f"`hyperparameters` must be empty for an optimizer that keeps none in its state; got {name!r}; "
-                    "build it with make_optimizer or optax.inject_hyperparams."
-                )
+    if not isinstance(values, Mapping):
+        raise InputError(f"`hyperparameters` must be values by name, {{}} for the optimizer's own; got {values!r}.")
+    states = list(_injected(opt_state))
+    valid = sorted({name for state in states for name in state.hyperparams})
+    scheduled = {name for state in states for name in getattr(state, "hyperparams_states", ())}
+    for name in values:
+        if not valid:
+            raise InputError(
+                f"`hyperparameters` must be empty for an optimizer that keeps none in its state; got {name!r}; "
+                "build it with make_optimizer or optax.inject_hyperparams."
+            )
+        if name not in valid:
             raise unknown_name("hyperparameters", name, valid)
-        opt_state = optax.tree_utils.tree_set(opt_state, **{name: jnp.asarray(value, jnp.float32)})
-    return opt_state
+        if name in scheduled:
+            raise InputError(
+                f"`hyperparameters` must not hold {name!r}, which a schedule of this optimizer sets in each step; give "
+                "the optimizer a number for it."
+            )
+
+    def replace(state: Any) -> Any:
+        if not _is_injected(state):
+            return state
+        own = {name: jnp.asarray(values[name], jnp.float32) for name in state.hyperparams if name in values}
+        inner = jax.tree.map(replace, state.inner_state, is_leaf=_is_injected)
+        return state._replace(hyperparams={**state.hyperparams, **own}, inner_state=inner)
+
+    return jax.tree.map(replace, opt_state, is_leaf=_is_injected)
+
+
+def _is_injected(state: Any) -> bool:
+    return isinstance(getattr(state, "hyperparams", None), dict) and hasattr(state, "inner_state")
+
+
+def _injected(opt_state: Any) -> Iterator[Any]:
+    for state in jax.tree.leaves(opt_state, is_leaf=_is_injected):
+        if _is_injected(state):
+            yield state
+            yield from _injected(state.inner_state)
 
 
 def chain_optimizer(

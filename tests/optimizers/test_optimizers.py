@@ -13,7 +13,8 @@ from lenet_jax.optimizers import schedules
 from lenet_jax.optimizers.standard_form import evaluation_parameters
 
 NAMES = sorted(built_in("optimizer"))
-WITH_A_RATE = [name for name in NAMES if name != "scaled_conjugate_gradient"]  # it has a file of its own
+OF_THEIR_OWN = ("scaled_conjugate_gradient", "conjugate_gradient", "by_path")  # they have test files of their own
+WITH_A_RATE = [name for name in NAMES if name not in OF_THEIR_OWN]
 
 
 def options_of(name, **options):
@@ -179,3 +180,33 @@ def test_averaged_parameters_are_the_recurrence_by_hand():
         average = decay * average + (1 - decay) * params
         assert float(evaluation_parameters(state, jnp.float32(params))) == pytest.approx(average, rel=1e-6)
     assert float(evaluation_parameters(lj.make_optimizer("sgd").init(params), jnp.float32(5))) == 5
+
+
+SCHEDULED = optax.inject_hyperparams(optax.adam)(learning_rate=optax.cosine_decay_schedule(0.01, 100))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "values", "message"),
+    [
+        (SCHEDULED, {"learning_rate": 0.1}, "which a schedule of this optimizer sets in each step"),
+        (optax.adam(0.1), {"mu": 0.9}, "must be empty for an optimizer that keeps none"),
+        (optax.adam(0.1), {"count": 5}, "must be empty for an optimizer that keeps none"),
+        (optax.sgd(0.1, momentum=0.9), {"trace": 0.9}, "must be empty for an optimizer that keeps none"),
+        (lj.make_optimizer("sgd"), {"hyperparams": 0.1}, "has no 'hyperparams'; choose one of: learning_rate, weight"),
+        (lj.make_optimizer("sgd"), {"count": 1}, "has no 'count'"),
+    ],
+)
+def test_hyperparameters_reach_what_is_injected_and_nothing_else(optimizer, values, message):
+    state = optimizer.init({"kernel": jnp.ones((2, 2))})
+    with pytest.raises(lj.InputError, match=message):
+        optimizers.set_hyperparameters(state, values)
+
+
+def test_hyperparameters_are_found_in_transformations_inside_others():
+    inner = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+    optimizer = optax.chain(optax.clip(1.0), optax.masked(optax.inject_hyperparams(lambda decay: optax.chain(
+        optax.add_decayed_weights(decay), inner))(decay=0.5), {"kernel": True}))  # fmt: skip
+    params = {"kernel": jnp.ones((1, 1))}
+    state = optimizers.set_hyperparameters(optimizer.init(params), {"learning_rate": 0.25, "decay": 2.0})
+    updates, _ = optimizer.update({"kernel": jnp.full((1, 1), 0.5)}, state, params)
+    assert float(updates["kernel"][0, 0]) == -0.25 * (0.5 + 2.0 * 1.0)
