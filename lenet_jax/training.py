@@ -229,6 +229,8 @@ def _step(
 
     def mean_loss(params: PyTree) -> Array:
         """Return the minibatch loss at `params`, for optimizers that take a `value_fn`."""
+        if axis_name is not None:  # the same value; but its gradient is summed over the devices
+            params = lax.pmean(params, axis_name)
         total = accumulate_loss(loss_fn, state.variables._replace(params=params), batch, size)
         return _sum_over_devices(total, axis_name) * per_loss
 
@@ -241,7 +243,7 @@ def _step(
         opt_state=opt_state,
         iteration=state.iteration + 1,
     )
-    return _accept_if_finite(state, proposed, loss, grads, updates)
+    return _accept_if_finite(state, proposed, loss, grads)
 
 
 def _per_loss(objective: Objective, targets: PyTree, indices: Array) -> Array | float:
@@ -295,16 +297,15 @@ def _sum_over_devices(tree: PyTree, axis_name: str | None) -> PyTree:
     return tree if axis_name is None else lax.psum(tree, axis_name)
 
 
-def _accept_if_finite(
-    state: TrainState, proposed: TrainState, loss: Array, grads: PyTree, updates: PyTree
-) -> tuple[TrainState, Array]:
+def _accept_if_finite(state: TrainState, proposed: TrainState, loss: Array, grads: PyTree) -> tuple[TrainState, Array]:
     """Return the proposed state of a running run whose results are finite, and the loss; else the state before, NaN.
 
     A gradient that is not finite may be the optimizer's own business, as that of `optax.apply_if_finite` and
     `optax.zero_nans`: the step is taken if the update is finite, and without its loss if that is not.
     """
-    all_finite = _is_finite((loss, grads, updates))
-    finite = lax.cond(all_finite, lambda: True, lambda: _is_finite(updates) & ~_is_finite(grads))
+    params = proposed.variables.params
+    all_finite = _is_finite((loss, grads, params))
+    finite = lax.cond(all_finite, lambda: True, lambda: _is_finite(params) & ~_is_finite(grads))
     running = state.status == Status.RUNNING
     keys = ("variables", "opt_state", "iteration")  # of what a step changes
     new, old = ([getattr(each, key) for key in keys] for each in (proposed, state))

@@ -55,10 +55,10 @@ UNKNOWN = [
     ),
     (
         "optimizer=adamm",
-        "`optimizer` has no 'adamm'; "
-        "choose one of: adam, adamw, momentum, nesterov, rmsprop, scaled_conjugate_gradient, sgd.",
+        "`optimizer` has no 'adamm'; choose one of: adam, adamw, by_path, conjugate_gradient, momentum, nesterov, "
+        "rmsprop, scaled_conjugate_gradient, sgd.",
     ),
-    ("schedule=cosin", "`schedule` has no 'cosin'; choose one of: cosine, constant, exponential, step."),
+    ("schedule=cosin", "`schedule` has no 'cosin'; choose one of: cosine, constant, exponential, plateau, step."),
     (
         "data=mnst",
         "`data` has no 'mnst'; choose one of: mnist, kmnist, emnist, cifar10, cifar100, embedded, fashion_mnist, "
@@ -81,7 +81,7 @@ UNKNOWN = [
     (
         "trainer.early_stopping.patince=1",
         "`trainer.early_stopping` has no 'patince'; "
-        "choose one of: patience, enabled, improvement_threshold, patience_increase.",
+        "choose one of: patience, enabled, improvement_threshold, min_delta, patience_increase.",
     ),
     ("hydra.run.dri=a", "`hydra.run` has no 'dri'; choose one of: dir."),
     (

@@ -112,3 +112,33 @@ except lj.InputError as error:
         "`axis_name` must name an axis whose size divides the minibatch of 15 examples; got 'shards', which has 2 "
         "devices."
     )
+
+
+LINE_SEARCH = """
+import json
+import jax, numpy as np, optax
+import lenet_jax as lj
+from lenet_jax import sharding
+from tests.test_training import DATA, KEY, MODEL, trainer
+
+config = trainer(batch_size=None, max_epochs=3)
+found = {}
+with jax.numpy_dtype_promotion("standard"):
+    for name, optimizer in {
+        "lbfgs": optax.lbfgs(),
+        "conjugate": lj.make_optimizer("conjugate_gradient"),
+        "difference": lj.make_optimizer("scaled_conjugate_gradient", curvature="difference"),
+    }.items():
+        def run(on):
+            train = sharding.jit_on(on, lj.make_train(MODEL, optimizer, config))
+            return jax.device_get(train(*sharding.put_on(on, (KEY, {}, DATA))))
+
+        one, two = (run(jax.devices()[:count]) for count in (1, 2))
+        pairs = zip(jax.tree.leaves(one.variables), jax.tree.leaves(two.variables))
+        found[name] = float(max(np.abs(a - b).max() for a, b in pairs))
+print(json.dumps(found))
+"""
+
+
+def test_optimizers_that_differentiate_the_loss_themselves_do_so_over_all_devices():
+    assert max(on_devices(LINE_SEARCH, 2).values()) < 1e-3

@@ -64,7 +64,7 @@ def test_learns_and_reports_what_it_did():
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_driving_it_interval_by_interval_gives_the_same_bits(shuffle, optimized):
+def test_driving_it_interval_by_interval_gives_the_same_bits(shuffle):
     config = trainer(shuffle=shuffle)
     optimizer = lj.make_optimizer("sgd", learning_rate=0.5)
     state = jax.jit(lambda key: training.init_train_state(MODEL, optimizer, config, key, {}))(KEY)

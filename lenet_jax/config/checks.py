@@ -108,6 +108,7 @@ Text = Annotated[str, NotEmpty()]
 CsvName = Annotated[str, FileName(".csv")]
 Counts = Annotated[tuple[Count, ...], NotEmpty()]
 Weights = Annotated[tuple[NonNegative, ...], NotEmpty()]
+Named = Annotated[dict, NotEmpty()]  # values, or components, by name
 TwoCounts = tuple[Count, Count]
 PerLayer = Count | TwoCounts  # the same for both convolutions of a network, or one for each
 Activation = Literal["tanh", "relu", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "softplus", "identity"]
@@ -180,7 +181,7 @@ def _fit(annotation: Any, value: Any) -> tuple[bool, Any]:
         return fits, float(value) if fits else value
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool), value
-    if annotation in (bool, str, type(None)):
+    if annotation in (bool, str, dict, type(None)):
         return isinstance(value, annotation), value
     return True, value  # whatever it is, its function knows
 
@@ -204,7 +205,14 @@ def _fit_sequence(kind: Any, arguments: tuple, value: Any) -> tuple[bool, Any]:
 
 
 _SEQUENCES = (tuple, list, Sequence)
-_NOUNS = {int: "an integer", float: "a finite number", bool: "true or false", str: "a text", type(None): "null"}
+_NOUNS = {
+    int: "an integer",
+    float: "a finite number",
+    bool: "true or false",
+    str: "a text",
+    dict: "a mapping",
+    type(None): "null",
+}
 _NUMERALS = {2: "two", 3: "three", 4: "four"}
 
 

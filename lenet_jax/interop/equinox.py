@@ -12,13 +12,14 @@ from jaxtyping import PyTree
 from lenet_jax.errors import InputError
 from lenet_jax.interop.conventions import Example, as_arrays, carried, find_modes, fixed_shape, mode, zeros
 from lenet_jax.layers.base import is_one_key
+from lenet_jax.traced_numbers import TracedNumber
 from lenet_jax.types import Key, Model, Variables
 from lenet_jax.weights import named_leaves
 
 _AXIS = "batch"  # of the examples, unless the module's batch normalization names another
 
 
-def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Model:
+def from_equinox(make_module: Callable[[Key], Any], input_shape: Example, *, is_traced: bool = False) -> Model:
     """Convert an Equinox module to a model, which every function of this package can train.
 
     The module is called on one example, as the data hold it (channels last), and mapped over the batch by `jax.vmap`,
@@ -31,6 +32,7 @@ def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Mod
         make_module: key -> an `equinox.Module`, or the pair (module, state) of `eqx.nn.make_with_state`.
         input_shape: shape of one example, as (height, width, channels); or, where it is no float32 array, a pytree of
             `jax.ShapeDtypeStruct`.
+        is_traced: whether options of the module are traced numbers, so that it must be made anew in each call.
 
     Raises:
         InputError: if the module cannot be called.
@@ -44,9 +46,12 @@ def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Mod
     abstract, abstract_state = eqx.filter_eval_shape(make, jax.random.key(0))
     if not callable(abstract):
         raise InputError(f"from_equinox: `module` must have a method __call__; {type(abstract).__name__} has none.")
-    structure, state_structure = jax.tree.structure(abstract), jax.tree.structure(abstract_state)
+    state_structure = jax.tree.structure(abstract_state)
     leaves = named_leaves(abstract)
-    arrays = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, jax.ShapeDtypeStruct)}
+    numbers = _numbers_in(abstract)  # options of the configuration: no variables of the model
+    arrays = {
+        name: leaf for name, leaf in leaves.items() if isinstance(leaf, jax.ShapeDtypeStruct) and name not in numbers
+    }
     is_trained = {name: jnp.issubdtype(leaf.dtype, jnp.inexact) for name, leaf in arrays.items()}
     axis = _axis_name(eqx, abstract)
     arguments = inspect.signature(type(abstract).__call__).parameters
@@ -65,10 +70,12 @@ def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Mod
     def call(
         variables: Variables, inputs: PyTree, key: Key | None, train: bool, options: dict[str, bool]
     ) -> tuple[Any, Any]:
-        values = {**leaves, **variables.params, **variables.state.get("arrays", {})}
-        module = eqx.nn.inference_mode(jax.tree.unflatten(structure, values.values()), value=not train)
-        numbers = map(str, range(state_structure.num_leaves))
-        state = jax.tree.unflatten(state_structure, [variables.state["state"][number] for number in numbers])
+        made = make(jax.random.key(0))[0] if is_traced else abstract
+        values = {**named_leaves(made), **variables.params, **variables.state.get("arrays", {})}
+        module = jax.tree.unflatten(jax.tree.structure(made), values.values())
+        module = eqx.nn.inference_mode(module, value=not train)
+        places = map(str, range(state_structure.num_leaves))
+        state = jax.tree.unflatten(state_structure, [variables.state["state"][place] for place in places])
 
         def of_example(x: PyTree, key: Key | None) -> tuple[Any, Any]:
             supplied = {**options, **({"key": key} if takes_key else {})}
@@ -97,6 +104,13 @@ def from_equinox(make_module: Callable[[Key], Any], input_shape: Example) -> Mod
 def _numbered(state: Any) -> dict[str, Any]:
     """Return the arrays of an `eqx.nn.State` by their numbers; its own keys are no names."""
     return {str(number): leaf for number, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def _numbers_in(module: Any) -> set[str]:
+    """Return the names of the leaves that are a `TracedNumber`."""
+    is_number = lambda part: type(part) is TracedNumber  # noqa: E731
+    marked = jax.tree.map(lambda part: jax.tree.map(lambda _: is_number(part), part), module, is_leaf=is_number)
+    return {name for name, found in named_leaves(marked).items() if found is True}
 
 
 def _axis_name(eqx: Any, module: Any) -> Any:

@@ -17,6 +17,7 @@ from lenet_jax.interop.functions import from_functions
 from lenet_jax.interop.linen import from_linen
 from lenet_jax.interop.nnx import from_nnx
 from lenet_jax.layers import Layer, make_model
+from lenet_jax.traced_numbers import TracedNumber
 from lenet_jax.types import Model
 
 _ALLOWED = (
@@ -87,17 +88,21 @@ def _convert(
     names = _argument_names(found)
     surroundings = {"input_shape": shapes_of(example), "num_outputs": num_outputs}
     make = functools.partial(found, **options, **{name: surroundings[name] for name in surroundings if name in names})
+    given = jax.tree.leaves(make.keywords, is_leaf=lambda each: type(each) is TracedNumber)
+    is_traced = any(isinstance(each, TracedNumber | jax.core.Tracer) for each in given)
     if "rngs" in names:
         from flax import nnx
 
         made = _abstractly(lambda key: make(rngs=nnx.Rngs(key)))
         is_module = isinstance(made, nnx.Module)
-        return from_nnx(lambda rngs: make(rngs=rngs), example) if is_module else None, f"{_kind(made)} for `rngs`"
+        model = from_nnx(lambda rngs: make(rngs=rngs), example, is_traced=is_traced) if is_module else None
+        return model, f"{_kind(made)} for `rngs`"
     if "key" in names:
         made = _abstractly(lambda key: make(key=key))
         module = made[0] if isinstance(made, tuple) and made else made
         is_module = _is_instance(module, "equinox", "Module")
-        return from_equinox(lambda key: make(key=key), example) if is_module else None, f"{_kind(made)} for `key`"
+        model = from_equinox(lambda key: make(key=key), example, is_traced=is_traced) if is_module else None
+        return model, f"{_kind(made)} for `key`"
     return _from_object(make(), example)
 
 

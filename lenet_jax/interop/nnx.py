@@ -12,7 +12,7 @@ from lenet_jax.interop.conventions import Example, as_arrays, carried, find_mode
 from lenet_jax.types import Key, Model, Variables
 
 
-def from_nnx(make_module: Callable[[Any], Any], input_shape: Example) -> Model:
+def from_nnx(make_module: Callable[[Any], Any], input_shape: Example, *, is_traced: bool = False) -> Model:
     """Convert an NNX module to a model, which every function of this package can train.
 
     The module's `nnx.Param`s are trained; its other variables are non-trainable state, but for what a call sows, which
@@ -25,11 +25,12 @@ def from_nnx(make_module: Callable[[Any], Any], input_shape: Example) -> Model:
         make_module: `nnx.Rngs` -> a `flax.nnx.Module` that maps a batch of inputs to outputs.
         input_shape: shape of one example, as (height, width, channels); or, where it is no float32 array, a pytree of
             `jax.ShapeDtypeStruct`.
+        is_traced: whether options of the module are traced numbers, so that it must be made anew in each call.
     """
     from flax import nnx
 
     module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
-    graph, abstract_params, randomness, abstract_state = nnx.split(module, nnx.Param, nnx.RngState, ...)
+    _, _, randomness, _ = parts = nnx.split(module, nnx.Param, nnx.RngState, ...)
 
     takes_rngs = "rngs" in inspect.signature(type(module).__call__).parameters
 
@@ -38,7 +39,8 @@ def from_nnx(make_module: Callable[[Any], Any], input_shape: Example) -> Model:
         return Variables(as_arrays(nnx.to_pure_dict(params)), as_arrays(nnx.to_pure_dict(state)))
 
     def call(variables: Variables, inputs: PyTree, key: Key | None, train: bool, modes: list[str]) -> tuple[Any, Any]:
-        params, state = jax.tree.map(lambda x: x, (abstract_params, abstract_state))  # copies, to be changed
+        made = nnx.split(make_module(nnx.Rngs(0)), nnx.Param, nnx.RngState, ...) if is_traced else parts
+        graph, params, _, state = made[0], *jax.tree.map(lambda x: x, made[1:])  # copies, to be changed
         nnx.replace_by_pure_dict(params, variables.params)
         nnx.replace_by_pure_dict(state, variables.state)
         key = jax.random.key(0) if key is None else key

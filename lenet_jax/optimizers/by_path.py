@@ -1,17 +1,18 @@
 """An optimizer of its own for each part of the parameters, which are named by patterns of their paths."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
 import optax
 
+from lenet_jax.config.checks import Named
 from lenet_jax.errors import InputError
 from lenet_jax.optimizers.standard_form import standard_form
 
 
-def by_path(*, rules: dict) -> optax.GradientTransformationExtraArgs:
+def by_path(*, rules: Named) -> optax.GradientTransformationExtraArgs:
     """Return the optimizer that treats each parameter by the last rule whose pattern matches its path.
 
     So layers are frozen (`optax.set_to_zero`), have learning rates of their own, or decay while others do not.
@@ -23,7 +24,7 @@ def by_path(*, rules: dict) -> optax.GradientTransformationExtraArgs:
     Raises:
         InputError: if there are no rules; from `init`, if a rule applies to no parameter, or no rule to one.
     """
-    if not isinstance(rules, Mapping) or not rules:
+    if not rules:
         raise InputError(f'`optimizer.rules` must be optimizers by pattern, as {{"*": ...}}; got {rules!r}.')
     return optax.multi_transform({pattern: standard_form(each) for pattern, each in rules.items()}, _Labels(rules))
 

@@ -146,7 +146,7 @@ def _choose_traced(run: PreparedRun) -> PreparedRun:
         alone = run._replace(as_constants=tuple(each for each in run.options if each != path))
         if _is_traceable(alone):
             constants.remove(path)
-        elif _is_traceable(alone._replace(as_arrays=(path,))):
+        elif not path.startswith("model.") and _is_traceable(alone._replace(as_arrays=(path,))):  # no weight of a model
             constants.remove(path)
             arrays.append(path)
     chosen = run._replace(as_constants=tuple(constants), as_arrays=tuple(arrays))

@@ -43,6 +43,11 @@ def test_the_signature_read_from_the_source_is_that_of_the_function(target):
     assert read.doc == inspect.getdoc(components.locate(target))
 
 
+def built_in_options(target):
+    nodes = [node for group in GROUPS for node in built_in(group).values() if node.get("_target_") == target]
+    return {name for node in nodes for name in node}
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_option_has_a_range_and_a_default_inside_it(target):
     surroundings = set().union(*SURROUNDINGS.values())
@@ -50,6 +55,9 @@ def test_every_option_has_a_range_and_a_default_inside_it(target):
         if name in surroundings and parameter.default is REQUIRED:
             continue
         assert "a value" not in describe(parameter.annotation), f"{name} has no annotation"
+        if parameter.default is REQUIRED:
+            assert name in built_in_options(target), f"{name} has neither a default nor a value in conf/"
+            continue
         assert convert(name, parameter.annotation, parameter.default) == parameter.default
         assert describe(parameter.annotation) not in ("an integer", "a finite number"), f"{name} has no range"
 

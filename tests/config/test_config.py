@@ -37,6 +37,13 @@ RULES = [
     (EarlyStoppingConfig, "trainer.early_stopping.patience", ITERATIONS, (1, 2**31 - 1), (*NOT_COUNT, 2**31)),
     (EarlyStoppingConfig, "trainer.early_stopping.patience_increase", COUNT, (1,), NOT_COUNT),
     (EarlyStoppingConfig, "trainer.early_stopping.improvement_threshold", FRACTION, (0, 1), (1.1, -0.1, math.nan)),
+    (
+        EarlyStoppingConfig,
+        "trainer.early_stopping.min_delta",
+        "a finite number, 0 or above",
+        (0, 0.5),
+        (-0.1, math.nan),
+    ),
     (SweepConfig, "sweep.strategy", "one of auto, map, devices, vmap", ("vmap",), ("pmap", None)),
     (SweepConfig, "sweep.max_parallel", f"null or {COUNT}", (None, 1), NOT_COUNT[:-1]),
     (SweepConfig, "sweep.on_failure", "one of continue, stop", ("stop",), ("retry", None)),
@@ -128,7 +135,7 @@ def test_a_dictionary_of_a_configuration_has_plain_values_only():
         (
             {"trainer": {"early_stopping": {"patince": 1}}},
             "`trainer.early_stopping` has no 'patince'; "
-            "choose one of: patience, enabled, improvement_threshold, patience_increase.",
+            "choose one of: patience, enabled, improvement_threshold, min_delta, patience_increase.",
         ),
         ({"model": None}, "`model` must name its function, as model._target_=package.module.function; got None."),
         ({"model": "lenet"}, "`model` must name its function, as model._target_=package.module.function; got 'lenet'."),

@@ -143,21 +143,17 @@ def assert_make_train_agrees(config, path):
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-def test_a_run_computes_what_make_train_computes(
-    optimizer, shuffle, tmp_path, linear_model, standard_promotion, optimized
-):
+def test_a_run_computes_what_make_train_computes(optimizer, shuffle, tmp_path, linear_model, standard_promotion):
     assert_make_train_agrees(make_config(5, component("optimizer", optimizer), shuffle=shuffle), tmp_path)
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_a_run_computes_what_make_train_computes_in_intervals_shorter_than_an_epoch(
-    shuffle, tmp_path, linear_model, optimized
-):
+def test_a_run_computes_what_make_train_computes_in_intervals_shorter_than_an_epoch(shuffle, tmp_path, linear_model):
     stopping = EarlyStoppingConfig(patience=6)  # a validation every 3 iterations, an epoch has 4
     assert_make_train_agrees(make_config(5, early_stopping=stopping, max_epochs=4, shuffle=shuffle), tmp_path)
 
 
-def test_a_run_computes_what_make_train_computes_for_lenet(tmp_path, optimized):
+def test_a_run_computes_what_make_train_computes_for_lenet(tmp_path):
     assert_make_train_agrees(make_config(5, component("optimizer", "momentum")), tmp_path)
 
 

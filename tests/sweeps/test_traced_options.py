@@ -81,7 +81,7 @@ def digests(configs, prepared, folder, **options):
     }
 
 
-def test_own_and_built_in_floats_compile_once_and_each_lane_has_the_bits_of_the_run_alone(tmp_path, optimized):
+def test_own_and_built_in_floats_compile_once_and_each_lane_has_the_bits_of_the_run_alone(tmp_path):
     configs = [
         own(),
         own(1, model={"rate": 0.2}),
@@ -146,13 +146,13 @@ def test_an_option_that_a_component_cannot_take_as_a_number_is_a_constant(tmp_pa
     path.write_text(
         "from own_project import net as _net\n"
         "TABLE = {0.1: 0.01, 0.2: 0.02}\n"
-        "def net(*, input_shape, num_outputs, rate: float = 0.5, key: float = 0.1):\n"
-        "    return _net(input_shape=input_shape, num_outputs=num_outputs, rate=rate, slope=TABLE[key])\n"
+        "def net(*, input_shape, num_outputs, rate: float = 0.5, level: float = 0.1):\n"
+        "    return _net(input_shape=input_shape, num_outputs=num_outputs, rate=rate, slope=TABLE[level])\n"
     )
     importlib.invalidate_caches()
     model = {"_target_": "stubborn.net"}
     run = prepare_run(own(model=model))
-    assert run.as_constants == ("model.key",)
+    assert run.as_constants == ("model.level",)
     assert "model.rate" in run.options
     signatures = [
         program_signature(own(model={**model, "key": key, "rate": r})) for key in (0.1, 0.2) for r in (0.3, 0.4)
