@@ -53,6 +53,8 @@ def test_what_was_recorded_is_what_is_read(path):
     added = {"class_weights": None, "ignore_label": None, "monitor": "accuracy"}  # options since then
     assert values["objective"] == {**built_in("objective")["classification"], "label_smoothing": smoothing, **added}
     trainer["grad_accumulation_steps"] = trainer.pop("num_portions", 1)
+    if "early_stopping" in trainer:
+        trainer["early_stopping"] = {**trainer["early_stopping"], "min_delta": 0.0}  # likewise
     assert {key: values["trainer"][key] for key in trainer} == trainer
 
 
