@@ -11,10 +11,11 @@ Hydra 1.3.8 has no public API for the following, so this file imports private mo
 
 import contextlib
 import dataclasses
+import re
 import secrets
 import string
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from lenet_jax import components
 from lenet_jax.config import Config, SweepConfig, TrainerConfig, from_dict, renamed_key
-from lenet_jax.config.catalogue import GROUPS, TARGET, config_directory, option_names
+from lenet_jax.config.catalogue import GROUPS, built_in, config_directory, option_names
 from lenet_jax.config.checks import build
-from lenet_jax.errors import InputError
+from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.hydra_app.checks import check_names, check_text
 
 MALFORMED = (AttributeError, ImportError, LookupError, RecursionError, TypeError, ValueError)
@@ -77,6 +78,16 @@ class ComponentLoader(ConfigLoaderImpl):
             _check_choice(override)
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
 
+    def _load_single_config(self, *arguments: Any, **options: Any) -> Any:
+        """Load a file as Hydra does; a list of components in it replaces others when it is merged."""
+        loaded = super()._load_single_config(*arguments, **options)
+        for group in _LISTS:
+            node: Any = loaded.config._get_node(group) if OmegaConf.is_dict(loaded.config) else None
+            if OmegaConf.is_list(node):
+                with open_dict(loaded.config), read_write(loaded.config):
+                    loaded.config[group] = {_LIST: node}
+        return loaded
+
     def _compose_config_from_defaults_list(self, *arguments: Any, **options: Any) -> Composed:
         """Compose as Hydra does, but let overrides add options to components; signatures are checked later."""
         composed = super()._compose_config_from_defaults_list(*arguments, **options)
@@ -92,16 +103,22 @@ class ComponentLoader(ConfigLoaderImpl):
         Raises:
             InputError: for malformed overrides for which Hydra raises an error of Python's; or Hydra's own errors.
         """
+        given, overrides = overrides, list(map(_with_list_as_value, overrides))
         try:
             composed = super().load_configuration(config_name, overrides, *arguments, **options)
         except (OmegaConfBaseException, InputError):
             raise
         except MALFORMED as error:
             raise InputError(f"{' '.join(overrides)}: {error}") from error
+        with open_dict(composed), read_write(composed.hydra):
+            names = dict(zip(overrides, given, strict=True))
+            composed.hydra.overrides.task = [names.get(each, each) for each in composed.hydra.overrides.task]
         for group in GROUPS:
             node = composed._get_node(group)
             if OmegaConf.is_config(node):
-                content = OmegaConf.to_container(node, resolve=False)
+                content: Any = OmegaConf.to_container(node, resolve=False)
+                if isinstance(content, Mapping) and _LIST in content:
+                    content = list(_parts_of_list(group, content[_LIST]))
                 if self.allowed is not None:
                     components.check_allowed(components.targets_in(group, content), self.allowed, "the sweep")
                 with open_dict(composed):
@@ -113,11 +130,41 @@ class ComponentLoader(ConfigLoaderImpl):
 def _check_choice(override: Override) -> None:
     """Refuse to merge the files of several components: the function of the last one would get the options of all."""
     group = override.key_or_group
-    if group in GROUPS and group != "trackers" and isinstance(override.value(), list):
-        raise InputError(
-            f"`{group}` must be one file of conf/{group}, or a component; several augmentations have names, as "
-            f"augment={{first: {{{TARGET}: ...}}, second: {{{TARGET}: ...}}}}; got {override.input_line}."
-        )
+    if group in GROUPS and group not in _LISTS and isinstance(override.value(), list):
+        raise InputError(f"`{group}` must be one file of conf/{group}, or a component; got {override.input_line}.")
+
+
+# ---- lists of components --------------------------------------------------------------------------------------------
+
+_LISTS = ("augment", "trackers")
+_LIST = "_list_"  # key of a list of components: Hydra takes the list of a group for names of files, and merges mappings
+_LIST_OVERRIDE = re.compile(rf"(?:\+\+)?({'|'.join(_LISTS)})=(\[.*\])", re.DOTALL)
+
+
+def _with_list_as_value(override: str) -> str:
+    """Return an override that gives a list of components, or of their names, as one that sets a value."""
+    found = _LIST_OVERRIDE.fullmatch(override)
+    if not found or (found[1] == "trackers" and "{" not in found[2]):  # trackers by name are files, which can be merged
+        return override
+    return f"++{found[1]}.{_LIST}={found[2]}"
+
+
+def _parts_of_list(group: str, parts: Iterable[Any]) -> Iterator[Any]:
+    """Yield the components of a list, in which a name stands for a file of `conf/`.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    names = built_in(group)
+    for each in parts:
+        if not isinstance(each, str):
+            yield each
+        elif each not in names:
+            raise unknown_name(group, each, names)
+        elif components.is_component(names[each]):
+            yield dict(names[each])
+        else:
+            yield from names[each].values()
 
 
 def to_config(composed: Composed, allowed: Collection[str] | None = None) -> Config:
