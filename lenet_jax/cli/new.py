@@ -54,7 +54,9 @@ def new(name: str) -> int:
     except FileExistsError:
         raise InputError(f"new: `NAME` must not exist yet; {name} does; choose another name or folder.") from None
     except OSError as error:
-        raise InputError(f"new: {error.filename} cannot be written ({error.strerror}); choose another folder.") from None
+        raise InputError(
+            f"new: {error.filename} cannot be written ({error.strerror}); choose another folder."
+        ) from None
     print(f"{name}/ is written; {name}/README.md says what is in it. To train:")
     print(f"cd {name} && lenet-jax train --config-dir conf experiment=first")
     return 0

@@ -1,6 +1,7 @@
 """Tables in plain text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -202,6 +203,11 @@ def is_fraction(metric: str) -> bool:
 def show_metric(metric: str, value: float) -> str:
     """Return the value of a metric as text."""
     return f"{value:.2%}" if is_fraction(metric) else f"{value:.4g}"
+
+
+def counted(result: Mapping[str, Any]) -> str:
+    """Return what the examples of a finished run are called: those of classification are images."""
+    return "images" if "test_accuracy" in result else "examples"
 
 
 def spoken(metric: str) -> str:

@@ -1,7 +1,8 @@
 """Data sets."""
 
-import lenet_jax as lj
 import numpy as np
+
+import lenet_jax as lj
 from lenet_jax.config.checks import Count, NonNegative, Seed
 
 

@@ -1,8 +1,9 @@
 """Objectives: what to minimize and what to report."""
 
 import jax.numpy as jnp
-import lenet_jax as lj
 import optax
+
+import lenet_jax as lj
 from lenet_jax.config.checks import Positive
 
 
