@@ -1,6 +1,6 @@
 """`lenet-jax new NAME` writes a project that runs as it is; its template is `experiments/own_project`."""
 
-import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +9,7 @@ import pytest
 from lenet_jax.cli import main
 from lenet_jax.cli.new import FILES
 from tests.conftest import ROOT
+from tests.terminal import terminal
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
@@ -35,20 +36,13 @@ def test_another_name_is_put_everywhere(tmp_path):
     assert written["pyproject.toml"].count('allow = ["mylab"]') == 1
 
 
-def run(folder, command):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_a_new_project_passes_its_tests_and_trains_by_the_command_that_is_printed(tmp_path, capsys):
-    assert main(["new", "mylab"]) == 0
-    *_, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("cd mylab && lenet-jax train ")
-    assert "2 passed" in run(tmp_path / "mylab", [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"])
-    train = [sys.executable, "-m", "lenet_jax", *last.split()[4:]]
-    assert "test error " in run(tmp_path / "mylab", train)
+def test_the_line_in_the_readme_writes_a_project_trains_it_and_passes_its_tests(tmp_path):
+    (line,) = re.findall(r"^lenet-jax new tides && .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    code, out, err = terminal(tmp_path, tmp_path / "bin")(line)
+    assert (code, err) == (0, "")
+    assert "\ncd tides && lenet-jax train --config-dir conf experiment=first\n" in out
+    assert re.search(r"^test error +0\.", out, re.MULTILINE)
+    assert "2 passed" in out
 
 
 NAMES = {
@@ -98,6 +92,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(capsys, monkeypatch):
     assert capsys.readouterr() == ("", message)
 
 
-def test_it_answers_without_jax(tmp_path):
+def test_it_answers_without_jax():
     code = "import sys; from lenet_jax.cli import main; main(['new', 'mylab']); print('jax' in sys.modules)"
-    assert run(tmp_path, [sys.executable, "-c", code]).endswith("\nFalse\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\nFalse\n")

@@ -1,56 +1,23 @@
 """A project of a user's own: the commands of its README do what it says, and changed code is refused."""
 
-import contextlib
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.terminal import terminal
 
 TRAIN = "lenet-jax train --config-dir conf experiment=first"
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the project, and a function that runs a command line in it as in a terminal."""
-    folder, programs = tmp_path / "tides", tmp_path / "bin"
+    """A copy of the project, and a function that runs lines in it."""
+    folder = tmp_path / "tides"
     unwanted = shutil.ignore_patterns("__pycache__", ".pytest_cache", "outputs")
     shutil.copytree(ROOT / "experiments" / "own_project", folder, ignore=unwanted)
-    programs.mkdir()
-    main = "import sys; sys.path.remove(''); from lenet_jax.cli import main; sys.exit(main())"
-    for name, command in (("python", ""), ("lenet-jax", f' -c "{main}"')):
-        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable}{command} "$@"\n')
-        (programs / name).chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}  # jax sets it
-    environment |= {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-
-    def run(text):
-        process = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", text],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            out, err = process.communicate(timeout=200)
-        finally:  # what is left of a block, such as a sweep in the background
-            kill_group(process.pid)
-        return process.returncode, out, err
-
-    return folder, run
-
-
-def kill_group(leader):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader, signal.SIGKILL)
+    return folder, terminal(folder, tmp_path / "bin")
 
 
 def test_the_commands_of_its_readme_do_what_it_says(project):

@@ -1,11 +1,11 @@
 """The components fit each other, and training lowers the loss."""
 
 import jax
+import lenet_jax as lj
+
 from tides.data import tide_levels
 from tides.nets import TideNet
 from tides.objectives import huber
-
-import lenet_jax as lj
 
 DATA = tide_levels(num_days=10)
 MODEL = lj.interop.to_model(TideNet, DATA.train.inputs.shape[1:], DATA.num_classes)

@@ -1,8 +1,7 @@
 """Data sets."""
 
-import numpy as np
-
 import lenet_jax as lj
+import numpy as np
 from lenet_jax.config.checks import Count, NonNegative, Seed
 
 

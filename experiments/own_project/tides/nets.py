@@ -1,7 +1,6 @@
 """Networks. The run supplies the arguments named `input_shape` and `num_outputs`; the others are options."""
 
 from flax import linen as nn
-
 from lenet_jax.config.checks import Count, Decay
 
 

@@ -1,9 +1,8 @@
 """Objectives: what to minimize and what to report."""
 
 import jax.numpy as jnp
-import optax
-
 import lenet_jax as lj
+import optax
 from lenet_jax.config.checks import Positive
 
 
@@ -15,6 +14,7 @@ def huber(*, delta: Positive = 0.2) -> lj.Objective:
     """
 
     def loss(outputs, targets):
+        assert outputs.shape == targets.shape, (outputs.shape, targets.shape)  # (N, 1) - (N,) would be (N, N)
         return optax.huber_loss(outputs, targets, delta=delta).mean(axis=-1)  # one value an example, (N,)
 
     def error(outputs, targets):
