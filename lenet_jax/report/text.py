@@ -1,5 +1,6 @@
 """Tables in plain text."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -200,8 +201,9 @@ def is_fraction(metric: str) -> bool:
     return metric in ("accuracy", "exact_match")
 
 
-def show_metric(metric: str, value: float) -> str:
-    """Return the value of a metric as text."""
+def show_metric(metric: str, value: float | None) -> str:
+    """Return the value of a metric as text; None, as files have it, is one that is not finite."""
+    value = math.nan if value is None else value
     return f"{value:.2%}" if is_fraction(metric) else f"{value:.4g}"
 
 

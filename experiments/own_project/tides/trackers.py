@@ -14,9 +14,10 @@ def lines(*, directory: str, name: str = "errors.txt"):
     """
     path = Path(directory, name)
 
-    def append(record):
+    def append(record):  # with epoch, train_loss, validation_loss, and the metrics of the objective
+        values = [f"{key} {value}" for key, value in record.items() if key.startswith("validation_")]
         with path.open("a") as file:
-            file.write(f"epoch {record['epoch']}: {record['validation_error']:.3f} m\n")
+            file.write(f"epoch {record['epoch']}: {', '.join(values)}\n")
 
     def track(event):
         match event:
