@@ -25,7 +25,7 @@ class Monitor(NamedTuple):
         return f"validation_{self.metric}"
 
     def error(self, record: Mapping[str, Any]) -> float:
-        """Return what is to be small of a line of `metrics.jsonl` or of `result.json`; infinity if it is missing or NaN.
+        """Return what is to be small of a line of `metrics.jsonl` or of `result.json`; infinity if missing or NaN.
 
         Of a metric to maximize, as the accuracy, it is 1 minus the metric.
         """

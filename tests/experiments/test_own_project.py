@@ -32,10 +32,10 @@ def test_the_commands_of_its_readme_do_what_it_says(project):
     outputs = folder / "outputs"
 
     looked = printed["Look at the run"]
-    assert "changed since     nothing that is recorded\nidentical         10 evaluations" in looked
+    assert "changed since     nothing that is recorded\nidentical         6 evaluations" in looked
     assert len(set(re.findall(r"^test error\s+(\S+)$", looked, re.MULTILINE))) == 2  # of two data sets
     lines = (outputs / "run" / "errors.txt").read_text().splitlines()
-    assert [line.split(":")[0] for line in lines] == [f"epoch {number}" for number in range(1, 11)]
+    assert [line.split(":")[0] for line in lines] == [f"epoch {number}" for number in range(1, 7)]
     assert (outputs / "run" / "index.html").is_file()
 
     assert "12 jobs; 1 program is compiled\n" in printed["Sweep"]
