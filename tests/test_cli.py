@@ -10,6 +10,7 @@ from importlib.metadata import version
 import pytest
 
 from lenet_jax.cli import main
+from lenet_jax.cli.new import FILES
 from lenet_jax.cli.options import parse
 from lenet_jax.config.first_edition import RENAMED
 from tests.conftest import ROOT
@@ -186,7 +187,10 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "`command` has no 'trian'; choose one of: train, data, evaluate, report, resume, summary, verify."),
+        (
+            ["trian"],
+            "`command` has no 'trian'; choose one of: train, data, evaluate, new, report, resume, summary, verify.",
+        ),
         (["data"], "data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]"),
         (
             ["data", "prepare", "mnst"],
@@ -227,6 +231,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         ),
         (["report", "a", "b"], "report: usage: lenet-jax report DIR; got b."),
         (["evaluate", "nowhere"], "`DIR` must be the directory of a run, with a run.json in it; got nowhere."),
+        (["summary", "--config", "a"], "`summary` has no '--config'; choose one of: --config-dir."),
+        (["summary", "--config-dir=nowhere"], "`--config-dir` must be a folder; got nowhere."),
         (["evaluate", "a", "seed=3"], "evaluate: options are data=NAME and data.KEY=VALUE; got 'seed=3'."),
         (
             ["summary", "input_shape=28,28"],
@@ -463,7 +469,8 @@ def test_a_wheel_brings_the_configuration(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     conf = {f"lenet_jax/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert "lenet_jax/conf/config.yaml" in conf
-    assert names >= conf | {
+    project = {f"lenet_jax/cli/project_template/{name}" for name in FILES}
+    assert names >= conf | project | {
         "hydra_plugins/lenet_jax/__init__.py",
         "lenet_jax/__init__.pyi",
         "lenet_jax/data/checksums.tsv",

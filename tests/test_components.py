@@ -264,7 +264,7 @@ def test_the_options_of_a_built_in_have_ranges(group, name, option, rule, good, 
             {"momentum": 0.9},
             "`optimizer` has no 'momentum'; choose one of: b1, b2, eps, learning_rate, weight_decay.",
         ),
-        ("objective", "regression", {"a": 1}, "`objective` has no 'a'; it is empty, remove it."),
+        ("objective", "regression", {"a": 1}, "`objective` has no 'a'; choose one of: monitor."),
     ],
 )
 def test_what_a_built_in_does_not_have_is_refused_with_the_nearest_name_first(group, name, options, message):

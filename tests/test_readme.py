@@ -44,7 +44,9 @@ def train_commands():
 
 def experiment_commands():
     """Return the commands of experiments/, for data that are always there."""
-    texts = [path.read_text().replace("\\\n", "") for path in sorted((ROOT / "experiments").glob("*/README.md"))]
+    pages = sorted((ROOT / "experiments").glob("*/README.md"))
+    reproduced = [path for path in pages if path.parent.name != "own_project"]  # it has its own folder of configuration
+    texts = [path.read_text().replace("\\\n", "") for path in reproduced]
     lines = [line.strip() for text in texts for line in text.splitlines()]
     return [f"{line} data=embedded" for line in lines if line.startswith("lenet-jax train")]
 

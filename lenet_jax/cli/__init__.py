@@ -25,10 +25,12 @@ usage: lenet-jax COMMAND [...]
   resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed
   verify RUN_DIR           run a finished run again and compare, bit for bit; --tolerance=0.001
   train --help             the configuration: its groups, its keys, its values
-  evaluate DIR [data=...]  evaluate a finished run again, on its test images or on those of other data
+  evaluate DIR [data=...]  evaluate a finished run again, on its test images or on those of other data; --config-dir
   report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network
   summary [KEY=VALUE ...]  the layers of a model: shapes, parameters, operations, memory; input_shape=H,W,C,
-                           num_classes=N
+                           num_classes=N; --config-dir
+  new NAME                 write a project of your own into the folder NAME: a package with a model and data, a
+                           configuration, a test, a README with the commands
   data prepare NAME        prepare mnist, fashion_mnist, kmnist, cifar10, cifar100, svhn or emnist/SPLIT
   --version                the version of lenet-jax
   -sc install=SHELL        a script that lets bash, fish or zsh complete commands and options: eval "$(lenet-jax
@@ -41,7 +43,7 @@ Exit codes: 0 done, 1 a run failed, 2 bad input, 75 interrupted and resumable, 1
 yet.
 """
 
-_COMMANDS = ("train", "resume", "verify", "evaluate", "report", "summary", "data")
+_COMMANDS = ("train", "resume", "verify", "evaluate", "report", "summary", "new", "data")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     from lenet_jax.cli import inspect, run
+    from lenet_jax.cli.new import new
 
     match arguments:
         case [] | ["-h" | "--help", *_]:
@@ -96,6 +99,8 @@ def _dispatch(arguments: list[str]) -> int:
             return inspect.report(Path(directory), options)
         case ["summary", *overrides]:
             return inspect.summary(overrides)
+        case ["new", name] if not name.startswith("-"):
+            return new(name)
         case ["data", "prepare", name, *options]:
             return inspect.prepare_data(name, options)
         case ["evaluate"]:
@@ -112,6 +117,8 @@ def _dispatch(arguments: list[str]) -> int:
             )
         case ["verify"]:
             raise InputError("verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001] [--allow PACKAGE] [--trust]")
+        case ["new", *_]:
+            raise InputError("new: usage: lenet-jax new NAME, the folder to write and the package in it")
         case ["data", *_]:
             raise InputError("data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]")
         case _:

@@ -7,6 +7,8 @@ from typing import Any
 from lenet_jax.cli.options import find_own_modules, parse
 from lenet_jax.errors import InputError, unknown_name
 
+_CONFIG_DIR = "--config-dir"  # a folder of the user's own configuration
+
 
 def verify(directory: Path, arguments: list[str]) -> int:
     """Run a finished run again; return 0 if it gives the same, at least within the tolerance."""
@@ -53,7 +55,7 @@ def evaluate(directory: Path, arguments: list[str]) -> int:
     from lenet_jax.runs.evaluate import evaluate_run
     from lenet_jax.runs.trust import read_allowed
 
-    options = parse("evaluate", arguments)
+    options = parse("evaluate", arguments, values=(_CONFIG_DIR,))
     for override in options.rest:
         if not override.startswith(("data=", "data.")):
             raise InputError(f"evaluate: options are data=NAME and data.KEY=VALUE; got {override!r}.")
@@ -62,7 +64,8 @@ def evaluate(directory: Path, arguments: list[str]) -> int:
     if options.rest:
         from lenet_jax.hydra_app.composition import compose_config
 
-        data = compose_config(options.rest).data
+        find_own_modules()
+        data = compose_config(options.rest, config_dir=options.values.get(_CONFIG_DIR)).data
     for line in evaluation_table(evaluate_run(record, data)):
         print(line)
     return 0
@@ -116,9 +119,11 @@ def summary(arguments: list[str]) -> int:
     from lenet_jax.hydra_app.composition import compose_config
 
     find_own_modules()
-    own = [a for a in arguments if a.startswith(("input_shape=", "num_classes="))]
+    options = parse("summary", arguments, values=(_CONFIG_DIR,), reads_directory=False)
+    own = [a for a in options.rest if a.startswith(("input_shape=", "num_classes="))]
     values = dict(argument.split("=", 1) for argument in own)
-    config = compose_config([a for a in arguments if a not in own])
+    config_dir = options.values.get(_CONFIG_DIR)
+    config = compose_config([a for a in options.rest if a not in own], config_dir=config_dir)
 
     from lenet_jax.interop.models import build_model
     from lenet_jax.report.text import layer_table, parameter_table

@@ -1,4 +1,4 @@
-"""Options of the commands that read a directory."""
+"""Options of the commands that Hydra does not parse."""
 
 import sys
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from lenet_jax.errors import InputError, unknown_name
 
 
 class Options(NamedTuple):
-    """What was given after the directory."""
+    """What was given to a command."""
 
     switches: frozenset[str]
     values: dict[str, str]  # of options with a value
@@ -17,21 +17,27 @@ class Options(NamedTuple):
     rest: list[str]  # what does not begin with a dash
 
 
-def parse(command: str, arguments: list[str], *, switches: Iterable[str] = (), values: Iterable[str] = ()) -> Options:
-    """Read the options of a command, in any order; all commands have --allow PACKAGE and --trust.
+def parse(
+    command: str,
+    arguments: list[str],
+    *,
+    switches: Iterable[str] = (),
+    values: Iterable[str] = (),
+    reads_directory: bool = True,
+) -> Options:
+    """Read the options of a command, in any order.
 
     Args:
         command: its name, for messages.
         arguments: those after the directory.
         switches: options without a value.
         values: options with one, as --tolerance=0.001 or --tolerance 0.001.
+        reads_directory: whether the command reads a directory, and so has --allow PACKAGE and --trust.
 
     Raises:
         InputError: if an option is unknown, or has no value.
     """
-    from lenet_jax.runs.trust import allowed_packages
-
-    known = [*switches, *values, "--allow", "--trust"]
+    known = [*switches, *values, *(("--allow", "--trust") if reads_directory else ())]
     found, given, allow, rest = set(), {}, [], []
     pending = list(arguments)
     while pending:
@@ -52,7 +58,11 @@ def parse(command: str, arguments: list[str], *, switches: Iterable[str] = (), v
                 given[name] = value
         else:
             found.add(name)
-    allowed = allowed_packages(allow, trust="--trust" in found)
+    allowed: frozenset[str] = frozenset()
+    if reads_directory:
+        from lenet_jax.runs.trust import allowed_packages
+
+        allowed = allowed_packages(allow, trust="--trust" in found)
     if allowed:
         find_own_modules()
     return Options(frozenset(found - {"--trust"}), given, allowed, rest)

@@ -266,16 +266,17 @@ def open_hydra(
         GlobalHydra.instance().clear()
 
 
-def compose_config(overrides: list[str]) -> Config:
+def compose_config(overrides: list[str], *, config_dir: str | None = None) -> Config:
     """Compose and check a configuration, without running it.
 
     Args:
         overrides: overrides in Hydra's syntax.
+        config_dir: as in `open_hydra`.
 
     Raises:
         InputError: if an option is unknown or out of its range; or Hydra's own errors.
     """
-    with open_hydra() as hydra:
+    with open_hydra(config_dir=config_dir) as hydra:
         return to_config(compose(hydra, overrides))
 
 

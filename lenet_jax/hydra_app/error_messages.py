@@ -1,6 +1,7 @@
 """Error messages of the command line: one line for each user error, including those that Hydra or the system raises."""
 
 import errno
+from pathlib import Path
 from typing import Any
 
 from lenet_jax.errors import InputError, unknown_name
@@ -40,7 +41,7 @@ def to_message(error: BaseException) -> str | None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         if group == "hydra/launcher" and option in _EXTRAS:
             return f"hydra/launcher={option} needs a package: pip install 'lenet-jax[{_EXTRAS[option]}]'."
-        return str(unknown_name(group, option, error.options))
+        return f"{unknown_name(group, option, error.options)}{_forgotten_folder(group, option)}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
         if isinstance(cause, OmegaConfBaseException):
@@ -56,6 +57,12 @@ def to_message(error: BaseException) -> str | None:
             "choose another with hydra.run.dir=DIR, or hydra.sweep.dir=DIR with -m."
         )
     return None
+
+
+def _forgotten_folder(group: str, option: str) -> str:
+    """Return the remedy if a file of the user's own has the name, in the folder that projects usually have."""
+    path = Path("conf", group, f"{option}.yaml")
+    return f" There is {path}: add --config-dir conf." if path.is_file() else ""
 
 
 def _value_message(error: Any) -> str:

@@ -52,7 +52,7 @@ def draw(record: Record, evaluation: EvaluationReport) -> Iterator[tuple[str, st
         best = int(np.argmin([monitor.error(line) for line in record.metrics]))
         figure = figures.learning_curves({**columns, **monitored}, label=label, best=best, unit=unit)
         yield "learning_curves", f"Loss and {label.removesuffix(' (%)')} after each evaluation.", figure
-        if record.config.trainer.batch_size is None:
+        if record.config.trainer.batch_size is None and evaluation.confusion is not None:
             yield (
                 "likelihood",
                 "exp(-mean cross-entropy) of the training set: the geometric mean of the probability that the network "
@@ -107,12 +107,12 @@ def _leaves_of(params: dict[str, Any], layer: str) -> dict[str, Any]:
 def _page(record: Record, evaluation: EvaluationReport, pictures: str) -> str:
     run, result = record.run, record.result or {}
     monitor = Monitor.of(result)
-    metric = monitor.metric
+    metric, examples = monitor.metric, "images" if evaluation.confusion is not None else "examples"
     validation = show_metric(metric, result[monitor.key]) if result else "the run has not finished"
     metadata = {
         "model": short_name(record.config.model),
         "optimizer": short_name(record.config.optimizer),
-        "data": f"{run['data']['name']}, {run['data']['train']:,} images to train",
+        "data": f"{run['data']['name']}, {run['data']['train']:,} {examples} to train",
         "seed": record.config.seed,
         f"test {spoken(metric)}": show_metric(metric, evaluation.summary[metric]),
         f"validation {spoken(metric)}": validation,
@@ -126,4 +126,4 @@ def _page(record: Record, evaluation: EvaluationReport, pictures: str) -> str:
     }
     title = f"{short_name(record.config.model)} on {run['data']['name']}"
     table = escape("\n".join(evaluation_table(evaluation)))
-    return page(title, f"{metadata_table(metadata)}\n{pictures}\n<h2>Test images</h2>\n<pre>{table}</pre>")
+    return page(title, f"{metadata_table(metadata)}\n{pictures}\n<h2>Test {examples}</h2>\n<pre>{table}</pre>")

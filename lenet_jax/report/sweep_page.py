@@ -55,12 +55,16 @@ def write_page(ledger: Ledger, summary: Summary) -> Path:
 
 
 def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]:
-    """Yield name, caption and figure of each picture of the complete jobs."""
-    entries = {entry.number: entry for entry in summary.entries if is_complete(entry)}
-    groups = [group for group in summary.groups if group.measures]
+    """Yield name, caption and figure of each picture of the complete jobs that have the monitored metric, finite.
+
+    Those of another objective may have none of that name.
+    """
+    monitor = summary.monitor
+    complete = [entry for entry in summary.entries if is_complete(entry)]
+    entries = {entry.number: entry for entry in complete if (entry.result or {}).get(monitor.key) is not None}
+    groups = [group for group in summary.groups if monitor.key in group.measures]
     if not groups:
         return
-    monitor = summary.monitor
     metric, label = monitor.metric, error_label(monitor.metric)
 
     def error(group: SeedAggregate) -> float:
@@ -71,10 +75,11 @@ def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]
     for group in (group for group in groups if group in best):
         name = " ".join(f"{key}={value}" for key, value in group.varied.items()) or "all jobs"
         jobs = [entries[number] for number in group.jobs if number in entries]
-        lines = list(filter(None, (_evaluations(ledger.run_directory(entry)) for entry in jobs)))
+        runs = [_evaluations(ledger.run_directory(entry)) for entry in jobs]
+        lines = list(filter(None, ([line for line in run if line[monitor.key] is not None] for run in runs)))
         if lines:
             curves[f"{name} ({len(lines)})"] = [
-                ([line["epoch"] for line in run], [error_value(metric, line[monitor.key]) for line in run])
+                tuple(zip(*((line["epoch"], error_value(metric, line[monitor.key])) for line in run), strict=True))
                 for run in lines
             ]
     which = "" if len(best) == len(groups) else f" The {len(best)} best of {len(groups)} groups."
@@ -89,7 +94,7 @@ def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]
         pairs = [
             (_number(values.get(key)), error_value(metric, (entry.result or {})[monitor.key]))
             for entry, values in jobs
-            if is_complete(entry)
+            if entry.number in entries
         ]
         if len({value for value, _ in pairs}) > 1 and not any(np.isnan(value) for value, _ in pairs):
             name = f"effect_of_{_NOT_IN_FILE_NAMES.sub('_', key)[:100]}"

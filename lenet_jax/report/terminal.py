@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lenet_jax.components import short_name
 from lenet_jax.errors import describe_error
-from lenet_jax.report.text import is_fraction, show_metric, spoken
+from lenet_jax.report.text import counted, is_fraction, show_metric, spoken
 from lenet_jax.runs import Evaluated, Event, Failed, Finished, Monitor, Started
 from lenet_jax.runs.verify import Verification
 
@@ -218,7 +218,7 @@ def describe_evaluation(event: Evaluated) -> str:
 def describe_result(event: Finished) -> list[str]:
     """Return the lines of the final table."""
     result = event.result
-    examples = {"validation": "", "test": f" of {result['test_examples']:,} images"}
+    examples = {"validation": "", "test": f" of {result['test_examples']:,} {counted(result)}"}
     rows = {
         **{
             f"{part} {spoken(name)}": f"{show_metric(name, result[f'{part}_{name}'])}{of}"
@@ -228,7 +228,7 @@ def describe_result(event: Finished) -> list[str]:
         "epochs": f"{result['epochs']} ({result['iterations']:,} iterations, best {result['best_iteration']:,})",
         "stopped by": result["stopped_by"],
         "seconds": f"{result['seconds']:.1f} (compilation {result['compile_seconds']:.1f})",
-        "images a second": f"{result['images_per_second']:,.0f}",
+        f"{counted(result)} a second": f"{result['images_per_second']:,.0f}",
         "run directory": shortened(event.directory),
     }
     width = max(21, *(len(name) + 2 for name in rows))

@@ -1,6 +1,8 @@
 """Tables in plain text."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -199,9 +201,15 @@ def is_fraction(metric: str) -> bool:
     return metric in ("accuracy", "exact_match")
 
 
-def show_metric(metric: str, value: float) -> str:
-    """Return the value of a metric as text."""
+def show_metric(metric: str, value: float | None) -> str:
+    """Return the value of a metric as text; None, as files have it, is one that is not finite."""
+    value = math.nan if value is None else value
     return f"{value:.2%}" if is_fraction(metric) else f"{value:.4g}"
+
+
+def counted(result: Mapping[str, Any]) -> str:
+    """Return what the examples of a finished run are called: those of classification are images."""
+    return "images" if "test_accuracy" in result else "examples"
 
 
 def spoken(metric: str) -> str:

@@ -25,12 +25,12 @@ class Monitor(NamedTuple):
         return f"validation_{self.metric}"
 
     def error(self, record: Mapping[str, Any]) -> float:
-        """Return what is to be small of a line of `metrics.jsonl` or of `result.json`; infinity if it is not there.
+        """Return what is to be small of a line of `metrics.jsonl` or of `result.json`; infinity if missing or NaN.
 
         Of a metric to maximize, as the accuracy, it is 1 minus the metric.
         """
         value = record.get(self.key)
-        if value is None:
+        if value is None or math.isnan(value):
             return math.inf
         return 1 - value if self.mode == "max" else value
 

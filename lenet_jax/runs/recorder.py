@@ -1,6 +1,7 @@
 """Recording a run while it trains, and restoring it from its records."""
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -232,12 +233,13 @@ def _to_result(
 ) -> dict[str, Any]:
     iterations, status = int(state.iteration), Status(int(state.status))
     diverged = {"diverged_at": iterations + 1} if status == Status.DIVERGED else {}  # that iteration was skipped
-    validation = state.best_validation
+    names = (*objective.metrics, *_own_loss(objective))
+    worst = 0.0 if objective.mode == "max" else math.nan  # no evaluation was finite, so none was the best
     return {
         **{f"test_{name}": _mean(test, name) for name in (*objective.metrics, "loss")},
         "test_examples": int(test.num_examples),
         **{f"train_{name}": _mean(train, name) for name in objective.metrics},
-        **{f"validation_{name}": _mean(validation, name) for name in (*objective.metrics, *_own_loss(objective))},
+        **{f"validation_{name}": _mean(state.best_validation, name, of_none=worst) for name in names},
         "monitor": objective.monitor,
         "mode": objective.mode,
         "best_iteration": int(state.early_stopping.best_iteration) + 1,
@@ -255,10 +257,10 @@ def _own_loss(objective: Objective) -> list[str]:
     return ["loss"] if objective.monitor == "loss" else []
 
 
-def _mean(metrics: Metrics, name: str) -> float:
-    """Return a mean in double precision; 0 if nothing was evaluated because the run diverged in its first interval."""
-    total = metrics.loss_sum if name == "loss" else metrics.sums[name]
-    return float(total) / max(int(metrics.num_examples), 1)
+def _mean(metrics: Metrics, name: str, *, of_none: float = 0.0) -> float:
+    """Return a mean in double precision; `of_none` if nothing was evaluated, as of a run that diverged before."""
+    total, count = metrics.loss_sum if name == "loss" else metrics.sums[name], int(metrics.num_examples)
+    return float(total) / count if count else of_none
 
 
 def _to_epochs(iterations: int, plan: TrainPlan) -> int | float:

@@ -132,6 +132,34 @@ def test_a_model_that_is_one_function_and_one_file_has_a_name(folder):
     assert json.loads((folder / "named" / "run.json").read_text())["config"]["model"]["depth"] == 3
     message = refused(lenet_jax(folder, "train", "--config-dir", "conf", "model=tinny"))
     assert message.startswith("`model` has no 'tinny'; choose one of: tiny, ")
+    message = refused(lenet_jax(folder, "train", "model=tiny"))
+    assert message.endswith(", zfnet. There is conf/model/tiny.yaml: add --config-dir conf.")
+
+
+DATA = """
+    import numpy as np
+    import lenet_jax as lj
+
+    def blank(*, size: int = 40):
+        split = lj.Split(np.zeros((size, 28, 28, 1), np.uint8), np.arange(size) % 10)
+        return lj.Dataset(split, split, split)
+"""
+
+
+def test_summary_and_evaluate_take_a_folder_of_the_users_own(folder, tmp_path):
+    (tmp_path / "mydata.py").write_text(textwrap.dedent(DATA))
+    for group, target in (("data", "mydata.blank"), ("model", "mylab.nets.layered")):
+        (tmp_path / "mine" / group).mkdir(parents=True)
+        (tmp_path / "mine" / group / "own.yaml").write_text(f"_target_: {target}\n")
+    options = ["--config-dir", "mine", "model=own", "input_shape=4,4,1", "num_classes=3"]
+    assert re.search(
+        "^total .* 51 ", check(lenet_jax(tmp_path, "summary", *options, PYTHONPATH=f"{ROOT}:{folder}")).stdout, re.M
+    )
+    small = ["model.num_kernels=[2,2]", "model.hidden_units=4", *SMALL, "hydra.run.dir=run"]
+    check(lenet_jax(tmp_path, "train", *small))
+    # As the installed program: Python itself does not look for modules in the working directory.
+    own = ["evaluate", "run", "--config-dir=mine", "data=own", "data.size=30"]
+    assert "of 30 images" in check(lenet_jax(tmp_path, *own, PYTHONSAFEPATH="1")).stdout
 
 
 def test_a_callback_and_a_log_of_the_users_own_are_used(folder):

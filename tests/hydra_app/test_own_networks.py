@@ -1,6 +1,7 @@
 """Networks of flax, Equinox and plain JAX by configuration: trained, swept, resumed, verified, looked at."""
 
 import json
+import re
 import sys
 import textwrap
 
@@ -109,6 +110,14 @@ NETS = """
             scale = jnp.exp(outputs["scale"])
             return jnp.sum((outputs["mean"] - targets) ** 2 / scale + outputs["scale"], axis=-1)
         return lj.Objective(loss, {}, monitor="loss", mode="min")
+
+    def errors(*, name: str = "error", broken: bool = False):
+        def squared(outputs, targets):
+            return jnp.square(outputs - targets).mean(axis=-1)
+
+        def error(outputs, targets):
+            return jnp.nan * squared(outputs, targets) if broken else squared(outputs, targets)
+        return lj.Objective(squared, {name: error}, monitor=name, mode="min")
 """
 SMALL = ["data.train_size=100", "trainer.max_epochs=3", "trainer.batch_size=20"]
 KINDS = ["Linen", "Nnx", "pair"]
@@ -279,6 +288,27 @@ def test_outputs_are_a_pytree_for_an_objective_of_the_users_own(capsys):
     run(capsys, "evaluate", "run", *ALLOW)
     run(capsys, "report", "run", *ALLOW)
     refused(capsys, "train", of("two_outputs"), *SMALL)
+
+
+def test_a_metric_that_is_never_a_number_is_not_the_best_and_is_shown_as_nan(capsys, tmp_path):
+    own = [of("pair"), *REGRESSION, f"objective._target_={PACKAGE}.errors"]
+    out = run(capsys, "train", *own, "objective.broken=true", "hydra.run.dir=run")
+    for line in (out, run(capsys, "resume", "run", *ALLOW)):
+        assert re.search(r"^validation error +nan$", line, re.MULTILINE)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["validation_error"], result["best_iteration"]) == (None, 0)
+    run(capsys, "report", "run", *ALLOW)
+    out = run(capsys, "train", "-m", *own, "objective.broken=true,false", "seed=0,1", "hydra.sweep.dir=sweep")
+    assert json.loads((tmp_path / "sweep" / "summary.json").read_text())["best"] in (2, 3)
+    assert re.search(r"^True +0 of 2$", out, re.MULTILINE)
+
+
+def test_jobs_that_monitor_other_metrics_are_summed_up_by_that_of_the_first(capsys, tmp_path):
+    own = [of("pair"), *REGRESSION, f"objective._target_={PACKAGE}.errors"]
+    out = run(capsys, "train", "-m", *own, "objective.name=error,distance", "hydra.sweep.dir=sweep")
+    assert re.search(r"^distance +0 of 1$", out, re.MULTILINE)
+    assert "best: job 0, validation " in out
+    assert (tmp_path / "sweep" / "figures" / "learning_curves.png").is_file()
 
 
 # ---- completion -----------------------------------------------------------------------------------------------------

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 import lenet_jax as lj
+from lenet_jax.components import complete_config
+from lenet_jax.config import Config, TrainerConfig
 from lenet_jax.layers.model import make_model
-from lenet_jax.report.page import _draw_first_layer
+from lenet_jax.report.page import _draw_first_layer, draw, write_report
 from lenet_jax.runs.evaluate import EvaluationReport
+from lenet_jax.runs.run_directory import Record
 
 
 def nested():
@@ -39,3 +42,19 @@ def test_the_filters_are_those_of_the_first_convolution_whatever_the_order_of_th
         ("filters", True),
         ("feature_maps", True),
     ]
+
+
+def test_a_run_of_regression_has_no_figures_of_classes_and_no_images(tmp_path):
+    line = {"epoch": 1, "train_loss": 0.5, "validation_loss": 0.5, "validation_error": 0.1}
+    config = complete_config(Config(trainer=TrainerConfig(batch_size=None)))
+    result = {"monitor": "error", "mode": "min", "validation_error": 0.1, "test_error": 0.2}
+    run = {"data": {"name": "levels", "train": 8}, "devices": [{"kind": "cpu"}], "versions": {}}
+    run["code"] = {"revision": None}
+    record = Record(tmp_path, config, run, [line], result)
+    split = lj.Split(np.zeros((2, 3)), np.zeros((2, 1)))
+    model = lj.Model(lambda key: None, lambda *arguments, **options: None)
+    evaluation = EvaluationReport(model, None, split, 256.0, {"examples": 2, "error": 0.2, "loss": 0.5}, None, None)
+    assert [name for name, *_ in draw(record, evaluation)] == ["learning_curves"]
+    page = write_report(record, evaluation).read_text()
+    assert "8 examples to train" in page
+    assert "images" not in page

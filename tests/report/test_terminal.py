@@ -70,7 +70,8 @@ def test_other_metrics_than_accuracy_are_shown_by_their_names(tmp_path):
     result |= {"monitor": "mean_squared_error", "mode": "min"}
     lines = describe_result(Finished(result, tmp_path))
     assert lines[1] == "validation mean squared error   0.01234"
-    assert lines[4] == "test mean absolute error        0.2 of 500 images"
+    assert lines[4] == "test mean absolute error        0.2 of 500 examples"
+    assert lines[8] == "examples a second               2,695"
     line = describe_job(3, ["seed=1"], Finished(result, tmp_path))
     assert line == "job   3  validation 0.01234  test 0.02    20 epochs, max_epochs    38.1 s  seed=1"
 

@@ -66,7 +66,13 @@ def test_its_configuration_is_complete_in_the_words_of_today(interrupted):
     assert record.config.data["train_size"] == 200
     assert record.config.augment == {}
     assert record.config.trainer.grad_accumulation_steps == 1
-    assert record.config.objective == {"_target_": "lenet_jax.objectives.classification", "label_smoothing": 0.0}
+    assert record.config.objective == {
+        "_target_": "lenet_jax.objectives.classification",
+        "label_smoothing": 0.0,
+        "class_weights": None,
+        "ignore_label": None,
+        "monitor": "accuracy",
+    }
 
 
 def test_its_checkpoint_is_found_and_its_count_of_correct_ones_is_a_sum(interrupted):

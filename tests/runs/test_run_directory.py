@@ -96,6 +96,13 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         read_record(tmp_path)
 
 
+def test_the_directory_of_a_sweep_is_refused_with_the_name_of_a_job(tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(InputError) as error:
+        read_record(tmp_path)
+    assert str(error.value).endswith(f"got {tmp_path}, that of a sweep; name a job of it, as {tmp_path}/0.")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -155,7 +155,7 @@ def test_an_option_that_a_component_cannot_take_as_a_number_is_a_constant(tmp_pa
     assert run.as_constants == ("model.level",)
     assert "model.rate" in run.options
     signatures = [
-        program_signature(own(model={**model, "key": key, "rate": r})) for key in (0.1, 0.2) for r in (0.3, 0.4)
+        program_signature(own(model={**model, "level": level, "rate": r})) for level in (0.1, 0.2) for r in (0.3, 0.4)
     ]
     assert signatures[0] == signatures[1] != signatures[2] == signatures[3]
 
