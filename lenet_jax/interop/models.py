@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from lenet_jax import components
 from lenet_jax.config.catalogue import TARGET
@@ -89,7 +90,7 @@ def _convert(
     surroundings = {"input_shape": shapes_of(example), "num_outputs": num_outputs}
     make = functools.partial(found, **options, **{name: surroundings[name] for name in surroundings if name in names})
     given = jax.tree.leaves(make.keywords, is_leaf=lambda each: type(each) is TracedNumber)
-    is_traced = any(isinstance(each, TracedNumber | jax.core.Tracer) for each in given)
+    is_traced = any(isinstance(each, TracedNumber | Tracer) for each in given)
     if "rngs" in names:
         from flax import nnx
 
