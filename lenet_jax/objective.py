@@ -241,7 +241,14 @@ def _change(augment: Sequence[Augment | Mixup], inputs: PyTree, keys: Key) -> Py
             example = step(own, example)
         return example
 
-    return jax.vmap(change)(keys, inputs)
+    changed = jax.vmap(change)(keys, inputs)
+    before, after = ([x.shape[1:] for x in jax.tree.leaves(each)] for each in (inputs, changed))
+    if before != after:
+        shapes = [" and ".join(map(str, each)) for each in (before, after)]
+        raise InputError(
+            f"augment: an augmentation must return an example of the same shape, {shapes[0]} here; got {shapes[1]}."
+        )
+    return changed
 
 
 def _apply(task: Task, variables: Variables, inputs: PyTree, *, train: bool, key: Key | None) -> tuple[Any, PyTree]:

@@ -10,6 +10,7 @@ import pytest
 import lenet_jax as lj
 from lenet_jax import objectives
 from lenet_jax.augment import Mixup, random_crop, random_flip, random_lighting
+from lenet_jax.errors import InputError
 from lenet_jax.objective import Batch, Task, measure, no_examples, predict, scale_inputs, training_loss
 from lenet_jax.types import Heads, Model
 
@@ -185,3 +186,9 @@ def test_every_array_of_the_inputs_is_scaled_by_its_own_dtype():
         "floats": ("float32", [128.0]),
         "words": ("int32", [128]),
     }
+
+
+def test_an_augmentation_that_changes_the_shape_is_refused():
+    task = Task(MODEL, classification(), (lambda key, image: image[1:],))
+    with pytest.raises(InputError, match=r"must return an example of the same shape, \(\d+, .*\) here; got \("):
+        training_loss(task, VARIABLES, Batch(IMAGES, LABELS, KEYS))

@@ -23,6 +23,7 @@ from lenet_jax.train_plan import TrainPlan
 from lenet_jax.training import TrainState, init_train_state, make_task
 from lenet_jax.types import Dataset, Objective, Split
 
+CONSTANT = "lenet_jax.optimizers.schedules.constant"  # returns no schedule
 _GROUPS = ("model", "optimizer", "schedule", "augment", "objective")
 
 
@@ -59,9 +60,16 @@ def build_parts(config: Config, data: Dataset, plan: TrainPlan) -> Parts:
         raise InputError(
             f"`optimizer` must return an Optax gradient transformation; {name} returns a {type(optimizer).__name__}."
         )
+    schedule = components.build(config.schedule, **lengths)
+    if not (callable(schedule) or hasattr(schedule, "update") or config.schedule[TARGET] == CONSTANT):
+        name = config.schedule[TARGET]
+        raise InputError(
+            "`schedule` must return a function of the step, or an Optax transformation; "
+            f"{name} returns a {type(schedule).__name__}."
+        )
     optimizer = chain_optimizer(
         optimizer,
-        schedule=components.build(config.schedule, **lengths),
+        schedule=schedule,
         clip_norm=trainer.clip_norm,
         ema_decay=trainer.ema_decay,
     )

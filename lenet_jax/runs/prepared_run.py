@@ -21,7 +21,7 @@ from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import check_labels, check_splits, count_examples
 from lenet_jax.objective import Task
-from lenet_jax.runs.parts import Parts, build_parts, float_options, trace_step, trace_update, with_numbers
+from lenet_jax.runs.parts import CONSTANT, Parts, build_parts, float_options, trace_step, trace_update, with_numbers
 from lenet_jax.runs.provenance import describe_data, describe_run
 from lenet_jax.runs.source_code import uncommitted_changes
 from lenet_jax.storage import to_json
@@ -35,7 +35,6 @@ _WHOLE_BATCH = (
     "lenet_jax.optimizers.conjugate_gradient.conjugate_gradient",
 )
 _CLASSIFICATION = "lenet_jax.objectives.classification"
-_CONSTANT = "lenet_jax.optimizers.schedules.constant"
 KEY_SHAPE = jax.eval_shape(lambda: jax.random.key(0))  # and dtype of any key
 
 
@@ -126,7 +125,7 @@ def _check_fit(run: PreparedRun) -> None:
     """Check by shapes alone that model, augmentations, objective, optimizer and data fit."""
     data, constants = run.data, tuple(float_options(run.config))
     run = run._replace(as_constants=constants)
-    with components.reporting("`optimizer`"):
+    with components.reporting("`optimizer` or `schedule`"):
         run.trace(trace_update)
     with components.reporting("`model`, `augment`, `objective` and `data` together"):
         outputs, *_ = run.trace(trace_step)
@@ -259,7 +258,7 @@ def _check_optimizer(config: Config, plan: TrainPlan) -> None:
         raise InputError(
             f"`trainer.batch_size` must be null, the whole training set, for {name}; got {plan.batch_size}."
         )
-    if config.schedule[TARGET] != _CONSTANT:
+    if config.schedule[TARGET] != CONSTANT:
         raise InputError(
             f"`schedule` must be constant for {name}, which has no learning rate; "
             f"got {components.short_name(config.schedule)}."

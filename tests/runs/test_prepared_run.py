@@ -288,6 +288,11 @@ def own_code(tmp_path, monkeypatch):
             {"optimizer": ("branching", {})},
             "`optimizer` must return an Optax gradient transformation; own_parts.branching returns a NoneType.",
         ),
+        (
+            {"schedule": ("branching", {})},
+            "`schedule` must return a function of the step, or an Optax transformation; own_parts.branching returns a "
+            "NoneType.",
+        ),
     ],
 )
 def test_components_that_do_not_fit_are_refused_in_one_line(groups, message):
