@@ -34,9 +34,14 @@ def classification(
         monitor: what decides which weights are best and when to stop.
     """
     smoothed = _ignoring(ignore_label, functools.partial(cross_entropy, label_smoothing=label_smoothing))
+
+    def loss(outputs: Float[Array, "N classes"], targets: Integer[Array, "N"]) -> Float[Array, "N"]:  # noqa: F821
+        _check_length(class_weights, outputs)
+        return smoothed(outputs, targets)
+
     has_weights = class_weights is not None or ignore_label is not None
     return Objective(
-        smoothed,
+        loss,
         {"accuracy": is_correct},
         monitor,
         _mode(monitor),
@@ -55,6 +60,19 @@ def _ignoring(ignore_label: int | None, loss: LossFn) -> LossFn:
     if ignore_label is None:
         return loss
     return lambda outputs, targets: loss(outputs, jnp.where(targets == ignore_label, jnp.zeros_like(targets), targets))
+
+
+def _check_length(class_weights: Sequence[Any] | None, outputs: Array) -> None:
+    """Check that there is a weight for each class.
+
+    Raises:
+        InputError: if there is not.
+    """
+    if class_weights is not None and len(class_weights) != outputs.shape[-1]:
+        raise InputError(
+            f"objective: `class_weights` must have a weight for each of the {outputs.shape[-1]} classes; "
+            f"got {len(class_weights)}."
+        )
 
 
 def _class_weight(class_weights: Sequence[Any] | None, ignore_label: int | None, targets: Array) -> Array:
@@ -128,6 +146,7 @@ def dense_classification(
     """
 
     def loss(outputs: Float[Array, "N *space classes"], targets: Integer[Array, "N *space"]) -> Float[Array, "N"]:  # noqa: F821
+        _check_length(class_weights, outputs)
         values = _ignoring(ignore_label, cross_entropy)(outputs, targets)
         return _mean_per_example(values, _class_weight(class_weights, ignore_label, targets))
 

@@ -189,6 +189,6 @@ def test_every_array_of_the_inputs_is_scaled_by_its_own_dtype():
 
 
 def test_an_augmentation_that_changes_the_shape_is_refused():
-    task = Task(MODEL, classification(), (lambda key, image: image[1:],))
+    task = Task(MODEL, objectives.classification(), (lambda key, image: image[1:],))
     with pytest.raises(InputError, match=r"must return an example of the same shape, \(\d+, .*\) here; got \("):
         training_loss(task, VARIABLES, Batch(IMAGES, LABELS, KEYS))

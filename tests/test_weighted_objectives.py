@@ -202,3 +202,10 @@ def test_what_is_a_significant_improvement(errors, min_delta, extended):
     state = update(state, jnp.float32(errors[1]), jnp.int32(20), config)
     assert (int(state.patience) == 40) == extended
     assert float(state.best_error) == np.float32(errors[1])
+
+
+@pytest.mark.parametrize("make", [objectives.classification, objectives.dense_classification])
+def test_there_must_be_a_weight_for_each_class(make):
+    objective = make(class_weights=(1.0, 2.0))
+    with pytest.raises(lj.InputError, match="a weight for each of the 3 classes; got 2"):
+        objective.loss(jnp.zeros((2, 3)), jnp.zeros(2, jnp.int32))
