@@ -111,7 +111,7 @@ def prepare_run(config: Config) -> PreparedRun:
         check_labels(data, data.num_classes)
     run = PreparedRun(config, data, plan, parts, state)
     # Built-in components fit where the data are images and labels, and tracing a large network takes seconds.
-    if config.objective[TARGET] == _CLASSIFICATION and _is_built_in(config):
+    if config.objective[TARGET] == _CLASSIFICATION and _is_built_in(config) and not config.objective["class_weights"]:
         return run
     _check_fit(run)
     return _choose_traced(run)

@@ -304,6 +304,12 @@ def test_components_that_do_not_fit_are_refused_in_one_line(groups, message):
     assert str(refused.value) == message
 
 
+def test_weights_for_other_classes_are_refused_before_the_run():
+    objective = {TARGET: "lenet_jax.objectives.classification", "class_weights": [1.0, 2.0]}
+    with pytest.raises(InputError, match="a weight for each of the 10 classes; got 2"):
+        prepare_run(make_config(0, groups={"objective": objective}))
+
+
 @pytest.mark.usefixtures("own_code")
 def test_regression_needs_outputs_and_targets_of_the_same_shape():
     groups = {"objective": {TARGET: "lenet_jax.objectives.regression"}, "model": {TARGET: "own_parts.linear"}}
