@@ -126,7 +126,6 @@ found = {}
 with jax.numpy_dtype_promotion("standard"):
     for name, optimizer in {
         "lbfgs": optax.lbfgs(),
-        "conjugate": lj.make_optimizer("conjugate_gradient"),
         "difference": lj.make_optimizer("scaled_conjugate_gradient", curvature="difference"),
     }.items():
         def run(on):

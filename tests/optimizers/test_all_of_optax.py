@@ -132,8 +132,13 @@ def plain_loop(optimizer, params, name):
     return params
 
 
+QUICK = {"adam", "adafactor", "lars", "lion", "rprop", "sgd", *CONTRIB, *OTHERS}  # the others are as these are
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CASES]
+)
 def test_the_trainer_does_what_a_plain_loop_does(name):
     optimizer = CASES[name]()
     state = init_train_state(MODEL, optimizer, lj.config.TrainerConfig(), jax.random.key(0), {})
