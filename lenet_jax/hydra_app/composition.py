@@ -110,9 +110,11 @@ class ComponentLoader(ConfigLoaderImpl):
             raise
         except MALFORMED as error:
             raise InputError(f"{' '.join(overrides)}: {error}") from error
-        with open_dict(composed), read_write(composed.hydra):
-            names = dict(zip(overrides, given, strict=True))
-            composed.hydra.overrides.task = [names.get(each, each) for each in composed.hydra.overrides.task]
+        if given != overrides:
+            typed = dict(zip(overrides, given, strict=True))
+            task: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
+            with read_write(composed.hydra):
+                composed.hydra.overrides.task = [typed.get(each, each) for each in task]
         for group in GROUPS:
             node = composed._get_node(group)
             if OmegaConf.is_config(node):
