@@ -126,7 +126,6 @@ found = {}
 with jax.numpy_dtype_promotion("standard"):
     for name, optimizer in {
         "lbfgs": optax.lbfgs(),
-        "difference": lj.make_optimizer("scaled_conjugate_gradient", curvature="difference"),
     }.items():
         def run(on):
             train = sharding.jit_on(on, lj.make_train(MODEL, optimizer, config))

@@ -41,6 +41,7 @@ def test_a_name_is_that_of_a_file_of_the_configuration(small_folder):
     assert digest_dataset(load_dataset("idx", name="own", **options)) == digest_dataset(load_small(small_folder))
 
 
+@pytest.mark.slow
 def test_mnist_is_the_full_set(mnist_directory, tmp_path):
     data = load_dataset("mnist", directory=str(tmp_path), manual_dir=str(mnist_directory))
     assert [len(split.targets) for split in data.splits().values()] == [50_000, 10_000, 10_000]

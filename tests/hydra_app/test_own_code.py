@@ -107,7 +107,7 @@ def test_an_own_model_runs_and_its_options_are_checked_and_recorded(folder):
     check(lenet_jax(folder, "report", "run", "--trust"))
 
 
-@pytest.mark.parametrize("launcher", ["lanes", "basic", pytest.param("joblib", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("launcher", ["lanes", *(pytest.param(n, marks=pytest.mark.slow) for n in ("basic", "joblib"))])
 def test_an_own_model_is_swept_and_resumed_where_it_is_allowed(launcher, folder):
     directory = f"sweep-{launcher}"
     arguments = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={directory}", "model.depth=1,2", "seed=0,1"]

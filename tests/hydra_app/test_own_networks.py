@@ -120,7 +120,7 @@ NETS = """
         return lj.Objective(squared, {name: error}, monitor=name, mode="min")
 """
 SMALL = ["data.train_size=100", "trainer.max_epochs=3", "trainer.batch_size=20"]
-KINDS = ["Linen", "Nnx", "pair"]
+KINDS = ["Linen", "Nnx", pytest.param("pair", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(autouse=True)

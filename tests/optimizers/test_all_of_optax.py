@@ -132,7 +132,8 @@ def plain_loop(optimizer, params, name):
     return params
 
 
-QUICK = {"adam", "adafactor", "lars", "lion", "rprop", "sgd", *CONTRIB, *OTHERS}  # the others are as these are
+QUICK = {"adam", "adafactor", "lion", "prodigy", "momo", *EXTRA, *OTHERS} - {"zoom", "momo_adam", "galore", "mechanize"}
+# The others are as these are.
 
 
 @pytest.mark.filterwarnings("ignore")
