@@ -60,7 +60,7 @@ def build_parts(config: Config, data: Dataset, plan: TrainPlan) -> Parts:
         raise InputError(
             f"`optimizer` must return an Optax gradient transformation; {name} returns a {type(optimizer).__name__}."
         )
-    schedule = components.build(config.schedule, **lengths)
+    schedule: Any = components.build(config.schedule, **lengths)
     if not (callable(schedule) or hasattr(schedule, "update") or config.schedule[TARGET] == CONSTANT):
         name = config.schedule[TARGET]
         raise InputError(
