@@ -60,20 +60,23 @@ def build_parts(config: Config, data: Dataset, plan: TrainPlan) -> Parts:
         raise InputError(
             f"`optimizer` must return an Optax gradient transformation; {name} returns a {type(optimizer).__name__}."
         )
-    schedule: Any = components.build(config.schedule, **lengths)
-    if not (callable(schedule) or hasattr(schedule, "update") or config.schedule[TARGET] == CONSTANT):
-        name = config.schedule[TARGET]
-        raise InputError(
-            "`schedule` must return a function of the step, or an Optax transformation; "
-            f"{name} returns a {type(schedule).__name__}."
-        )
     optimizer = chain_optimizer(
         optimizer,
-        schedule=schedule,
+        schedule=_build_schedule(config.schedule, **lengths),
         clip_norm=trainer.clip_norm,
         ema_decay=trainer.ema_decay,
     )
     return Parts(make_task(model, trainer, data, objective, augments), optimizer, trainer)
+
+
+def _build_schedule(node: Any, **lengths: int) -> Any:
+    schedule = components.build(node, **lengths)
+    if not (callable(schedule) or hasattr(schedule, "update") or node[TARGET] == CONSTANT):
+        raise InputError(
+            "`schedule` must return a function of the step, or an Optax transformation; "
+            f"{node[TARGET]} returns a {type(schedule).__name__}."
+        )
+    return schedule
 
 
 def trace_step(parts: Parts, key: Any, pair: Split) -> Any:

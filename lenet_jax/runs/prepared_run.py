@@ -59,6 +59,13 @@ class PreparedRun(NamedTuple):
         """Return the paths of the float options that are values of the programs."""
         return tuple(path for path in float_options(self.config) if path not in self.as_constants)
 
+    @property
+    def may_divide(self) -> bool:
+        """Return whether an array may be divided by a traced option before the optimizer, as by 1 - rate in dropout."""
+        parts = {"augment": self.config.augment, "objective": self.config.objective}
+        own = [name for name, part in parts.items() if not _are_built_in(components.targets_in(name, part))]
+        return any(path.startswith(("model.", *own)) for path in self.options)
+
     def at(self, values: Mapping[str, Any], guards: Guards | None = None) -> Parts:
         """Return the parts of a program in which the float options are traced.
 
@@ -118,7 +125,11 @@ def prepare_run(config: Config) -> PreparedRun:
 
 
 def _is_built_in(config: Config) -> bool:
-    return all(target.startswith("lenet_jax.") for _, target in components.targets(config))
+    return _are_built_in(components.targets(config))
+
+
+def _are_built_in(found: Iterable[tuple[str, str]]) -> bool:
+    return all(target.startswith("lenet_jax.") for _, target in found)
 
 
 def _check_fit(run: PreparedRun) -> None:

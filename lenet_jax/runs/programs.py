@@ -42,18 +42,26 @@ class Programs(NamedTuple):
 
 
 def choose_lanes(
-    strategy: str, num_jobs: int, batch_size: int | None, max_parallel: int | None = None
+    strategy: str,
+    num_jobs: int,
+    batch_size: int | None,
+    max_parallel: int | None = None,
+    *,
+    may_divide: bool = False,
 ) -> tuple[str, int]:
     """Return the strategy and the number of lanes for the jobs of a group.
 
     "auto" means "vmap" on GPU and TPU. On a CPU it means the strategy that makes each job bit-identical to a single
-    run: "devices" if the minibatches are so small that a single run would use one core only, else "map".
+    run: "devices" if the minibatches are so small that a single run would use one core only, else "map". It means "map"
+    as well where an array may be divided by an option, as by 1 - rate in dropout: of a program over several devices XLA
+    makes a product with the reciprocal, which rounds otherwise.
 
     Args:
         strategy: one of `lenet_jax.lanes.STRATEGIES`, as in `compile_programs`.
         num_jobs: 1 or above.
         batch_size: batch size of the jobs; None: all examples.
         max_parallel: maximum number of lanes; None: one per device for "devices", 64 for "vmap".
+        may_divide: `PreparedRun.may_divide`.
 
     Returns:
         The strategy, other than "auto", and the number of lanes.
@@ -65,7 +73,7 @@ def choose_lanes(
         raise unknown_name("sweep.strategy", strategy, STRATEGIES)
     devices = jax.local_devices()
     if strategy == "auto":
-        is_split = batch_size is None or len(choose_devices(batch_size)) > 1
+        is_split = batch_size is None or len(choose_devices(batch_size)) > 1 or may_divide
         strategy = choose_strategy(num_jobs, devices, is_split=is_split)
     default = {"map": 1, "devices": len(devices), "vmap": _MAX_VMAPPED}[strategy]
     num_lanes = 1 if strategy == "map" else min(num_jobs, default if max_parallel is None else max_parallel)

@@ -51,7 +51,13 @@ def plan_groups(
         strategy, num_lanes = "map", 1
         if in_lanes:
             batch_size = group[0].config.trainer.batch_size
-            strategy, num_lanes = choose_lanes(options.strategy, len(group), batch_size, options.max_parallel)
+            strategy, num_lanes = choose_lanes(
+                options.strategy,
+                len(group),
+                batch_size,
+                options.max_parallel,
+                may_divide=prepared[signature].may_divide,
+            )
         plans.append(_plan(group, prepared[signature], strategy, num_lanes))
     return plans
 

@@ -20,6 +20,7 @@ def test_there_are_as_many_lanes_as_help():
     assert choose_lanes("auto", 24, batch_size=500) == ("map", 1)
     assert choose_lanes("auto", 24, batch_size=8) == (("devices", num_devices) if num_devices > 1 else ("map", 1))
     assert choose_lanes("auto", 1, batch_size=8) == ("map", 1)
+    assert choose_lanes("auto", 24, batch_size=8, may_divide=True) == ("map", 1)
     assert choose_lanes("vmap", 24, batch_size=8) == ("vmap", 24)
     assert choose_lanes("vmap", 1000, batch_size=8) == ("vmap", 64)
     assert choose_lanes("vmap", 24, batch_size=8, max_parallel=5) == ("vmap", 5)

@@ -162,3 +162,10 @@ def test_an_option_that_a_component_cannot_take_as_a_number_is_a_constant(tmp_pa
 
 def test_the_components_of_an_option_are_built_with_its_number():
     assert components.signature("own_project.net").parameters["rate"].default == 0.5
+
+
+def test_where_an_option_may_divide_an_array_lanes_are_one_after_another():
+    small = ["data.train_size=100", "trainer.batch_size=10"]
+    assert prepare_run(own()).may_divide  # a dropout rate
+    assert not prepare_run(compose_config([*small, "optimizer=adam", "augment=affine"])).may_divide
+    assert prepare_run(own(augment={"strength": 0.2})).may_divide
