@@ -158,9 +158,17 @@ def _batch(arrays: Sequence[Any], axes: Sequence[Any], *, operation: Operation) 
 
 
 def _lower_on_cpu(context: Any, *arrays: Any, operation: Operation) -> Any:
-    # An exported program may run where our kernels are not.
-    exported = context.module_context.lowering_parameters.for_export
-    return mlir.lower_fun(operation.define if exported else operation.on_cpu)(context, *arrays)
+    module = context.module_context
+    is_exported = module.lowering_parameters.for_export  # and may run where our kernels are not
+    can_be_kernel = not is_exported and not _is_split_by_xla(module.axis_context)
+    return mlir.lower_fun(operation.on_cpu if can_be_kernel else operation.define)(context, *arrays)
+
+
+def _is_split_by_xla(axes: Any) -> bool:
+    """Return whether XLA splits the program over devices: it can split a definition, and would gather for a kernel."""
+    if hasattr(axes, "manual_axes"):
+        return set(axes.manual_axes) != set(axes.mesh.axis_names)
+    return getattr(axes, "num_devices", 1) not in (None, 1)
 
 
 def _jet(primals: Sequence[Any], series: Sequence[Any], *, operation: Operation) -> tuple[Any, Any]:
