@@ -194,11 +194,12 @@ ffi::Error pooled_kernel_gradient(ffi::ThreadPool threads, Floats x, Floats dy, 
 
 // A pooling is checked as a convolution of each channel with one kernel.
 Problem check_pool(ffi::Span<const int64_t> x, int64_t y, Integers window) {
-  if (window.size() != 15) return {.error = wrong("a window has a wrong number of axes")};
-  const int64_t channels = x.back();
-  const int64_t size = volume(to_window(window).size);
-  return channels == 0 ? Problem{.error = wrong("images need channels")}
-                       : check(x, size * channels, channels, y, window, {}, channels);
+  Problem problem;
+  if (window.size() != 15 || x.back() == 0) {
+    problem.error = wrong("a window has a wrong number of axes, or the images have no channels");
+    return problem;
+  }
+  return check(x, volume(to_window(window).size) * x.back(), x.back(), y, window, {}, x.back());
 }
 
 ffi::Error max_pool(ffi::ThreadPool threads, Floats x, ffi::Result<Floats> y, ffi::Result<Indices> index,
@@ -245,15 +246,17 @@ ffi::Error sum_pool_gradient(ffi::ThreadPool threads, Floats dy, ffi::Result<Flo
 
 }  // namespace
 
+#pragma GCC visibility push(default)
+
 // Uses the kernels of an instruction set, "avx512", "avx2" or "baseline"; returns whether the processor has it.
-extern "C" __attribute__((visibility("default"))) bool lenet_jax_use(const char* instruction_set) {
+extern "C" bool lenet_jax_use(const char* instruction_set) {
   if (!is_supported(instruction_set)) return false;
   chosen = find_kernels(instruction_set);
   return true;
 }
 
 // The version of the interface that this library was built for.
-extern "C" __attribute__((visibility("default"))) int lenet_jax_ffi_minor_version() { return XLA_FFI_API_MINOR; }
+extern "C" int lenet_jax_ffi_minor_version() { return XLA_FFI_API_MINOR; }
 
 #define LENET_JAX_HANDLER(symbol, function, binding) \
   XLA_FFI_DEFINE_HANDLER_SYMBOL(symbol, function, binding)
@@ -299,5 +302,7 @@ LENET_JAX_HANDLER(lenet_jax_max_pool_gradient, max_pool_gradient,
 LENET_JAX_HANDLER(lenet_jax_sum_pool, sum_pool, LENET_JAX_BIND.Arg<Floats>().Ret<Floats>().Attr<Integers>("window"));
 LENET_JAX_HANDLER(lenet_jax_sum_pool_gradient, sum_pool_gradient,
                   LENET_JAX_BIND.Arg<Floats>().Ret<Floats>().Attr<Integers>("window"));
+
+#pragma GCC visibility pop
 
 }  // namespace lenet_jax
