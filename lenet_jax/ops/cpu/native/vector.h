@@ -36,6 +36,13 @@ constexpr int kLanes = kRegisterBytes / sizeof(T);
 
 #define LENET_JAX_INLINE inline __attribute__((always_inline))
 
+// Before a loop over registers: without unrolling they would be memory.
+#if defined(__clang__)
+#define LENET_JAX_UNROLL _Pragma("unroll")
+#else
+#define LENET_JAX_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 template <class T>
 LENET_JAX_INLINE Vector<T> broadcast(T value) {
   return value - Vector<T>{};
