@@ -42,6 +42,13 @@ inline Stage make_stage(const Convolution& convolution, const Window& pooling) {
 inline int divide_rounding_up(int a, int b) { return (a + b - 1) / b; }
 inline int round_up(int a, int b) { return divide_rounding_up(a, b) * b; }
 
+// Calls part(first, count) for parts of 0..whole-1 of at most `most` and of about one size.
+template <class Part>
+void in_parts(int whole, int most, Part part) {
+  const int parts = divide_rounding_up(whole, most);
+  for (int i = 0; i < parts; ++i) part(whole * i / parts, whole * (i + 1) / parts - whole * i / parts);
+}
+
 // Copies `length` numbers of row `row` of the padded image, from number `start` on, and zeros beyond its end.
 inline void copy_padded_row(const Stage& stage, const float* image, int row, int start, int length, float* to) {
   const int height = row - stage.top;

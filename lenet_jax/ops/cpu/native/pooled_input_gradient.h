@@ -78,19 +78,12 @@ void add_image(int vectors, const ChosenChannels& chosen, const float* kernel, i
   else if constexpr (Vectors > 1) add_image<Vectors - 1>(vectors, chosen, kernel, last, row_stride, dx);
 }
 
-// Calls part(first vector, vectors) for the parts of a row that are summed at once, of about one size.
-template <class Part>
-void for_parts(int vectors, int most, Part part) {
-  const int parts = divide_rounding_up(vectors, most);
-  for (int i = 0; i < parts; ++i) part(vectors * i / parts, vectors * (i + 1) / parts - vectors * i / parts);
-}
-
 // The kernel as (kernel_height, part of a row, kernels, vectors of the part), with zeros after each row's end.
 inline void pack_rows(const Stage& stage, const float* kernel, float* to) {
   constexpr int kWidth = kLanes<float>;
   const int length = stage.row_length();
   for (int row = 0; row < stage.kernel_height; ++row)
-    for_parts(divide_rounding_up(length, kWidth), kMostRowVectors, [&](int first, int vectors) {
+    in_parts(divide_rounding_up(length, kWidth), kMostRowVectors, [&](int first, int vectors) {
       const float* from = kernel + static_cast<std::ptrdiff_t>(row * length + first * kWidth) * stage.kernels;
       const int width = vectors * kWidth, count = std::min(width, length - first * kWidth);
       for (int i = 0; i < width; ++i)
@@ -107,7 +100,7 @@ inline void add_images(const ChosenChannels* chosen, int num_images, const float
   const Stage& stage = *chosen->stage;
   const int length = stage.row_length();
   for (int row = 0; row < stage.kernel_height; ++row)
-    for_parts(divide_rounding_up(length, kWidth), kMostRowVectors, [&](int first, int vectors) {
+    in_parts(divide_rounding_up(length, kWidth), kMostRowVectors, [&](int first, int vectors) {
       const int last = std::min(kWidth, length - (first + vectors - 1) * kWidth);
       for (int image = 0; image < num_images; ++image)
         add_image<kMostRowVectors>(vectors, chosen[image], kernel, last, row_stride,

@@ -72,14 +72,6 @@ inline void copy_shifted(const Stage& stage, const PatchLayout& layout, const fl
   std::memset(to, 0, 2 * kLanes<float> * sizeof(float));
 }
 
-// Part of a vector of a packed patch: the numbers from `begin` on of a row of the image, up to lane `end`.
-struct Piece {
-  int vector, begin, end;
-  std::ptrdiff_t from;  // of lane 0
-};
-
-// A piece is one load: the numbers below it are loaded too and then replaced, so a patch is `lead` numbers after the
-// beginning of the memory.
 inline void pack_patches(const Stage& stage, const PatchLayout& layout, const float* padded, std::ptrdiff_t stride,
                          float* to) {
   constexpr int kWidth = kLanes<float>;
@@ -87,9 +79,8 @@ inline void pack_patches(const Stage& stage, const PatchLayout& layout, const fl
   for (int row = 0; row < stage.rows * stage.pool_height; ++row)
     for (int column = 0; column < stage.columns * stage.pool_width; ++column, to += layout.vectors * kWidth) {
       const float* from = padded + row * stride + static_cast<std::ptrdiff_t>(column) * stage.channels;
-      float* end = to;
-      // Each row overwrites what the one before it wrote too much.
-      for (int i = 0; i < stage.kernel_height; ++i, end += length) std::memcpy(end, from + i * stride, length * sizeof(float));
+      for (int i = 0; i < stage.kernel_height; ++i)
+        std::memcpy(to + i * length, from + i * stride, length * sizeof(float));
     }
 }
 
@@ -161,13 +152,6 @@ template <int Vectors, int Rows>
 void add_some_rows(int rows, const Patches& patches, std::ptrdiff_t at, int begin, int end, float* sums, int vector) {
   if (rows == Rows) add_channels<Rows, Vectors>(patches, at, begin, end, sums, vector);
   else if constexpr (Rows > 1) add_some_rows<Vectors, Rows - 1>(rows, patches, at, begin, end, sums, vector);
-}
-
-// Calls part(first, count) for the parts of 0..whole-1 that are summed at once, of about one size.
-template <class Part>
-void in_parts(int whole, int most, Part part) {
-  const int parts = divide_rounding_up(whole, most);
-  for (int i = 0; i < parts; ++i) part(whole * i / parts, whole * (i + 1) / parts - whole * i / parts);
 }
 
 template <int Vectors>
