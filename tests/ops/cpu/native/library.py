@@ -25,7 +25,17 @@ def compile_file(source: str, target: Path, instruction_set: str, *options: str)
     warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-maybe-uninitialized"]
     macros = [f"-DLENET_JAX_INSTRUCTION_SET={instruction_set}", f"-I{HEADERS}"]
     path = Path(__file__).parent / source
-    command = [COMPILER, "-std=c++17", *warnings, *FLAGS[instruction_set], *macros, *options, str(path), "-o", str(target)]
+    command = [
+        COMPILER,
+        "-std=c++17",
+        *warnings,
+        *FLAGS[instruction_set],
+        *macros,
+        *options,
+        str(path),
+        "-o",
+        str(target),
+    ]
     subprocess.run(command, check=True)
     return target
 

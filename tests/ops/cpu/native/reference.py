@@ -9,7 +9,9 @@ def convolution(x, kernel, before, output):
     """Return the convolution of x (N, H, W, C) with kernel (KH, KW, C, O), with zeros around it."""
     height, width = kernel.shape[:2]
     needed = [n + size - 1 for n, size in zip(output, (height, width), strict=True)]
-    padded = np.zeros((x.shape[0], *(max(n, b + s) for n, b, s in zip(needed, before, x.shape[1:3], strict=True)), x.shape[3]))
+    padded = np.zeros(
+        (x.shape[0], *(max(n, b + s) for n, b, s in zip(needed, before, x.shape[1:3], strict=True)), x.shape[3])
+    )
     padded[:, before[0] : before[0] + x.shape[1], before[1] : before[1] + x.shape[2]] = x
     y = np.zeros((x.shape[0], *output, kernel.shape[3]))
     for i, j in np.ndindex(height, width):
@@ -20,7 +22,9 @@ def convolution(x, kernel, before, output):
 def convolution_gradients(x, kernel, before, dy):
     """Return the gradients of sum(convolution * dy) with respect to x and kernel."""
     (_, rows, columns, _), (height, width) = dy.shape, kernel.shape[:2]
-    sizes = [max(n + k - 1, b + s) for n, k, b, s in zip((rows, columns), (height, width), before, x.shape[1:3], strict=True)]
+    sizes = [
+        max(n + k - 1, b + s) for n, k, b, s in zip((rows, columns), (height, width), before, x.shape[1:3], strict=True)
+    ]
     padded, dpadded = np.zeros((2, x.shape[0], *sizes, x.shape[3]))
     inside = np.s_[:, before[0] : before[0] + x.shape[1], before[1] : before[1] + x.shape[2]]
     padded[inside] = x

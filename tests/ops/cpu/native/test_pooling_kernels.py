@@ -3,6 +3,8 @@
 The numbers are small integers, whose sums float32 holds exactly: there are many ties, and nothing may differ.
 """
 
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -143,3 +145,12 @@ def test_pools_and_their_gradients_are_those_of_numpy(kernels, seed):
     np.testing.assert_array_equal(kernels.sum_pool(x, pooling), reference.sum_pool(x, *geometry))
     dx = kernels.sum_pool_gradient(x.shape, pooling, dy)
     np.testing.assert_array_equal(dx, reference.sum_pool_gradient(x.shape, size, strides, before, dy))
+
+
+@pytest.mark.parametrize("instruction_set", FLAGS)
+def test_kernels_stay_within_their_arrays(instruction_set, tmp_path):
+    if instruction_set not in processor_has():
+        pytest.skip(f"the processor has no {instruction_set}")
+    sanitizers = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-pthread"]
+    program = compile_file("pool_sanitized.cc", tmp_path / "program", instruction_set, *sanitizers)
+    subprocess.run([program], check=True)
