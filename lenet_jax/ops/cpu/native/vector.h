@@ -102,4 +102,50 @@ LENET_JAX_INLINE void store_first<float>(float* to, Vector<float> value, int cou
 }
 #endif
 
+// One lane for each of the first `count` bytes, and the reverse; nothing beyond them is read or written.
+LENET_JAX_INLINE Vector<std::int32_t> load_bytes(const std::uint8_t* from, int count) {
+#if defined(__AVX512F__)
+  return (Vector<std::int32_t>)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first_lanes(count), from));
+#else
+  typedef std::uint8_t Bytes __attribute__((vector_size(kLanes<std::int32_t>)));
+  Bytes bytes{};
+  if (count >= kLanes<std::int32_t>) std::memcpy(&bytes, from, sizeof bytes);
+  else if (count > 0) std::memcpy(&bytes, from, count);
+  return __builtin_convertvector(bytes, Vector<std::int32_t>);
+#endif
+}
+
+LENET_JAX_INLINE void store_bytes(std::uint8_t* to, Vector<std::int32_t> value, int count) {
+#if defined(__AVX512F__)
+  _mm_mask_storeu_epi8(to, first_lanes(count), _mm512_cvtepi32_epi8((__m512i)value));
+#else
+  typedef std::uint8_t Bytes __attribute__((vector_size(kLanes<std::int32_t>)));
+  const Bytes bytes = __builtin_convertvector(value, Bytes);
+  if (count >= kLanes<std::int32_t>) std::memcpy(to, &bytes, sizeof bytes);
+  else if (count > 0) std::memcpy(to, &bytes, count);
+#endif
+}
+
+// The bits of those of `count` (at most 64) bytes that equal `value`.
+LENET_JAX_INLINE std::uint64_t equal_bytes(const std::uint8_t* from, int count, std::uint8_t value) {
+#if defined(__AVX512F__)
+  const std::uint64_t first = count >= 64 ? ~0ull : (1ull << count) - 1;
+  return _mm512_mask_cmpeq_epi8_mask(first, _mm512_maskz_loadu_epi8(first, from), _mm512_set1_epi8(value));
+#else
+  std::uint64_t bits = 0;
+  for (int i = 0; i < count; ++i) bits |= static_cast<std::uint64_t>(from[i] == value) << i;
+  return bits;
+#endif
+}
+
+LENET_JAX_INLINE float sum_of_lanes(Vector<float> value) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps(value);
+#else
+  float sum = 0;
+  for (int lane = 0; lane < kLanes<float>; ++lane) sum += value[lane];
+  return sum;
+#endif
+}
+
 }  // namespace lenet_jax::LENET_JAX_INSTRUCTION_SET
