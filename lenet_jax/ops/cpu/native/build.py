@@ -25,10 +25,11 @@ OLDEST_JAXLIB = "jaxlib==0.10.1"
 """Its headers: later versions load what is built with them, but a library for a later one stops an older backend."""
 
 COMPILE = "-O3 -std=c++20 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -pthread"
+# The baseline first: of a function of the standard library that several objects hold, the linker keeps the first.
 X86_64 = {
-    "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512",
-    "avx2": "-mavx2 -mfma",
     "baseline": "",
+    "avx2": "-mavx2 -mfma",
+    "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512",
 }
 OTHERS = {"baseline": ""}
 

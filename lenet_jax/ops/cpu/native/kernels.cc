@@ -4,12 +4,16 @@
 #include "convolution.h"
 #include "input_gradient.h"
 #include "kernel_gradient.h"
+#include "pooled_convolution.h"
+#include "pooled_input_gradient.h"
+#include "pooled_kernel_gradient.h"
+#include "pooling.h"
 
 namespace lenet_jax::LENET_JAX_INSTRUCTION_SET {
 
 const Kernels kernels = {
-    convolution<float>, input_gradient<float>, kernel_gradient<float>, nullptr, nullptr, nullptr, nullptr, nullptr,
-    nullptr,            nullptr,
+    convolution<float>,    input_gradient<float>,  kernel_gradient<float>, pooled_convolution, pooled_input_gradient,
+    pooled_kernel_gradient, max_pool,              max_pool_gradient,      sum_pool,           sum_pool_gradient,
 };
 
 }  // namespace lenet_jax::LENET_JAX_INSTRUCTION_SET
