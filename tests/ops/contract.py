@@ -65,7 +65,7 @@ class Cell:
 
     def __init__(self, row: Row, dtype: str):
         self.row, self.dtype, self.f = row, jnp.dtype(dtype), row.fn
-        self.wide_dtype = jnp.promote_types(self.dtype, jnp.float32)
+        self.wide_dtype = np.promote_types(self.dtype, np.float32)
         self.dtypes = [self.wide_dtype if i in row.wide else self.dtype for i in range(len(row.shapes))]
         self.choices = _choose(row, self.dtypes)
 
