@@ -74,8 +74,10 @@ def data_parallel(derivatives: Callable, axis_type: AxisType = AxisType.Auto, wr
         mesh = make_mesh(axis_type)
         point, right = two_shards(cell)
         fn = parallel(wrap(_with_axes(cell.f)), cell, mesh, **options)
+        specs = Point(by_images(cell), by_images(cell), jax.tree.map(lambda _: P("b"), point.cotangent))
         with jax.set_mesh(mesh):
-            return [(jax.jit(functools.partial(derivatives, fn))(point), right)]
+            divided_point = jax.tree.map(lambda a, spec: jax.device_put(a, NamedSharding(mesh, spec)), point, specs)
+            return [(jax.jit(functools.partial(derivatives, fn))(divided_point), right)]
 
     return run
 
