@@ -17,6 +17,10 @@ from lenet_jax.types import Variables
 from tests.ops import definitions as D
 
 
+def pooling(window):
+    return [functools.partial(pool, window=window) for pool in (ops.avg_pool, D.avg_pool)]
+
+
 def bias_of_convolution(x, bias, kernel):
     layer = convolution(2, 1, None, strides=2)
     return layer.apply(Variables({"kernel": kernel, "bias": bias}, {}), x, train=True, key=None)[0]
@@ -45,16 +49,8 @@ ROWS = {
         functools.partial(D.conv_max_pool, pool_size=1),
         [(1, 64, 64, 1), (1, 1, 1, 2), (2,)],
     ),
-    "avg_pool": (
-        functools.partial(ops.avg_pool, window=64),
-        functools.partial(D.avg_pool, window=64),
-        [(1, 64, 64, 2)],
-    ),
-    "avg_pool 1d": (
-        functools.partial(ops.avg_pool, window=3000),
-        functools.partial(D.avg_pool, window=3000),
-        [(1, 3000, 2)],
-    ),
+    "avg_pool": (*pooling(64), [(1, 64, 64, 2)]),
+    "avg_pool 1d": (*pooling(3000), [(1, 3000, 2)]),
     "normalize_batch bias": (
         lambda x, bias: ops.normalize_batch(x, jnp.zeros_like(bias), bias)[0],
         lambda x, bias: jnp.broadcast_to(bias, x.shape),
