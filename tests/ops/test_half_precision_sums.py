@@ -18,7 +18,8 @@ from tests.ops import definitions as D
 
 
 def pooling(window):
-    return [functools.partial(pool, window=window) for pool in (ops.avg_pool, D.avg_pool)]
+    """Return the mean of one window that is the whole image, and its definition."""
+    return functools.partial(ops.avg_pool, window=window), lambda x: x.mean(tuple(range(1, x.ndim - 1)), keepdims=True)
 
 
 def bias_of_convolution(x, bias, kernel):
