@@ -200,7 +200,7 @@ def _two_dense(x, first_bias, first_kernel, second_bias, second_kernel):
 
 
 def _with_auxiliary(x, bias, kernel):
-    return x, jnp.full((), 0.3, x.dtype), D.dense(x, kernel, bias)
+    return x, jnp.full((), 0.25, x.dtype), D.dense(x, kernel, bias)
 
 
 def _dropped(x, *, rate, key):
@@ -309,5 +309,5 @@ LAYERS = {
         roundings=8,
     ),
     "rematerialized": layer_row(layers.rematerialized(_two_denses()), (3, 4), _two_dense, roundings=8),
-    "auxiliary": layer_row(layers.auxiliary(layers.dense(3, _init), weight=0.3), (3, 4), _with_auxiliary, roundings=2),
+    "auxiliary": layer_row(layers.auxiliary(layers.dense(3, _init), weight=0.25), (3, 4), _with_auxiliary, roundings=2),
 }
