@@ -1,21 +1,18 @@
 """Convolutions (cross-correlations, as usual in deep learning) over one, two or three spatial axes.
 
 The definition is `lax.conv_general_dilated`, which is also how they are computed on a GPU or TPU; `lenet_jax.ops.cpu`
-computes them on a CPU, and `lax.platform_dependent` chooses when the program is compiled. They can be jitted, vmapped
-and differentiated any number of times in either mode.
+computes them on a CPU. They can be jitted, vmapped and differentiated any number of times in either mode.
 """
 
-import functools
-
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops import cpu, definitions
-from lenet_jax.ops.definitions import LAYOUTS, along_channels
+from lenet_jax.ops.definitions import LAYOUTS
+from lenet_jax.ops.operation import apply
+from lenet_jax.ops.products import PooledConvolution, Product, Y
 from lenet_jax.ops.windows import Ints, Padding, Window, make_window, to_tuple
 
 
@@ -111,7 +108,8 @@ def conv2d_max_pool(
                 f"{function}: `bias` needs shape {kernel.shape[-1:]}, one value per kernel, and the dtype {x.dtype} of "
                 f"`x`; got {bias.shape} and {bias.dtype}."
             )
-    return _compute(x, kernel, bias, window=window, groups=groups, pooling=pooling)
+    bias = jnp.zeros(kernel.shape[-1], x.dtype) if bias is None else bias
+    return apply(PooledConvolution(window, groups, pooling, None), x, kernel, bias)[0]
 
 
 def conv3d(
@@ -263,7 +261,7 @@ def _convolve(
 ) -> Array:
     x, kernel = _check_arrays(function, num_axes, x, kernel, LAYOUTS[num_axes][1])
     window = _check_convolution(function, x, kernel, strides, padding, dilation, groups)
-    return _compute(x, kernel, None, window=window, groups=groups)
+    return apply(Product(window, groups, x.shape[1:-1], Y), x, kernel)[0]
 
 
 def _check_convolution(
@@ -281,23 +279,3 @@ def _check_convolution(
             f"axis; got shape {kernel.shape}."
         )
     return make_window(function, x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
-
-
-# Jitted so that a call outside `jit` is one compiled program; inlined into the programs of callers.
-@functools.partial(jax.jit, static_argnames=("window", "groups", "pooling"), inline=True)
-def _compute(
-    x: Array, kernel: Array, bias: Array | None, *, window: Window, groups: int, pooling: Window | None = None
-) -> Array:
-    on_cpu, default = (
-        functools.partial(compute, window=window, groups=groups, pooling=pooling)
-        for compute in (cpu.conv, _by_definition)
-    )
-    return lax.platform_dependent(x, kernel, bias, cpu=on_cpu, default=default)
-
-
-def _by_definition(
-    x: Array, kernel: Array, bias: Array | None, *, window: Window, groups: int, pooling: Window | None
-) -> Array:
-    y = definitions.conv(x, kernel, window=window, groups=groups)
-    y = y if pooling is None else definitions.max_pool(y, window=pooling)
-    return y if bias is None else y + along_channels(bias, y)

@@ -5,7 +5,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops import cpu
 from lenet_jax.ops.definitions import along_channels
 
 
@@ -34,7 +33,7 @@ def dense(
             f"dense: `kernel` needs shape (I, O), where I is the last axis of `x`; got {kernel.shape} for `x` of shape "
             f"{x.shape}."
         )
-    y = cpu.matmul(x, kernel)
+    y = x @ kernel
     if bias is None:
         return y
     bias = jnp.asarray(bias)

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops import cpu
+from lenet_jax.ops import statistics
 from lenet_jax.ops.definitions import along_channels
 
 
@@ -75,7 +75,7 @@ def normalize_batch(
     Source: Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network training by reducing internal
     covariate shift", algorithm 1.
     """
-    mean, variance = cpu.mean_and_variance(x)
+    mean, variance = statistics.mean_and_variance(x)
     return batch_norm(x, mean, variance, scale, bias, epsilon=epsilon), mean, variance
 
 
@@ -90,11 +90,11 @@ def _(epsilon: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -
     y, mean, variance = normalize_batch(x, scale, bias, epsilon)
     root = lax.rsqrt(variance + epsilon)
     scale, dscale, dbias = (array.astype(root.dtype) for array in (scale, dscale, dbias))
-    dmean, covariance = cpu.channel_sums(dx, x, mean) / (x.size // x.shape[-1])
+    dmean, covariance = statistics.channel_sums(dx, x, mean) / (x.size // x.shape[-1])
     factor = root * scale
     slope = root * (dscale - covariance * scale * root**2)
     constant_and_slope = jnp.stack([dbias - dmean * factor, slope])
-    dy = dx * along_channels(factor, x).astype(x.dtype) + cpu.channel_sums_adjoint(constant_and_slope, x, mean)
+    dy = dx * along_channels(factor, x).astype(x.dtype) + statistics.channel_sums_adjoint(constant_and_slope, x, mean)
     return (y, mean, variance), (dy, dmean, 2 * covariance)
 
 

@@ -1,16 +1,16 @@
 """Max-pooling and average-pooling over one, two or three spatial axes."""
 
-import functools
+from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops import cpu, definitions
+from lenet_jax.ops.definitions import widen
+from lenet_jax.ops.operation import apply
+from lenet_jax.ops.pools import MaxPool, SumPool
 from lenet_jax.ops.windows import Ints, Padding, Window, make_window
 
 
@@ -40,7 +40,7 @@ def max_pool(
            [13., 15.]], dtype=float32)
     """
     x = jnp.asarray(x)
-    return _max(x, _pooling_window("max_pool", x, window, strides, padding))
+    return apply(MaxPool(_pooling_window("max_pool", x, window, strides, padding)), x)[0]
 
 
 def avg_pool(
@@ -61,30 +61,20 @@ def avg_pool(
         InputError: as `max_pool`.
     """
     x = jnp.asarray(x)
-    return _mean(x, _pooling_window("avg_pool", x, window, strides, padding))
+    checked = _pooling_window("avg_pool", x, window, strides, padding)
+    (total,) = apply(SumPool(checked, x.shape[1:-1]), widen(x))
+    return (total / jnp.asarray(_counts(checked, x.shape[1:-1]), total.dtype)).astype(x.dtype)
 
 
-# Jitted so that a call outside `jit` is one compiled program; inlined into the programs of callers.
-_one_program = functools.partial(jax.jit, static_argnames="window", inline=True)
-
-
-@_one_program
-def _max(x: Array, window: Window) -> Array:
-    on_cpu, default = (functools.partial(pool, window=window) for pool in (cpu.max_pool, definitions.max_pool))
-    return lax.platform_dependent(x, cpu=on_cpu, default=default)
-
-
-@_one_program
-def _mean(x: Array, window: Window) -> Array:
-    on_cpu, default = (functools.partial(pool, window=window) for pool in (cpu.sum_pool, definitions.sum_pool))
-    total = lax.platform_dependent(x, cpu=on_cpu, default=default)
-    axes = zip(window.pads, window.size, window.strides, window.output, x.shape[1:-1], strict=True)
-    area = np.ones((), np.int64)
-    for (before, _), size, stride, count, n in axes:
+def _counts(window: Window, space: Sequence[int]) -> np.ndarray:
+    """Return the number of pixels of the image in each window, (1, *output, 1)."""
+    counts = np.ones((), np.int64)
+    for (before, _), size, stride, count, n in zip(
+        window.pads, window.size, window.strides, window.output, space, strict=True
+    ):
         start = np.arange(count) * stride - before
-        area = area[..., None] * (np.minimum(start + size, n) - np.maximum(start, 0))
-    area = area[None, ..., None]
-    return total / jnp.asarray(area, x.dtype)
+        counts = counts[..., None] * (np.minimum(start + size, n) - np.maximum(start, 0))
+    return counts[None, ..., None]
 
 
 def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None, padding: Padding) -> Window:

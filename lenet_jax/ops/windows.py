@@ -132,9 +132,9 @@ def pad_space(x: Array, pads: Pads, value: float = 0.0) -> Array:
     return lax.pad(x, jnp.asarray(value, x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in pads), (0, 0, 0)])
 
 
-def strided_slices(x: Array, window: Window) -> list[Array]:
+def strided_slices(x: Array, window: Window, padding_value: float = 0.0) -> list[Array]:
     """Return the strided slices of x (N, *space, C), one (N, *output, C) for each offset, in row-major order."""
-    x = pad_space(x, window.pads)
+    x = pad_space(x, window.pads, padding_value)
     strides = (1, *window.strides, 1)
     slices = []
     for offset in window.offsets:

@@ -13,9 +13,6 @@ from jax import lax
 from jax.test_util import check_grads
 
 import lenet_jax as lj
-from lenet_jax.ops import convolution, cpu
-from lenet_jax.ops.cpu import convolution as lowering
-from lenet_jax.ops.windows import make_window
 from tests.reference import convolve, same_pads
 
 CONVOLUTIONS = {1: lj.conv1d, 2: lj.conv2d, 3: lj.conv3d}
@@ -130,25 +127,6 @@ def test_is_the_definition_of_lax_in_every_derivative(case):
     close(curvature(functools.partial(lj.conv2d, **options)), curvature(lambda a, b: definition(a, b, options)), 2e-4)
 
 
-@hypothesis.given(cases())
-def test_row_by_row_and_at_once_are_the_definition(case):
-    x, kernel, options = case
-    window = make_window(
-        "conv", x.shape[1:-1], kernel.shape[:-2], options["strides"], options["padding"], options["dilation"]
-    )
-    for min_row_work in (0, 10**12):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lowering, "_min_row_work", lambda: min_row_work)  # noqa: B023
-            unfolded = functools.partial(lowering.unfolded, window=window, groups=options["groups"])
-            expected = definition(x, kernel, options)
-            y, gradients = value_and_transpose(unfolded)(expected, x, kernel)
-        close(y, expected)
-        transpose = jax.vjp(lambda x, kernel: definition(x, kernel, options), x, kernel)[1]
-        for ours, theirs in zip(gradients, transpose(expected), strict=True):
-            close(ours, theirs, 1e-4)
-
-
-# Many channels, or few and many kernels, and little padding: on CPU by XLA's own routine; or products of pixels.
 DIRECT = {
     "same": ((5, 3, 8, 4), 1, 1, "SAME"),
     "valid": ((3, 3, 8, 4), 1, 1, "VALID"),
@@ -385,20 +363,6 @@ def test_a_linear_function_of_either_array_can_be_transposed():
         close(jax.linear_transpose(linear, (X, K)[number])(dy)[0], expected[number])
 
 
-def test_the_value_alone_is_one_convolution_in_the_layout_that_xla_computes_fast():
-    program = jax.jit(lj.conv2d).lower(X, K).compile().as_text()
-    assert "dim_labels=b01f_01io->b01f" in program
-
-
-def test_no_convolution_is_left_in_a_program_for_the_cpu_that_has_no_fast_routine_for_it():
-    def loss(x, kernel):
-        return jnp.sum(lj.conv2d(x, kernel, strides=2, dilation=2) ** 2.0)
-
-    program = jax.jit(jax.grad(loss, (0, 1))).lower(jnp.ones((1, 8, 8, 2)), K).compile().as_text()
-    assert " dot(" in program
-    assert " convolution(" not in program
-
-
 POOLED = {
     "few channels": ((3, 3, 2, 4), {"pool_size": 2}),
     "many channels": ((3, 2, 8, 6), {"pool_size": (2, 3), "padding": "SAME"}),
@@ -450,14 +414,6 @@ def test_convolution_and_pooling_together_are_the_definition_in_every_derivative
         close(a, b, 1e-4)
 
 
-def test_convolution_and_pooling_on_other_platforms_is_the_same():
-    x, kernel, bias = jax.random.normal(KEY, (3, 9, 8, 2)), jax.random.normal(KEY, (3, 3, 2, 4)), jnp.arange(4.0)
-    window = make_window("conv", (9, 8), (3, 3), 1, "VALID")
-    pooling = make_window("pool", window.output, 2, 2, "VALID")
-    expected = convolution._by_definition(x, kernel, bias, window=window, groups=1, pooling=pooling)
-    close(lj.ops.conv2d_max_pool(x, kernel, bias, pool_size=2), expected)
-
-
 def test_convolution_and_pooling_by_hand():
     x = jnp.arange(9.0).reshape(1, 3, 3, 1)
     kernel = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 2, 1, 1)
@@ -502,20 +458,3 @@ def test_convolution_and_pooling_refuse_bad_input_with_the_rule_and_the_value(bi
     with pytest.raises(lj.InputError) as error:
         inspect.unwrap(lj.ops.conv2d_max_pool)(X, K, bias, **{"pool_size": 2, **options})
     assert str(error.value) == message
-
-
-@pytest.mark.parametrize(
-    ("shape", "kernel_shape", "options", "method"),
-    [
-        ((2, 8, 8, 8), (1, 1, 8, 4), {}, "pixelwise"),
-        ((2, 8, 8, 8), (3, 3, 8, 4), {"padding": "SAME"}, "direct"),
-        ((2, 8, 8, 8), (3, 3, 8, 4), {"strides": 2}, "space_to_depth"),
-        ((2, 8, 8, 2), (3, 3, 2, 4), {"dilation": 2}, "unfolded"),
-        ((2, 8, 8), (3, 8, 4), {}, "unfolded"),
-    ],
-)
-def test_the_method_that_is_chosen(shape, kernel_shape, options, method):
-    settings = {"strides": 1, "padding": "VALID", "dilation": 1, **options}
-    window = make_window("conv", shape[1:-1], kernel_shape[:-2], **settings)
-    chosen = cpu.choose_method(jnp.ones(shape), jnp.ones(kernel_shape), window=window)
-    assert chosen.args[0].func is getattr(lowering, method)

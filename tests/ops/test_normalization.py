@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 import lenet_jax as lj
-from lenet_jax.ops.cpu import channel_statistics
+from lenet_jax.ops import statistics
 from lenet_jax.ops.normalization import local_response_norm, normalize_batch
 
 KEY = jax.random.key(0)
@@ -26,7 +26,7 @@ def formula(x, scale, bias, epsilon=1e-5):
 @pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("row", [1, 30, 10_000])
 def test_every_derivative_and_map_is_that_of_the_formula(shape, mapped, row, monkeypatch):
-    monkeypatch.setattr(channel_statistics, "_BLOCK_SIZE", row)
+    monkeypatch.setattr(statistics, "_BLOCK_SIZE", row)
     jax.clear_caches()
 
     def everything(normalize):
@@ -58,17 +58,17 @@ def test_gradients_are_those_of_finite_differences():
     ("offset", "first"), [(0.0, 0.0), (3e4, 0.0), (0.0, 1e4), (-1e3, -1e5)], ids=["plain", "offset", "first", "both"]
 )
 def test_mean_and_variance_lose_nothing_to_a_batch_far_from_zero_or_from_its_first_rows(offset, first, monkeypatch):
-    monkeypatch.setattr(channel_statistics, "_BLOCK_SIZE", 300)  # 100 rows at a time, 64 times
+    monkeypatch.setattr(statistics, "_BLOCK_SIZE", 300)  # 100 rows at a time, 64 times
     x = np.random.default_rng(0).normal(size=(6_400, 3)) + offset
     x[:100] += first
     x = x.astype(np.float32)
-    mean, variance = jax.jit(channel_statistics.mean_and_variance)(x)
+    mean, variance = jax.jit(statistics.mean_and_variance)(x)
     np.testing.assert_allclose(mean, x.astype(float).mean(0), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(variance, x.astype(float).var(0), rtol=2e-5)
 
 
 def test_a_channel_of_one_value_has_no_variance():
-    mean, variance = channel_statistics.mean_and_variance(jnp.full((1_000, 3), 0.1))
+    mean, variance = statistics.mean_and_variance(jnp.full((1_000, 3), 0.1))
     np.testing.assert_allclose(mean, 0.1, rtol=1e-6)
     assert ((variance >= 0) & (variance < 1e-12)).all()
 

@@ -86,7 +86,7 @@ def test_its_gradient_is_one_of_xla_on_a_gpu(name, dtype):
         forward = found_in_forward(name, "stablehlo.convolution")
         assert found.count("stablehlo.convolution") >= forward + num_arrays  # one for each argument's gradient
     if "max_pool" in name:
-        assert "stablehlo.select_and_scatter" in found
+        assert "stablehlo.select_and_scatter" not in found  # slow and in no fixed order on a GPU
     assert "custom_call" not in text
 
 
@@ -104,8 +104,14 @@ def test_vmapped_over_lanes_it_is_still_one_program_for_a_gpu(name):
 @pytest.mark.parametrize("name", ["conv1d", "conv2d, one channel", "conv2d, dilation", "conv3d", "conv2d_max_pool"])
 def test_on_a_cpu_the_gradient_has_another_program(name):
     fn = functools.partial(gradient, OPERATIONS[name][0])
-    texts = [program(fn, arguments(name), platform=platform) for platform in ("cpu", "cuda")]
-    assert texts[0].count("stablehlo.dot_general") > texts[1].count("stablehlo.dot_general") == 0
+    texts = [jax.jit(fn).trace(arguments(name)).lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "cuda")]
+    kernels, definitions = (re.findall("stablehlo.dot_general|lenet_jax_", text) for text in texts)
+    assert kernels
+    assert not definitions
+
+
+def test_an_exported_program_runs_where_the_kernels_are_not():
+    assert "lenet_jax_" not in program(functools.partial(gradient, ops.conv2d), arguments("conv2d"), platform="cpu")
 
 
 @pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])

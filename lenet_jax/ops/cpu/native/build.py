@@ -1,0 +1,136 @@
+"""Builds the native kernels: `python -m lenet_jax.ops.cpu.native.build`, and by hatchling when a wheel is built.
+
+Without a C++ compiler nothing is built, one line says so, and the package works without them. CXX names the compiler.
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface  # pyright: ignore[reportMissingImports]
+except ImportError:  # run by hand
+    BuildHookInterface = object
+
+FOLDER = Path(__file__).resolve().parent
+LIBRARY = FOLDER / "kernels.so"
+OLDEST_JAXLIB = "jaxlib==0.10.1"
+"""Its headers: later versions load what is built with them, but a library for a later one stops an older backend."""
+
+COMPILE = "-O3 -std=c++20 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -pthread"
+X86_64 = {
+    "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512",
+    "avx2": "-mavx2 -mfma",
+    "baseline": "",
+}
+OTHERS = {"baseline": ""}
+
+
+def find_compiler() -> list[str] | None:
+    """Return the command of a C++ compiler, or None."""
+    if os.environ.get("CXX"):
+        return shlex.split(os.environ["CXX"])
+    found = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
+    return [found] if found else None
+
+
+def build(compiler: list[str], include: str, library: Path = LIBRARY, options: str = "") -> None:
+    """Compile the kernels for each instruction set, and link them into one shared library.
+
+    Args:
+        compiler: the command.
+        include: folder of XLA's headers, `jax.ffi.include_dir()`.
+        library: file to write.
+        options: further options of the compiler, such as -fsanitize=address.
+
+    Raises:
+        subprocess.CalledProcessError: if the compiler fails; its messages are in `stderr`.
+    """
+    sets = X86_64 if platform.machine() in ("x86_64", "AMD64") else OTHERS
+    with tempfile.TemporaryDirectory() as work:
+        compiles = [
+            (f"{COMPILE} {flags} -DLENET_JAX_INSTRUCTION_SET={name}", FOLDER / "kernels.cc", Path(work) / f"{name}.o")
+            for name, flags in sets.items()
+        ]
+        compiles.append(
+            (f"{COMPILE} -isystem {shlex.quote(include)}", FOLDER / "bindings.cc", Path(work) / "bindings.o")
+        )
+
+        def compile_one(flags: str, source: Path, target: Path) -> None:
+            _run([*compiler, *shlex.split(f"{flags} {options}"), "-c", str(source), "-o", str(target)])
+
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            list(threads.map(compile_one, *zip(*compiles, strict=True)))
+        linked = Path(work) / "kernels.so"
+        objects = [str(target) for _, _, target in compiles]
+        _run([*compiler, "-shared", "-pthread", *shlex.split(options), *objects, "-o", str(linked)])
+        shutil.copy(linked, library.with_suffix(".new"))
+    library.with_suffix(".new").replace(library)
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+class KernelsBuildHook(BuildHookInterface):  # pyright: ignore[reportGeneralTypeIssues]
+    """Builds the kernels into a wheel or an editable installation."""
+
+    PLUGIN_NAME = "custom"
+
+    def dependencies(self) -> list[str]:
+        """Return what the build needs: XLA's headers, where there is a compiler for them."""
+        return [OLDEST_JAXLIB] if self.target_name == "wheel" and find_compiler() and _has_oldest_jaxlib() else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build the library, or say in one line that it is left out."""
+        if self.target_name != "wheel":
+            return
+        compiler = find_compiler()
+        problem = "no C++ compiler was found"
+        if compiler:
+            try:
+                import jaxlib
+
+                build(compiler, str(Path(jaxlib.__file__).parent / "include"))
+            except ImportError:
+                problem = f"{OLDEST_JAXLIB}, whose headers they need, is not for this Python"
+            except subprocess.CalledProcessError as error:
+                problem = f"{compiler[0]} failed: {error.stderr.strip().splitlines()[-1]}"
+            else:
+                build_data["artifacts"].append(str(LIBRARY.relative_to(self.root)))
+                build_data["pure_python"] = False
+                build_data["infer_tag"] = True
+                return
+        self.app.display_warning(f"lenet_jax is installed without its native kernels, and is slower: {problem}.")
+
+
+def _has_oldest_jaxlib() -> bool:
+    return sys.version_info < (3, 14)
+
+
+def main() -> int:
+    """Build the kernels in place."""
+    import jax
+
+    compiler = find_compiler()
+    if compiler is None:
+        print("no C++ compiler was found: install g++, or name one in CXX", file=sys.stderr)
+        return 1
+    try:
+        build(compiler, jax.ffi.include_dir())
+    except subprocess.CalledProcessError as error:
+        print(error.stderr, file=sys.stderr)
+        return 1
+    print(LIBRARY)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
