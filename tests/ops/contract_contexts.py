@@ -107,6 +107,7 @@ def one_argument_at_a_time(cell: Cell) -> list:
 
 
 @context
+@jax.numpy_dtype_promotion("standard")  # JAX puts the derivatives for arguments of several dtypes into one array
 def jacobians(cell: Cell) -> list:
     point = cell.point()
     arguments = tuple(range(len(point.args)))
@@ -137,6 +138,7 @@ def along(jacobian, point: Point) -> dict:
 
 
 @context
+@jax.numpy_dtype_promotion("standard")
 def hessian(cell: Cell) -> list:
     point = cell.point()
     arguments = tuple(range(len(point.args)))
@@ -353,6 +355,8 @@ def _symbolic(cell: Cell) -> list:
     """Return the shapes of the arguments, with any number of images."""
     shapes = [",".join(map(str, a.shape)) for a in cell.point().args]
     batch = ",".join(["b", *shapes[0].split(",")[1:]])
+    if not len(cell.point().args[0]):  # "b" stands for any number but none
+        batch = shapes[0]
     scope = export.SymbolicScope()
     symbolic = [export.symbolic_shape(s, scope=scope) for s in (batch, *shapes[1:])]
     return [jax.ShapeDtypeStruct(s, dtype) for s, dtype in zip(symbolic, cell.dtypes, strict=True)]
