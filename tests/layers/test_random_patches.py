@@ -46,7 +46,9 @@ def test_no_gradient_reaches_a_pixel_that_no_unit_sees():
 
 def test_all_places_of_a_patch_occur_and_the_seed_decides_them():
     rows, columns = patch_pixels((5, 4), 500, 3, 0)
-    assert {*zip(rows[0, 0].tolist(), columns[0, 0].tolist(), strict=True)} == {(y, x) for y in range(3) for x in (0, 1)}
+    assert {*zip(rows[0, 0].tolist(), columns[0, 0].tolist(), strict=True)} == {
+        (y, x) for y in range(3) for x in (0, 1)
+    }
     assert np.array_equal(rows, patch_pixels((5, 4), 500, 3, 0)[0])
     assert not np.array_equal(rows, patch_pixels((5, 4), 500, 3, 1)[0])
 
