@@ -23,7 +23,6 @@ from lenet_jax.runs.run_directory import BEST, LAST, Record
 from lenet_jax.types import Dataset, Model, Split, Variables
 from lenet_jax.weights import load_variables
 
-
 _TFDS = "lenet_jax.data.load_tfds"
 
 
