@@ -50,12 +50,12 @@ UNKNOWN = [
     (
         "model=lenett",
         "`model` has no 'lenett'; choose one of: lenet, lenet5, alexnet, googlenet, "
-        "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
+        "mnist_cnn, patch_units, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
     ),
     (
         "model=cnn",
         "`model` has no 'cnn'; choose one of: alexnet, googlenet, lenet, lenet5, "
-        "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
+        "mnist_cnn, patch_units, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
     ),
     (
         "optimizer=adamm",
@@ -244,7 +244,7 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         (
             ["summary", "model=nope"],
             "`model` has no 'nope'; choose one of: alexnet, googlenet, lenet, lenet5, "
-            "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
+            "mnist_cnn, patch_units, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
         ),
         (
             ["data", "prepare", "mnist", "data.manual_dir="],
@@ -467,7 +467,7 @@ def test_evaluate_warns_of_test_images_that_were_trained_on(finished_run, tmp_pa
         (["evaluate", "data.split=all"], "`data.split` must be train, validation or test; got 'all'."),
         (["evaluate", "--weights=first"], "`--weights` must be best or last; got 'first'."),
         (["report", "--image=-1"], "`--image` must be the number of a test image, 0 or above; got '-1'."),
-        (["report", "--image=500"], "`--image` must be below 500, the number of test images,"),
+        (["report", "--image=500"], "`--image` must be below 500, the number of test images; got 500."),
     ],
 )
 def test_options_of_evaluate_and_report_are_checked(finished_run, arguments, message, capsys):

@@ -107,13 +107,11 @@ def _dispatch(arguments: list[str]) -> int:
             return inspect.prepare_data(name, options)
         case ["evaluate"]:
             raise InputError(
-                "evaluate: usage: lenet-jax evaluate DIR [data=...] [data.split=PART] [--weights=best|last] "
-                "[--allow PACKAGE] [--trust], DIR of a finished run."
+                "evaluate: usage: lenet-jax evaluate DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run."
             )
         case ["report"]:
             raise InputError(
-                "report: usage: lenet-jax report DIR [--image=N] [--allow PACKAGE] [--trust], DIR of a finished run "
-                "or of a sweep."
+                "report: usage: lenet-jax report DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep."
             )
         case ["resume"]:
             raise InputError(

@@ -70,7 +70,7 @@ def evaluate(directory: Path, arguments: list[str]) -> int:
             overrides.append(override)
     for override in overrides:
         if not override.startswith(("data=", "data.")):
-            raise InputError(f"evaluate: options are data=NAME, data.KEY=VALUE and data.split=PART; got {override!r}.")
+            raise InputError(f"evaluate: options are data=NAME and data.KEY=VALUE; got {override!r}.")
     record = read_allowed(directory, options.allowed)
     data = None
     if overrides:
@@ -79,7 +79,7 @@ def evaluate(directory: Path, arguments: list[str]) -> int:
         find_own_modules()
         data = compose_config(overrides, config_dir=options.values.get(_CONFIG_DIR)).data
     evaluation = evaluate_run(record, data, part=part, weights=weights)
-    for line in evaluation_table(evaluation):
+    for line in evaluation_table(evaluation, part):
         print(line)
     if warning := trained_on_warning(evaluation):
         print(f"lenet-jax: {warning}", file=sys.stderr)
@@ -95,7 +95,7 @@ def report(directory: Path, arguments: list[str]) -> int:
 
     options = parse("report", arguments, values=("--image",))
     if options.rest:
-        raise InputError(f"report: usage: lenet-jax report DIR [--image=N]; got {' '.join(options.rest)}.")
+        raise InputError(f"report: usage: lenet-jax report DIR; got {' '.join(options.rest)}.")
     number = options.values.get("--image")
     if number is not None and not number.isdecimal():
         raise InputError(f"report: `--image` must be the number of a test image, 0 or above; got {number!r}.")

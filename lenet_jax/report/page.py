@@ -34,16 +34,20 @@ def write_report(record: Record, evaluation: EvaluationReport, *, image: int | N
     Raises:
         InputError: if there is no such image, or the network records no layers.
     """
-    count = evaluation.summary["examples"]
-    if image is not None and (image >= count or evaluation.confusion is None or evaluation.model.trace is None):
-        raise InputError(
-            f"report: `--image` must be below {count}, the number of test images, of a classifier made of "
-            f"lenet_jax.layers; got {image}."
-        )
+    if image is not None:
+        _check_image(evaluation, image)
     pictures = save_pictures(record.directory, draw(record, evaluation, image=image))
     path = record.directory / "index.html"
     write_atomically(path, _page(record, evaluation, pictures).encode())
     return path
+
+
+def _check_image(evaluation: EvaluationReport, number: int) -> None:
+    count = evaluation.summary["examples"]
+    if number >= count:
+        raise InputError(f"report: `--image` must be below {count}, the number of test images; got {number}.")
+    if evaluation.confusion is None or evaluation.model.trace is None:
+        raise InputError("report: `--image` is for a classifier made of lenet_jax.layers; leave it out for others.")
 
 
 def draw(

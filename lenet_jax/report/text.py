@@ -108,19 +108,24 @@ def confusion_table(matrix: Sequence[Sequence[int]]) -> list[str]:
     return align([["", *names], *rows])
 
 
-def evaluation_table(report: EvaluationReport) -> list[str]:
-    """Return the metrics as lines; of classification calibration, precision, recall and the confusion matrix too."""
+def evaluation_table(report: EvaluationReport, part: str = "test") -> list[str]:
+    """Return the metrics as lines; of classification calibration, precision, recall and the confusion matrix too.
+
+    Args:
+        report: the evaluation.
+        part: name of the split that was evaluated.
+    """
     summary = report.summary
     if report.confusion is None:
         metrics = [name for name in summary if name not in ("examples", "loss")]
-        names = [*(f"{report.part} {spoken(name)}" for name in metrics), "mean loss", "examples"]
+        names = [*(f"{part} {spoken(name)}" for name in metrics), "mean loss", "examples"]
         values = [*(show_metric(name, summary[name]) for name in metrics), f"{summary['loss']:.4g}"]
         return align([*zip(names, [*values, f"{summary['examples']:,}"], strict=True)])
     classes = zip(summary["precision"], summary["recall"], summary["confusion_matrix"], strict=True)
     rows = [("class", "precision", "recall", "images")]
     rows += [(str(n), f"{p:.2%}", f"{r:.2%}", f"{sum(counts):,}") for n, (p, r, counts) in enumerate(classes)]
     return [
-        f"{f'{report.part} accuracy':<21}{summary['accuracy']:.2%} of {summary['examples']:,} images",
+        f"{f'{part} accuracy':<21}{summary['accuracy']:.2%} of {summary['examples']:,} images",
         f"mean cross-entropy   {summary['loss']:.4f} nats",
         f"calibration error    {summary['expected_calibration_error']:.2%} (expected, 15 bins)",
         "",
