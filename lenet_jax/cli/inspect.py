@@ -60,14 +60,7 @@ def evaluate(directory: Path, arguments: list[str]) -> int:
     weights = options.values.get("--weights")
     if weights not in (None, "best", "last"):
         raise InputError(f"evaluate: `--weights` must be best or last; got {weights!r}.")
-    part, overrides = "test", []
-    for override in options.rest:
-        if override.startswith("data.split="):
-            part = override.removeprefix("data.split=")
-            if part not in ("train", "validation", "test"):
-                raise InputError(f"evaluate: `data.split` must be train, validation or test; got {part!r}.")
-        else:
-            overrides.append(override)
+    part, overrides = _split_and_data(options.rest)
     for override in overrides:
         if not override.startswith(("data=", "data.")):
             raise InputError(f"evaluate: options are data=NAME and data.KEY=VALUE; got {override!r}.")
@@ -84,6 +77,23 @@ def evaluate(directory: Path, arguments: list[str]) -> int:
     if warning := trained_on_warning(evaluation):
         print(f"lenet-jax: {warning}", file=sys.stderr)
     return 0
+
+
+_PARTS = ("train", "validation", "test")
+
+
+def _split_and_data(overrides: list[str]) -> tuple[str, list[str]]:
+    """Return the part of the data that is meant, and the overrides that name other data.
+
+    `data.split` is also an option of some data sets, EMNIST's "balanced" and so on: what is no part is left to them.
+    """
+    names = [override for override in overrides if override.startswith("data.split=")]
+    found = [name.removeprefix("data.split=") for name in names]
+    parts = [name for name in found if name in _PARTS]
+    if found and not parts and not any(override.startswith("data=") for override in overrides):
+        raise InputError(f"evaluate: `data.split` must be train, validation or test; got {found[0]!r}.")
+    rest = [override for override in overrides if override.removeprefix("data.split=") not in _PARTS]
+    return (parts or ["test"])[-1], rest
 
 
 def report(directory: Path, arguments: list[str]) -> int:
