@@ -82,7 +82,7 @@ def evaluate(directory: Path, arguments: list[str]) -> int:
 _PARTS = ("train", "validation", "test")
 
 
-def _split_and_data(overrides: list[str]) -> tuple[str, list[str]]:
+def _split_and_data(overrides: list[str]) -> tuple[Any, list[str]]:
     """Return the part of the data that is meant, and the overrides that name other data.
 
     `data.split` is also an option of some data sets, EMNIST's "balanced" and so on: what is no part is left to them.

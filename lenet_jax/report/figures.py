@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from lenet_jax.metrics import to_percent
@@ -105,7 +106,7 @@ def units(outputs: ArrayLike, *, title: str) -> Figure:
     figure = Figure(figsize=(8.4, 2.2), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     axis.bar(np.arange(len(outputs)), outputs, color=COLOURS[0])
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     decorate(axis, "unit", "output")
     axis.set_title(title, fontsize=10, color=INK)
     return figure
