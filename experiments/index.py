@@ -37,7 +37,11 @@ def read_claims(folder: Path) -> list[Claim]:
 def _values(folder: Path, claim: dict[str, Any]) -> list[float]:
     """Return the measured values, one per run, in the unit of the claim."""
     pattern = claim.get("records", "records/*")
-    results = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{pattern}/result.json"))]
+    paths = sorted(folder.glob(f"{pattern}/result.json"))
+    if "epoch" in claim:
+        results = [_line_of_epoch(path.with_name("metrics.jsonl"), claim["epoch"]) for path in paths]
+    else:
+        results = [json.loads(path.read_text()) for path in paths]
     match claim["as"]:
         case "percent":
             return [100 * result[claim["key"]] for result in results]
@@ -48,6 +52,11 @@ def _values(folder: Path, claim: dict[str, Any]) -> list[float]:
         case "number":
             return [float(result[claim["key"]]) for result in results]
     raise ValueError(f"{folder.name}: `as` must be percent, error percent, minutes or number; got {claim['as']!r}.")
+
+
+def _line_of_epoch(path: Path, epoch: int) -> dict[str, Any]:
+    """Return the evaluation after an epoch."""
+    return next(line for line in map(json.loads, path.read_text().splitlines()) if line.get("epoch") == epoch)
 
 
 def _compare(claim: dict[str, Any], values: Sequence[float]) -> Claim:

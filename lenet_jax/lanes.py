@@ -124,7 +124,7 @@ def advance(
         return train_interval(task, optimizer, config, state, data)
 
     def skip(state: TrainState) -> tuple[TrainState, Evaluation]:
-        return state, no_evaluation(task.objective)._replace(iteration=state.iteration)
+        return state, no_evaluation(task.objective, config)._replace(iteration=state.iteration)
 
     return lax.cond(state.status == Status.RUNNING, train, skip, state)
 

@@ -37,6 +37,17 @@ class Batch(NamedTuple):
 
 def training_loss(task: Task, variables: Variables, batch: Batch) -> tuple[Float[Array, "N"], PyTree]:  # noqa: F821
     """Return the weighted loss of each example in training, and the new state of the model; consumes the keys."""
+    return training_loss_and_metrics(task, variables, batch, ())[:2]
+
+
+def training_loss_and_metrics(
+    task: Task, variables: Variables, batch: Batch, names: Sequence[str]
+) -> tuple[Float[Array, "N"], PyTree, dict[str, Float[Array, ""]]]:  # noqa: F821
+    """Return what `training_loss` does, and the sums over the examples of the metrics `names`, of the same outputs.
+
+    They are those of the network as it trains, dropout and augmentation included, and without weights. The target of an
+    example that is mixed with another one is its own.
+    """
     inputs, targets, keys = _augmented(task, batch)
     key = keys if task.model.takes_example_keys else keys[0]
     outputs, state = _apply(task, variables, inputs, train=True, key=key)
@@ -49,7 +60,11 @@ def training_loss(task: Task, variables: Variables, batch: Batch) -> tuple[Float
         return values if weights is None else weights.astype(values.dtype) * values
 
     losses = [_weighted(a, _weighted(w, loss(y, t))) for a, y in heads for w, t in targets]
-    return sum(losses[1:], losses[0]), state
+    plain, metrics = _plain(batch.targets), {}
+    for name in names:
+        metric: Any = task.objective.metrics[name]
+        metrics[name] = jnp.sum(_per_example(name, metric(heads[0][1], plain), count).astype(jnp.float32))
+    return sum(losses[1:], losses[0]), state, metrics
 
 
 # ---- weights --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ devices both give bit-identical parameters.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -29,7 +30,16 @@ from lenet_jax.evaluation import (
     on_device,
 )
 from lenet_jax.microbatching import accumulate_gradients, accumulate_loss, choose_size
-from lenet_jax.objective import Batch, Task, check_model, check_objective, loss_weights, no_examples, training_loss
+from lenet_jax.objective import (
+    Batch,
+    Task,
+    check_model,
+    check_objective,
+    is_streaming,
+    loss_weights,
+    no_examples,
+    training_loss_and_metrics,
+)
 from lenet_jax.objectives import classification
 from lenet_jax.optimizers import set_hyperparameters
 from lenet_jax.optimizers.plateau import observe_validation
@@ -56,6 +66,8 @@ class Evaluation(NamedTuple):
     iteration: Int[Array, "..."]  # minibatch iterations done
     train_loss: Float[Array, "..."]  # mean over the steps since the last validation
     validation: Metrics
+    running: Mapping[str, Float[Array, "..."]] = MappingProxyType({})  # means of metrics over the minibatches, each
+    # measured before its step; empty without `running_metrics`
 
 
 class TrainState(NamedTuple):
@@ -75,10 +87,10 @@ class TrainResult(NamedTuple):
     """The outcome of a whole run.
 
     Of a run that diverged, `status` is Status.DIVERGED, `iterations` is the number of steps before the one that was not
-    finite, and `variables` are those of its best validation before that.
+    finite, and `variables` are the best or the last ones before that.
     """
 
-    variables: Variables  # at the best validation
+    variables: Variables  # at the best validation; or the last ones, if the configuration says `weights: last`
     validation: Metrics  # of these variables
     test: Metrics  # of these variables
     iterations: Int[Array, "..."]  # minibatch iterations done
@@ -186,7 +198,7 @@ def train_step(
     """
     _check_indices(indices, count_examples(data.train))
     task = Task(model, objective or classification(), flatten(augment), compute_dtype, data.pixel_divisor)
-    return _step(
+    state, loss, _ = _step(
         task,
         optimizer,
         state,
@@ -195,6 +207,7 @@ def train_step(
         grad_accumulation_steps=grad_accumulation_steps,
         axis_name=axis_name,
     )
+    return state, loss
 
 
 def _check_indices(indices: Array, num_examples: int) -> None:
@@ -214,7 +227,9 @@ def _step(
     *,
     grad_accumulation_steps: int,
     axis_name: str | None,
-) -> tuple[TrainState, Array]:
+    running: Sequence[str] = (),
+) -> tuple[TrainState, Array, dict[str, Array]]:
+    """Take a step as `train_step`; also return the means of the metrics `running` over the minibatch."""
     batch_size = indices.shape[0]
     has_state = bool(jax.tree.leaves(state.variables.state))
     is_separable = task.model.takes_example_keys and not has_state
@@ -223,7 +238,13 @@ def _step(
     size = choose_size(jax.tree.leaves(batch)[0].shape[0], grad_accumulation_steps, is_separable=is_separable)
 
     def loss_fn(variables: Variables, part: "_Indexed") -> tuple[Array, PyTree]:
-        return training_loss(task, variables, _gather(examples, part))
+        model_state, sums = variables.state
+        variables = variables._replace(state=model_state)
+        losses, model_state, more = training_loss_and_metrics(task, variables, _gather(examples, part), running)
+        return losses, (model_state, jax.tree.map(jnp.add, sums, more))
+
+    sums = {name: jnp.zeros((), jnp.float32) for name in running}
+    variables = state.variables._replace(state=(state.variables.state, sums))
 
     per_loss = _per_loss(task.objective, examples.targets, indices)
 
@@ -231,10 +252,11 @@ def _step(
         """Return the minibatch loss at `params`, for optimizers that take a `value_fn`."""
         if axis_name is not None:  # the same value; but its gradient is summed over the devices
             params = lax.pmean(params, axis_name)
-        total = accumulate_loss(loss_fn, state.variables._replace(params=params), batch, size)
+        total = accumulate_loss(loss_fn, variables._replace(params=params), batch, size)
         return _sum_over_devices(total, axis_name) * per_loss
 
-    grads, loss, model_state = accumulate_gradients(loss_fn, state.variables, batch, size, unroll=axis_name is None)
+    grads, loss, states = accumulate_gradients(loss_fn, variables, batch, size, unroll=axis_name is None)
+    model_state, sums = states
     grads, loss = jax.tree.map(lambda x: x * per_loss, _sum_over_devices((grads, loss), axis_name))
     params = state.variables.params
     updates, opt_state = apply_optimizer(optimizer, state.opt_state, params, grads, loss, mean_loss)
@@ -243,7 +265,9 @@ def _step(
         opt_state=opt_state,
         iteration=state.iteration + 1,
     )
-    return _accept_if_finite(state, proposed, loss, grads)
+    state, loss = _accept_if_finite(state, proposed, loss, grads)
+    means = jax.tree.map(lambda x: x / batch_size, _sum_over_devices(sums, axis_name))
+    return state, loss, jax.tree.map(lambda x: jnp.where(jnp.isfinite(loss), x, jnp.nan), means)
 
 
 def _per_loss(objective: Objective, targets: PyTree, indices: Array) -> Array | float:
@@ -354,17 +378,33 @@ def train_interval(
     plan = plan_run(config, num_train)
     examples = on_device(data.train)
 
-    def step(state: TrainState, indices: Array) -> tuple[TrainState, Array]:
-        steps = config.grad_accumulation_steps
-        return _step(task, optimizer, state, examples, indices, grad_accumulation_steps=steps, axis_name=axis_name)
+    def step(state: TrainState, indices: Array) -> tuple[TrainState, tuple[Array, dict[str, Array]]]:
+        state, loss, means = _step(
+            task,
+            optimizer,
+            state,
+            examples,
+            indices,
+            grad_accumulation_steps=config.grad_accumulation_steps,
+            axis_name=axis_name,
+            running=_running_metrics(task.objective, config),
+        )
+        return state, (loss, means)
 
     with jax.default_matmul_precision(config.matmul_precision):
         order_key, _ = jax.random.split(state.key)
         batches = minibatches(plan, num_train, order_key, state.iteration, shuffle=config.shuffle)
-        state, losses = lax.scan(step, state, batches)
+        state, (losses, running) = lax.scan(step, state, batches)
         validation = evaluate_task(task, evaluation_variables(state), data.validation, axis_name=axis_name)
-    evaluation = Evaluation(state.iteration, _mean_loss(losses, state.status), validation)
+    mean_loss, *means = (_mean_loss(each, state.status) for each in (losses, *running.values()))
+    evaluation = Evaluation(state.iteration, mean_loss, validation, dict(zip(running, means, strict=True)))
     return _apply_stopping_criteria(task.objective, config, plan, state, validation), evaluation
+
+
+def _running_metrics(objective: Objective, config: TrainerConfig) -> list[str]:
+    """Return the names of the metrics that are measured while a run trains: those that are means over the examples."""
+    is_mean = {name: not is_streaming(metric) for name, metric in objective.metrics.items()}
+    return [name for name in is_mean if is_mean[name] and config.running_metrics]
 
 
 def _mean_loss(losses: Array, status: Array) -> Array:
@@ -460,17 +500,28 @@ def make_train(
             return state, jax.tree.map(lambda column, value: column.at[number].set(value), history, evaluation)
 
         history = jax.tree.map(
-            lambda x: jnp.full((plan.num_intervals, *x.shape), x, x.dtype), no_evaluation(task.objective)
+            lambda x: jnp.full((plan.num_intervals, *x.shape), x, x.dtype), no_evaluation(task.objective, config)
         )
         state, history = lax.while_loop(running, advance, (state, history))
+        validation = state.best_validation
+        if config.weights == "last":
+            number = jnp.maximum(state.iteration - 1, 0) // plan.interval
+            validation = jax.tree.map(lambda column: column[number], history.validation)
+        variables = result_variables(config, state)
         with jax.default_matmul_precision(config.matmul_precision):
-            test = evaluate_task(task, state.best, data.test, axis_name=axis_name)
-        return TrainResult(state.best, state.best_validation, test, state.iteration, state.status, history)
+            test = evaluate_task(task, variables, data.test, axis_name=axis_name)
+        return TrainResult(variables, validation, test, state.iteration, state.status, history)
 
     return train
 
 
-def no_evaluation(objective: Objective) -> Evaluation:
+def result_variables(config: TrainerConfig, state: TrainState) -> Variables:
+    """Return the variables that are the result of a run: at the best validation, or after the last step."""
+    return state.best if config.weights == "best" else evaluation_variables(state)
+
+
+def no_evaluation(objective: Objective, config: TrainerConfig) -> Evaluation:
     """Return the evaluation of a run that did not run: NaN, and counts of 0."""
     nan = jnp.full((), jnp.nan, jnp.float32)
-    return Evaluation(jnp.zeros((), jnp.int32), nan, no_examples(objective)._replace(loss_sum=nan))
+    running = dict.fromkeys(_running_metrics(objective, config), nan)
+    return Evaluation(jnp.zeros((), jnp.int32), nan, no_examples(objective)._replace(loss_sum=nan), running)

@@ -2,17 +2,20 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from importlib.metadata import version
 
+import numpy as np
 import pytest
 
 from lenet_jax.cli import main
 from lenet_jax.cli.new import FILES
 from lenet_jax.cli.options import parse
 from lenet_jax.config.first_edition import RENAMED
+from lenet_jax.data.embedded import read_embedded
 from tests.conftest import ROOT
 
 TINY = ["trainer.max_epochs=1", "data.train_size=200", "model.num_kernels=[2,3]", "model.hidden_units=10"]
@@ -47,12 +50,12 @@ UNKNOWN = [
     (
         "model=lenett",
         "`model` has no 'lenett'; choose one of: lenet, lenet5, alexnet, googlenet, "
-        "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
+        "mnist_cnn, patch_units, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
     ),
     (
         "model=cnn",
         "`model` has no 'cnn'; choose one of: alexnet, googlenet, lenet, lenet5, "
-        "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
+        "mnist_cnn, patch_units, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
     ),
     (
         "optimizer=adamm",
@@ -241,7 +244,7 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         (
             ["summary", "model=nope"],
             "`model` has no 'nope'; choose one of: alexnet, googlenet, lenet, lenet5, "
-            "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
+            "mnist_cnn, patch_units, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
         ),
         (
             ["data", "prepare", "mnist", "data.manual_dir="],
@@ -436,6 +439,54 @@ def test_evaluate_measures_what_the_run_has_measured(finished_run, capsys):
 def test_evaluate_takes_other_data(finished_run, mnist_directory, capsys):
     assert main(["evaluate", str(finished_run), "data=idx", f"data.directory={mnist_directory}"]) == 0
     assert " of 10,000 images" in capsys.readouterr().out
+
+
+def test_evaluate_takes_a_part_of_the_data(finished_run, capsys):
+    assert main(["evaluate", str(finished_run), "data.split=train"]) == 0
+    found = capsys.readouterr()
+    result = json.loads((finished_run / "result.json").read_text())
+    assert f"train accuracy       {result['train_accuracy']:.2%} of 200 images" in found.out
+    assert found.err == ""
+
+
+def test_evaluate_warns_of_test_images_that_were_trained_on(finished_run, tmp_path, capsys):
+    trained_on = read_embedded()["train_images"][:10], read_embedded()["train_labels"][:10]
+    np.savez(
+        tmp_path / "seen.npz", **dict(zip(("x_train", "y_train", "x_test", "y_test"), 2 * trained_on, strict=True))
+    )
+    other = ["data=npz", f"data.directory={tmp_path / 'seen.npz'}", "data.num_classes=10"]
+    assert main(["evaluate", str(finished_run), *other]) == 0
+    found = capsys.readouterr()
+    assert "test accuracy" in found.out
+    assert found.err.startswith("lenet-jax: warning: the run was trained on 10 of these 10 test examples;")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "data.split=all"], "`data.split` must be train, validation or test; got 'all'."),
+        (["evaluate", "--weights=first"], "`--weights` must be best or last; got 'first'."),
+        (["report", "--image=-1"], "`--image` must be the number of a test image, 0 or above; got '-1'."),
+        (["report", "--image=500"], "`--image` must be below 500, the number of test images; got 500."),
+    ],
+)
+def test_options_of_evaluate_and_report_are_checked(finished_run, arguments, message, capsys):
+    command, option = arguments
+    assert main([command, str(finished_run), option]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_report_draws_all_layers_for_an_image_of_choice(finished_run, tmp_path, capsys):
+    run = shutil.copytree(finished_run, tmp_path / "copy")
+    assert main(["report", str(run), "--image=3"]) == 0
+    page = (run / "index.html").read_text()
+    assert "The test image 3, a " in page
+    drawn = {path.stem.split("_", 1)[1] for path in (run / "figures").glob("0*.png")}
+    assert drawn == {"conv1_kernels", "conv1_maps", "tanh1_maps", "conv2_kernels", "conv2_maps", "tanh2_maps"} | {
+        "hidden_units",
+        "tanh3_units",
+        "softmax_units",
+    }
 
 
 def test_report_draws_a_run_on_a_page_that_needs_no_network(finished_run, capsys):

@@ -25,8 +25,10 @@ usage: lenet-jax COMMAND [...]
   resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed
   verify RUN_DIR           run a finished run again and compare, bit for bit; --tolerance=0.001
   train --help             the configuration: its groups, its keys, its values
-  evaluate DIR [data=...]  evaluate a finished run again, on its test images or on those of other data; --config-dir
-  report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network
+  evaluate DIR [data=...]  evaluate a finished run again, on its test images or on those of other data;
+                           data.split=train|validation|test, --weights=best|last, --config-dir
+  report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network;
+                           --image=N: all layers for the N-th test image
   summary [KEY=VALUE ...]  the layers of a model: shapes, parameters, operations, memory; input_shape=H,W,C,
                            num_classes=N; --config-dir
   new NAME                 write a project of your own into the folder NAME: a package with a model and data, a

@@ -1,5 +1,6 @@
 """The commands that look at what is there: verify, evaluate, report, summary, data."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,43 +51,73 @@ def _fraction(name: str, text: str) -> float:
 
 
 def evaluate(directory: Path, arguments: list[str]) -> int:
-    """Print the evaluation of a finished run on its test images, or on those of other data."""
-    from lenet_jax.report.text import evaluation_table
+    """Print the evaluation of a finished run on its test images, on another part of its data, or on other data."""
+    from lenet_jax.report.text import evaluation_table, trained_on_warning
     from lenet_jax.runs.evaluate import evaluate_run
     from lenet_jax.runs.trust import read_allowed
 
-    options = parse("evaluate", arguments, values=(_CONFIG_DIR,))
-    for override in options.rest:
+    options = parse("evaluate", arguments, values=(_CONFIG_DIR, "--weights"))
+    weights = options.values.get("--weights")
+    if weights not in (None, "best", "last"):
+        raise InputError(f"evaluate: `--weights` must be best or last; got {weights!r}.")
+    part, overrides = _split_and_data(options.rest)
+    for override in overrides:
         if not override.startswith(("data=", "data.")):
             raise InputError(f"evaluate: options are data=NAME and data.KEY=VALUE; got {override!r}.")
     record = read_allowed(directory, options.allowed)
     data = None
-    if options.rest:
+    if overrides:
         from lenet_jax.hydra_app.composition import compose_config
 
         find_own_modules()
-        data = compose_config(options.rest, config_dir=options.values.get(_CONFIG_DIR)).data
-    for line in evaluation_table(evaluate_run(record, data)):
+        data = compose_config(overrides, config_dir=options.values.get(_CONFIG_DIR)).data
+    evaluation = evaluate_run(record, data, part=part, weights=weights)
+    for line in evaluation_table(evaluation, part):
         print(line)
+    if warning := trained_on_warning(evaluation):
+        print(f"lenet-jax: {warning}", file=sys.stderr)
     return 0
 
 
+_PARTS = ("train", "validation", "test")
+
+
+def _split_and_data(overrides: list[str]) -> tuple[Any, list[str]]:
+    """Return the part of the data that is meant, and the overrides that name other data.
+
+    `data.split` is also an option of some data sets, EMNIST's "balanced" and so on: what is no part is left to them.
+    """
+    names = [override for override in overrides if override.startswith("data.split=")]
+    found = [name.removeprefix("data.split=") for name in names]
+    parts = [name for name in found if name in _PARTS]
+    if found and not parts and not any(override.startswith("data=") for override in overrides):
+        raise InputError(f"evaluate: `data.split` must be train, validation or test; got {found[0]!r}.")
+    rest = [override for override in overrides if override.removeprefix("data.split=") not in _PARTS]
+    return (parts or ["test"])[-1], rest
+
+
 def report(directory: Path, arguments: list[str]) -> int:
-    """Draw a finished run, or sum up a sweep."""
+    """Draw a finished run, all of its layers for a test image if one is named; or sum up a sweep."""
     from lenet_jax.report.page import write_report
     from lenet_jax.runs.evaluate import evaluate_run
     from lenet_jax.runs.trust import read_allowed, refuse_links
     from lenet_jax.sweeps.ledger import IDENTITY, Ledger
 
-    options = parse("report", arguments)
+    options = parse("report", arguments, values=("--image",))
     if options.rest:
         raise InputError(f"report: usage: lenet-jax report DIR; got {' '.join(options.rest)}.")
+    number = options.values.get("--image")
+    if number is not None and not number.isdecimal():
+        raise InputError(f"report: `--image` must be the number of a test image, 0 or above; got {number!r}.")
     if (directory / IDENTITY).is_file():
+        if number is not None:
+            raise InputError(f"report: `--image` is for the directory of a run; {directory} is that of a sweep.")
         refuse_links(directory)
         report_sweep(Ledger(directory))
         return 0
     record = read_allowed(directory, options.allowed)
-    print(f"report: {write_report(record, evaluate_run(record))}")
+    image = None if number is None else int(number)
+    print(f"report: {write_report(record, evaluate_run(record), image=image)}")
     return 0
 
 

@@ -77,6 +77,8 @@ def load_embedded(
 ) -> Dataset:
     """Load the 5,000 MNIST digits of the package: 4,000 for training, 500 for validation and 500 for test.
 
+    All 5,000 are training images of MNIST, so they test no network that was trained on full MNIST.
+
     Args:
         name: name of the data set.
         num_classes: labels are 0 to num_classes - 1; None: 10.

@@ -163,6 +163,12 @@ def _no_download(name: str, error: Exception) -> InputError:
     )
 
 
+def is_prepared(name: str, directory: str | None) -> bool:
+    """Return whether a set can be read without a download."""
+    folder, own = tfds_directory(directory), name.replace("/", "_")
+    return any(_prepared_folders(each, folder) for each in (name, f"idx_images/{own}", f"archive_images/{own}"))
+
+
 def _find(name: str, directory: Path) -> Path:
     if not _NAME.fullmatch(name):
         raise InputError(f'`data.name` must be like "name", "name/config" or "name:1.0.0"; got {name!r}.')

@@ -22,6 +22,7 @@ from lenet_jax.layers.combinators import (
     trace_layer,
 )
 from lenet_jax.layers.model import make_model
+from lenet_jax.layers.random_patches import random_patches
 from lenet_jax.layers.weights import (
     batch_normalization,
     convolution,
@@ -51,6 +52,7 @@ __all__ = [
     "make_model",
     "max_pooling",
     "radial_basis",
+    "random_patches",
     "rematerialized",
     "residual",
     "resize",

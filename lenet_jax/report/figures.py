@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from lenet_jax.metrics import to_percent
@@ -80,6 +81,35 @@ def filters(kernel: ArrayLike, *, title: str = "Filters") -> Figure:
     return image_grid(
         images, value_range=_symmetric(kernel), titles=names, num_columns=columns, title=title, label="weight"
     )
+
+
+def maps(outputs: ArrayLike, *, title: str) -> Figure:
+    """Draw the feature maps of a layer; the grey scale is symmetric, so that an output of 0 is mid-grey.
+
+    Args:
+        outputs: (maps, H, W).
+        title: title of the figure.
+    """
+    outputs = np.asarray(outputs)
+    names = [str(number) for number in range(len(outputs))]
+    return image_grid(outputs, value_range=_symmetric(outputs), titles=names, title=title, label="output")
+
+
+def units(outputs: ArrayLike, *, title: str) -> Figure:
+    """Draw the outputs of a layer of units as bars.
+
+    Args:
+        outputs: (units,).
+        title: title of the figure.
+    """
+    outputs = np.asarray(outputs, np.float64)
+    figure = Figure(figsize=(8.4, 2.2), dpi=DPI, layout="constrained")
+    axis = figure.subplots()
+    axis.bar(np.arange(len(outputs)), outputs, color=COLOURS[0])
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    decorate(axis, "unit", "output")
+    axis.set_title(title, fontsize=10, color=INK)
+    return figure
 
 
 def feature_maps(
@@ -199,15 +229,15 @@ def likelihood_curve(train_loss: ArrayLike, *, title: str = "exp(-error)") -> Fi
     """Draw exp(-loss) against the iteration: the geometric mean of the predicted probability of the true class.
 
     Args:
-        train_loss: mean cross-entropy at each iteration, in nats.
+        train_loss: mean cross-entropy before each iteration, and after the last one if it is known, in nats.
         title: title of the figure.
     """
     loss = np.asarray(train_loss, np.float64)
     figure = Figure(figsize=(5.0, 3.4), dpi=DPI, layout="constrained")
     axis = figure.subplots()
-    axis.plot(np.arange(1, len(loss) + 1), np.exp(-loss), color=COLOURS[0])
+    axis.plot(np.arange(len(loss)), np.exp(-loss), color=COLOURS[0])
     axis.set_ylim(0, 1.02)
-    decorate(axis, "iteration", "exp(-mean cross-entropy), training set")
+    decorate(axis, "iterations done", "exp(-mean cross-entropy), training set")
     axis.set_title(title, fontsize=10, color=INK)
     return figure
 

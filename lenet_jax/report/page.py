@@ -1,5 +1,6 @@
 """The HTML page of a finished run, with its figures."""
 
+import re
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lenet_jax.components import short_name
+from lenet_jax.errors import InputError
 from lenet_jax.objective import scale_inputs
 from lenet_jax.report import figures
 from lenet_jax.report.html import metadata_table, page, save_pictures
@@ -21,25 +23,42 @@ from lenet_jax.storage import write_atomically
 from lenet_jax.summary import activations
 
 
-def write_report(record: Record, evaluation: EvaluationReport) -> Path:
+def write_report(record: Record, evaluation: EvaluationReport, *, image: int | None = None) -> Path:
     """Write `figures/` and `index.html` in the directory of a run; return the path of the page.
 
     Args:
         record: the record of the run.
-        evaluation: the evaluation of its best weights.
+        evaluation: the evaluation of its weights.
+        image: number of a test image for which all layers are drawn; None: the first layer, for the first image.
+
+    Raises:
+        InputError: if there is no such image, or the network records no layers.
     """
-    pictures = save_pictures(record.directory, draw(record, evaluation))
+    if image is not None:
+        _check_image(evaluation, image)
+    pictures = save_pictures(record.directory, draw(record, evaluation, image=image))
     path = record.directory / "index.html"
     write_atomically(path, _page(record, evaluation, pictures).encode())
     return path
 
 
-def draw(record: Record, evaluation: EvaluationReport) -> Iterator[tuple[str, str, Figure]]:
+def _check_image(evaluation: EvaluationReport, number: int) -> None:
+    count = evaluation.summary["examples"]
+    if number >= count:
+        raise InputError(f"report: `--image` must be below {count}, the number of test images; got {number}.")
+    if evaluation.confusion is None or evaluation.model.trace is None:
+        raise InputError("report: `--image` is for a classifier made of lenet_jax.layers; leave it out for others.")
+
+
+def draw(
+    record: Record, evaluation: EvaluationReport, *, image: int | None = None
+) -> Iterator[tuple[str, str, Figure]]:
     """Yield name, caption and figure of each picture of a run.
 
     Args:
         record: the record of the run.
-        evaluation: the evaluation of its best weights.
+        evaluation: the evaluation of its weights.
+        image: as in `write_report`.
     """
     monitor = Monitor.of(record.result or {})
     columns = {
@@ -55,9 +74,9 @@ def draw(record: Record, evaluation: EvaluationReport) -> Iterator[tuple[str, st
         if record.config.trainer.batch_size is None and evaluation.confusion is not None:
             yield (
                 "likelihood",
-                "exp(-mean cross-entropy) of the training set: the geometric mean of the probability that the network "
-                "gives to the right class.",
-                figures.likelihood_curve(columns["train_loss"]),
+                "exp(-mean cross-entropy) of the training set, before each iteration and after the last one: the "
+                "geometric mean of the probability that the network gives to the right class.",
+                figures.likelihood_curve([*columns["train_loss"], *_loss_after_training(record)]),
             )
     if evaluation.confusion is None or evaluation.predictions is None:
         return
@@ -71,7 +90,9 @@ def draw(record: Record, evaluation: EvaluationReport) -> Iterator[tuple[str, st
         "Test images that the network gets wrong.",
         figures.misclassified(evaluation.split.inputs, evaluation.split.targets, evaluation.predictions),
     )
-    if evaluation.model.trace is not None:
+    if image is not None:
+        yield from _draw_all_layers(evaluation, image)
+    elif evaluation.model.trace is not None:
         yield from _draw_first_layer(evaluation)
 
 
@@ -95,6 +116,41 @@ def _draw_first_layer(evaluation: EvaluationReport) -> Iterator[tuple[str, str, 
         f"The first test image, the kernels of `{name}`, and the outputs of `{following}`.",
         figures.feature_maps(image[0, :, :, 0] / 255, kernel[:, :, 0], outputs[following][0]),
     )
+
+
+def _loss_after_training(record: Record) -> list[float]:
+    """Return the loss of the last weights on the training set, where the run recorded it."""
+    result, is_last = record.result or {}, record.config.trainer.weights == "last"
+    return [result["train_loss"]] if is_last and "train_loss" in result else []
+
+
+_MAX_MAPS, _MAX_INPUTS, _MAX_OUTPUTS = 64, 10, 20  # that are drawn of a layer
+
+
+def _draw_all_layers(evaluation: EvaluationReport, number: int) -> Iterator[tuple[str, str, Figure]]:
+    """Draw a test image, the kernels of each convolution, and the output of each layer for the image."""
+    params, images = evaluation.variables.params, evaluation.split.inputs[number : number + 1]
+    label = f"test image {number}, a {evaluation.split.targets[number]}"
+    drawn = images[0] / 255
+    picture = drawn[None, :, :, 0] if drawn.shape[-1] == 1 else drawn[None]
+    yield "image", f"The {label}.", figures.image_grid(picture, value_range=(0, 1), title=label)
+    outputs = activations(
+        evaluation.model, evaluation.variables, scale_inputs(jnp.asarray(images), evaluation.pixel_divisor)
+    )
+    for place, (name, output) in enumerate(outputs.items(), 1):
+        file = f"{place:02}_{re.sub(r'[^A-Za-z0-9_-]', '_', name)}"
+        kernel = _leaves_of(params, name).get("kernel")
+        if kernel is not None and kernel.ndim == 4:
+            few = np.asarray(kernel)[:, :, :_MAX_INPUTS, :_MAX_OUTPUTS]
+            of = f"{few.shape[2]} of {kernel.shape[2]} inputs (columns), {few.shape[3]} of {kernel.shape[3]} kernels"
+            yield f"{file}_kernels", f"Kernels of `{name}`: {of}.", figures.filters(few, title=f"Kernels of {name}")
+        values = np.asarray(output[0], np.float32)
+        if values.ndim == 3:
+            maps = values.transpose(2, 0, 1)[:_MAX_MAPS]
+            caption = f"Outputs of `{name}` for the {label}: {len(maps)} of {values.shape[2]} maps."
+            yield f"{file}_maps", caption, figures.maps(maps, title=f"Outputs of {name}")
+        elif values.ndim == 1 and not name.split(".")[-1].startswith("flatten"):
+            yield f"{file}_units", f"Outputs of `{name}` for the {label}.", figures.units(values, title=name)
 
 
 def _leaves_of(params: dict[str, Any], layer: str) -> dict[str, Any]:

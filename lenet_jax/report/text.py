@@ -108,19 +108,24 @@ def confusion_table(matrix: Sequence[Sequence[int]]) -> list[str]:
     return align([["", *names], *rows])
 
 
-def evaluation_table(report: EvaluationReport) -> list[str]:
-    """Return the metrics as lines; of classification calibration, precision, recall and the confusion matrix too."""
+def evaluation_table(report: EvaluationReport, part: str = "test") -> list[str]:
+    """Return the metrics as lines; of classification calibration, precision, recall and the confusion matrix too.
+
+    Args:
+        report: the evaluation.
+        part: name of the split that was evaluated.
+    """
     summary = report.summary
     if report.confusion is None:
         metrics = [name for name in summary if name not in ("examples", "loss")]
-        names = [*(f"test {spoken(name)}" for name in metrics), "mean loss", "examples"]
+        names = [*(f"{part} {spoken(name)}" for name in metrics), "mean loss", "examples"]
         values = [*(show_metric(name, summary[name]) for name in metrics), f"{summary['loss']:.4g}"]
         return align([*zip(names, [*values, f"{summary['examples']:,}"], strict=True)])
     classes = zip(summary["precision"], summary["recall"], summary["confusion_matrix"], strict=True)
     rows = [("class", "precision", "recall", "images")]
     rows += [(str(n), f"{p:.2%}", f"{r:.2%}", f"{sum(counts):,}") for n, (p, r, counts) in enumerate(classes)]
     return [
-        f"test accuracy        {summary['accuracy']:.2%} of {summary['examples']:,} images",
+        f"{f'{part} accuracy':<21}{summary['accuracy']:.2%} of {summary['examples']:,} images",
         f"mean cross-entropy   {summary['loss']:.4f} nats",
         f"calibration error    {summary['expected_calibration_error']:.2%} (expected, 15 bins)",
         "",
@@ -129,6 +134,19 @@ def evaluation_table(report: EvaluationReport) -> list[str]:
         "percent of each class (row) that got each prediction (column):",
         *confusion_table(summary["confusion_matrix"]),
     ]
+
+
+def trained_on_warning(report: EvaluationReport) -> str:
+    """Return a warning where a run is evaluated on examples that it was trained on, or that is not known; else ""."""
+    examples = f"{report.summary['examples']:,} {report.part} examples"
+    if report.trained_on is None:
+        return f"note: whether the run was trained on some of these {examples} is not known: its data are not here."
+    if not report.trained_on:
+        return ""
+    return (
+        f"warning: the run was trained on {report.trained_on:,} of these {examples}; what it makes of those does not "
+        "tell how well it does on others."
+    )
 
 
 def sweep_table(summary: Summary) -> list[list[str]]:

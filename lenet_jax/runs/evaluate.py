@@ -1,14 +1,17 @@
 """Evaluation of a finished run: the predictions of its network for every test image."""
 
 import functools
+import hashlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lenet_jax import components
+from lenet_jax.config.catalogue import TARGET
+from lenet_jax.data.tfds import is_prepared
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import evaluate_task, predict_task
 from lenet_jax.interop.conventions import example_of
@@ -16,9 +19,11 @@ from lenet_jax.interop.models import build_model
 from lenet_jax.metrics import confusion_matrix, expected_calibration_error, precision_and_recall
 from lenet_jax.objective import Task
 from lenet_jax.runs.provenance import digest_parameters
-from lenet_jax.runs.run_directory import BEST, Record
+from lenet_jax.runs.run_directory import BEST, LAST, Record
 from lenet_jax.types import Dataset, Model, Split, Variables
 from lenet_jax.weights import load_variables
+
+_TFDS = "lenet_jax.data.load_tfds"
 
 
 class EvaluationReport(NamedTuple):
@@ -31,21 +36,34 @@ class EvaluationReport(NamedTuple):
     summary: dict[str, Any]  # loss and metrics; of classification also calibration, precision and recall of each class
     predictions: np.ndarray | None  # (N,), of classification
     confusion: np.ndarray | None  # (classes, classes), counts; rows are labels
+    part: str = "test"  # the split's name
+    trained_on: int | None = 0  # how many of its examples the run was trained on; None: that is not known
 
 
-def evaluate_run(record: Record, data_node: Mapping[str, Any] | None = None) -> EvaluationReport:
-    """Evaluate the best network of a run on the test images of its data, or of other data of the same shape.
+def evaluate_run(
+    record: Record,
+    data_node: Mapping[str, Any] | None = None,
+    *,
+    part: Literal["train", "validation", "test"] = "test",
+    weights: Literal["best", "last"] | None = None,
+) -> EvaluationReport:
+    """Evaluate the network of a run on the test images of its data, or of other data of the same shape.
 
     Args:
         record: of the run, with a complete configuration, as `read_allowed` returns it.
         data_node: the component that loads other data; None: those of the run.
+        part: the split to evaluate on.
+        weights: "best" or "last", which a run has if it was trained with `trainer.weights=last`; None: its result.
 
     Raises:
-        InputError: if the run left no weights or they are damaged, or data and network do not fit.
+        InputError: if the run left no such weights or they are damaged, or data and network do not fit.
     """
-    config, weights = record.config, record.directory / BEST
-    if not weights.is_file():  # before the data are loaded, or even downloaded
-        raise InputError(f"`RUN_DIR` must have the weights of its run, {BEST}; {record.directory} has none.")
+    config = record.config
+    weights = weights or config.trainer.weights
+    name = {"best": BEST, "last": LAST}[weights]
+    path = record.directory / name
+    if not path.is_file():  # before the data are loaded, or even downloaded
+        raise InputError(f"`RUN_DIR` must have the weights of its run, {name}; {record.directory} has none.")
     data: Dataset = components.build(config.data if data_node is None else components.complete("data", data_node))
     shape, num_classes = tuple(record.run["data"]["image_shape"]), record.run["data"]["num_classes"]
     found_shape = jax.tree.leaves(data.test.inputs)[0].shape[1:]
@@ -55,24 +73,25 @@ def evaluate_run(record: Record, data_node: Mapping[str, Any] | None = None) -> 
             f"{record.directory}; got {found_shape} and {data.num_classes}."
         )
     model = build_model(config.model, example_of(data.test.inputs), data.num_classes)
-    variables = load_variables(weights, model)
+    variables = load_variables(path, model)
     expected, found = (record.result or {}).get("parameters_sha256"), digest_parameters(variables.params)
-    if expected not in (None, found):
+    if weights == config.trainer.weights and expected not in (None, found):
         raise InputError(
-            f"{weights}: is damaged or of another run; its parameters must have SHA-256 {expected}; got {found}."
+            f"{path}: is damaged or of another run; its parameters must have SHA-256 {expected}; got {found}."
         )
+    split = data.splits()[part]
     task = Task(model, components.build(config.objective), (), config.trainer.compute_dtype, data.pixel_divisor)
     with jax.default_matmul_precision(config.trainer.matmul_precision):
-        metrics = jax.jit(functools.partial(evaluate_task, task))(variables, data.test)
-        outputs = jax.jit(functools.partial(predict_task, task))(variables, data.test.inputs)
+        metrics = jax.jit(functools.partial(evaluate_task, task))(variables, split)
+        outputs = jax.jit(functools.partial(predict_task, task))(variables, split.inputs)
     summary = {
         "examples": int(metrics.num_examples),
         **{name: float(total) / int(metrics.num_examples) for name, total in metrics.sums.items()},
         "loss": float(metrics.loss_sum) / int(metrics.num_examples),
     }
     predictions = confusion = None
-    if _is_classification(outputs, data):
-        labels = jnp.asarray(data.test.targets, jnp.int32)
+    if _is_classification(outputs, split.targets, data.num_classes):
+        labels = jnp.asarray(split.targets, jnp.int32)
         predictions = np.asarray(outputs.argmax(axis=-1).astype(jnp.int32))
         confusion = np.asarray(confusion_matrix(labels, jnp.asarray(predictions), data.num_classes))
         precision, recall = precision_and_recall(jnp.asarray(confusion))
@@ -83,11 +102,35 @@ def evaluate_run(record: Record, data_node: Mapping[str, Any] | None = None) -> 
             "recall": [float(r) for r in recall],
             "confusion_matrix": confusion.tolist(),
         }
-    return EvaluationReport(model, variables, data.test, data.pixel_divisor, summary, predictions, confusion)
+    trained_on = 0 if part == "train" else _count_trained_on(config.data, data_node, data, split)
+    return EvaluationReport(
+        model, variables, split, data.pixel_divisor, summary, predictions, confusion, part, trained_on
+    )
 
 
-def _is_classification(outputs: Any, data: Dataset) -> bool:
+def _count_trained_on(
+    own_node: Mapping[str, Any], data_node: Mapping[str, Any] | None, data: Dataset, split: Split
+) -> int | None:
+    """Return how many examples of a split the run was trained on; None if its training set cannot be read here."""
+    if data_node is not None:
+        if own_node[TARGET] == _TFDS and not is_prepared(own_node["name"], own_node["directory"]):
+            return None  # it would be downloaded
+        try:
+            data = components.build(own_node)
+        except InputError:
+            return None
+    trained, tested = data.train.inputs, split.inputs
+    if not all(hasattr(each, "tobytes") for each in (trained, tested)) or trained.dtype != tested.dtype:
+        return None
+    digests = set(map(_digest, np.asarray(trained)))
+    return sum(_digest(example) in digests for example in np.asarray(tested))
+
+
+def _digest(example: np.ndarray) -> bytes:
+    return hashlib.blake2b(example.tobytes(), digest_size=16).digest()
+
+
+def _is_classification(outputs: Any, targets: Any, num_classes: int) -> bool:
     """Return whether the outputs are logits (N, classes) of integer labels (N,)."""
-    targets = data.test.targets
     is_labels = getattr(targets, "ndim", None) == 1 and np.issubdtype(targets.dtype, np.integer)
-    return is_labels and getattr(outputs, "shape", ())[1:] == (data.num_classes,)
+    return is_labels and getattr(outputs, "shape", ())[1:] == (num_classes,)

@@ -246,17 +246,17 @@ class GroupRunner:
             self._states = self._states._replace(status=jax.device_put(self._status, self._states.status.sharding))
 
     def _finish(self) -> Iterator[tuple[int, Event]]:
-        """Evaluate the best weights of the jobs that have finished, and record their results."""
+        """Evaluate the resulting weights of the jobs that have finished, and record their results."""
         running = self._queue.running
         finished = [lane for lane in running if self._status[lane] != Status.RUNNING]
         if not finished:
             return
         measure, data = self._programs.measure, self._programs.data
         _, values = self._lane_inputs()
-        metrics = measure(self._states.best, (_mask(finished, self._num_lanes), values), data)
-        metrics, states = jax.device_get((metrics, unwrap_keys(self._states)))
+        measured = measure(self._states, (_mask(finished, self._num_lanes), values), data)
+        measured, states = jax.device_get((measured, unwrap_keys(self._states)))
         for lane in finished:
-            finish = functools.partial(running[lane].finish, _at(states, lane), *_at(metrics, lane))
+            finish = functools.partial(running[lane].finish, _at(states, lane), _at(measured, lane))
             yield from self._record(lane, finish)
             running.pop(lane, None)
 

@@ -23,10 +23,19 @@ from lenet_jax.runs.parts import float_options
 from lenet_jax.runs.prepared_run import PreparedRun, unwrap_keys, wrap_keys
 from lenet_jax.sharding import choose_devices, jit_on, put_on
 from lenet_jax.traced_numbers import scalar
-from lenet_jax.training import Evaluation, TrainState, train_interval
+from lenet_jax.training import Evaluation, TrainState, result_variables, train_interval
 from lenet_jax.types import Dataset, Metrics, Status, Variables
 
 _MAX_VMAPPED = 64  # default number of vmapped lanes; halved when out of memory
+
+
+class Measured(NamedTuple):
+    """What a finished run leaves."""
+
+    variables: Variables  # the result: the best or the last ones, as the configuration says
+    train: Metrics
+    test: Metrics
+    best: tuple[Metrics, Metrics] | None  # of the best ones on both sets, where the last ones are the result
 
 
 class Programs(NamedTuple):
@@ -37,7 +46,7 @@ class Programs(NamedTuple):
     data: Dataset  # on the devices
     start: Callable[..., TrainState]  # (states, (is_new, seeds, values), None) -> states
     advance: Callable[..., tuple[TrainState, Evaluation]]  # (states, values, data); the buffers of `states` are donated
-    measure: Callable[..., tuple[Metrics, Metrics]]  # (variables, (finished, values), data) -> metrics of train, test
+    measure: Callable[..., Measured]  # (states, (finished, values), data)
     compile_seconds: float
 
 
@@ -108,9 +117,7 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
             return train_interval(*parts, state, data, axis_name=axis_name)
         return advance(*parts, state, data)
 
-    def measure(
-        variables: Variables, lane: Any, data: Dataset, *, axis_name: str | None = None
-    ) -> tuple[Metrics, Metrics]:
+    def measure(state: TrainState, lane: Any, data: Dataset, *, axis_name: str | None = None) -> Measured:
         finished, values = lane
         task = prepared.at(values).task
 
@@ -121,7 +128,13 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
             return train, test
 
         nothing = no_examples(task.objective)
-        return lax.cond(finished, evaluate, lambda _: (nothing, nothing), variables)
+
+        def if_finished(variables: Variables) -> tuple[Metrics, Metrics]:
+            return lax.cond(finished, evaluate, lambda _: (nothing, nothing), variables)
+
+        variables = result_variables(trainer, state)
+        best = if_finished(state.best) if trainer.weights == "last" else None
+        return Measured(variables, *if_finished(variables), best)
 
     state = prepared.state
     if strategy != "map":
@@ -147,7 +160,7 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
             data=put_on(devices, prepared.data),
             start=compiled(start, shapes, (none, seeds, values), None),
             advance=compiled(train, shapes, values, data, donate_argnums=0),
-            measure=compiled(measure, shapes.best, (none, values), data),
+            measure=compiled(measure, shapes, (none, values), data),
             compile_seconds=time.perf_counter() - start_time,
         )
 

@@ -13,8 +13,17 @@ from lenet_jax.config.first_edition import rename_tensors
 from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, Finished, Started
 from lenet_jax.runs.checkpoints import Checkpoint, newest_first, read_checkpoint, save_checkpoint
+from lenet_jax.runs.programs import Measured
 from lenet_jax.runs.provenance import changed_conditions, digest_parameters
-from lenet_jax.runs.run_directory import BEST, LogEnd, RunDirectory, clear_run, remove_partial_writes, write_patch
+from lenet_jax.runs.run_directory import (
+    BEST,
+    LAST,
+    LogEnd,
+    RunDirectory,
+    clear_run,
+    remove_partial_writes,
+    write_patch,
+)
 from lenet_jax.train_plan import TrainPlan
 from lenet_jax.training import Evaluation, TrainState
 from lenet_jax.types import Metrics, Objective, Status
@@ -68,6 +77,7 @@ class Recorder:
         self._patch = patch
         self._timings: dict[str, float] = {}
         self._training_seconds = 0.0
+        self._last: Evaluation | None = None
         self._directory = directory
         self._provenance = {
             "id": secrets.token_hex(8),
@@ -157,6 +167,7 @@ class Recorder:
         """
         self._training_seconds += seconds
         self._timings.setdefault("first_step", round(self._elapsed() - seconds, 3))
+        self._last = evaluation
         record = {**_to_record(evaluation, self._plan, self._objective), "seconds": self._elapsed()}
         self._directory.append_metrics(record)
         return Evaluated(record)
@@ -183,15 +194,17 @@ class Recorder:
         }
         save_checkpoint(directory.checkpoints, int(state.iteration), named_leaves(state), metadata)
 
-    def finish(self, state: TrainState, train: Metrics, test: Metrics) -> Finished:
-        """Record the result of the run, and save its best weights.
+    def finish(self, state: TrainState, measured: Measured) -> Finished:
+        """Record the result of the run, and save its best weights; also the last ones, where they are the result.
 
         Args:
             state: the last state, of NumPy arrays.
-            train: the metrics of the best weights on the training set.
-            test: the metrics of the best weights on the test set.
+            measured: the resulting weights and their metrics.
         """
-        result = _to_result(state, train, test, self._plan, self._objective)
+        of_last = self._last if self._config.trainer.weights == "last" else None
+        result = _to_result(state, measured, of_last, self._plan, self._objective)
+        if self._last is not None:
+            result |= _running(self._last)
         examples = result["iterations"] * self._plan.batch_size
         result["metrics_sha256"] = self._directory.log_end.sha256
         result["seconds"] = self._elapsed()
@@ -199,6 +212,8 @@ class Recorder:
         result["images_per_second"] = round(examples / self._training_seconds, 1)
         timings = {**self._timings, "compile": result["compile_seconds"], "total": result["seconds"]}
         save_variables(self._directory.path / BEST, state.best)
+        if self._config.trainer.weights == "last":
+            save_variables(self._directory.path / LAST, measured.variables)
         self._directory.write_run({**self._provenance, "timings": timings})
         self._directory.write_result(result)
         return Finished(result, self._directory.path)
@@ -225,12 +240,25 @@ def _to_record(evaluation: Evaluation, plan: TrainPlan, objective: Objective) ->
         "train_loss": float(evaluation.train_loss),
         "validation_loss": _mean(evaluation.validation, "loss"),
         **{f"validation_{name}": _mean(evaluation.validation, name) for name in objective.metrics},
+        **_running(evaluation),
     }
 
 
+def _running(evaluation: Evaluation) -> dict[str, float]:
+    return {f"running_train_{name}": float(mean) for name, mean in evaluation.running.items()}
+
+
 def _to_result(
-    state: TrainState, train: Metrics, test: Metrics, plan: TrainPlan, objective: Objective
+    state: TrainState, measured: Measured, of_last: Evaluation | None, plan: TrainPlan, objective: Objective
 ) -> dict[str, Any]:
+    train, test = measured.train, measured.test
+    validation = state.best_validation if of_last is None else of_last.validation
+    of_best = {}
+    if measured.best is not None:
+        splits = zip(
+            ("train", "validation", "test"), (measured.best[0], state.best_validation, measured.best[1]), strict=True
+        )
+        of_best = {f"best_{part}_{name}": _mean(each, name) for part, each in splits for name in objective.metrics}
     iterations, status = int(state.iteration), Status(int(state.status))
     diverged = {"diverged_at": iterations + 1} if status == Status.DIVERGED else {}  # that iteration was skipped
     names = (*objective.metrics, *_own_loss(objective))
@@ -239,7 +267,9 @@ def _to_result(
         **{f"test_{name}": _mean(test, name) for name in (*objective.metrics, "loss")},
         "test_examples": int(test.num_examples),
         **{f"train_{name}": _mean(train, name) for name in objective.metrics},
-        **{f"validation_{name}": _mean(state.best_validation, name, of_none=worst) for name in names},
+        "train_loss": _mean(train, "loss"),
+        **{f"validation_{name}": _mean(validation, name, of_none=worst) for name in names},
+        **of_best,
         "monitor": objective.monitor,
         "mode": objective.mode,
         "best_iteration": int(state.early_stopping.best_iteration) + 1,
@@ -247,7 +277,7 @@ def _to_result(
         "iterations": iterations,
         "stopped_by": status.name.lower(),
         **diverged,
-        "parameters_sha256": digest_parameters(state.best.params),
+        "parameters_sha256": digest_parameters(measured.variables.params),
         "state_sha256": digest_parameters(state),  # of the whole training state: parameters, optimizer state, key, ...
     }
 

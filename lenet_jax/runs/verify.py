@@ -98,6 +98,8 @@ def _compare(
     names = ["iteration", *(name for name in old[0] | old[-1] if name.startswith(_COMPARED))]
     for one, other in zip(old, new, strict=False):
         for name in names:
+            if name not in one:  # an older record lacks it
+                continue
             before, after = one.get(name), other.get(name)
             if before != after and not (_is_nan(before) and _is_nan(after)):
                 first = first or (one["iteration"], name, before, after)

@@ -1,11 +1,17 @@
 """The evaluation of a finished run gives what the run recorded, and refuses what is not the run's."""
 
+import dataclasses
+
 import jaxtyping
+import numpy as np
 import pytest
 
 import lenet_jax as lj
+from lenet_jax.config import EarlyStoppingConfig
+from lenet_jax.report.text import trained_on_warning
 from lenet_jax.runs.evaluate import evaluate_run
 from lenet_jax.runs.trust import read_allowed
+from lenet_jax.runs.verify import verify_run
 from tests.runs.small import component, make_config, run_whole
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
@@ -56,3 +62,78 @@ def test_weights_of_another_run_are_refused(directory):
     other = {**record.result, "parameters_sha256": "0" * 64}
     with pytest.raises(lj.InputError, match=r"best\.safetensors: is damaged or of another run; .*SHA-256 0{64}; got"):
         evaluate_run(record._replace(result=other))
+
+
+@pytest.fixture(scope="module")
+def last(tmp_path_factory):
+    """The directory of a run whose result are its last weights, which are worse than its best ones."""
+    path = tmp_path_factory.mktemp("last")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        options = {"weights": "last", "running_metrics": True, "early_stopping": EarlyStoppingConfig(enabled=False)}
+        run_whole(make_config(3, component("optimizer", "sgd", learning_rate=1.5), max_epochs=8, **options), path)
+    return path
+
+
+def test_a_run_has_its_last_and_its_best_weights_and_the_metrics_of_both(last):
+    record = read_allowed(last)
+    result = record.result
+    assert result["best_validation_accuracy"] == max(line["validation_accuracy"] for line in record.metrics)
+    assert result["validation_accuracy"] == record.metrics[-1]["validation_accuracy"]
+    assert result["running_train_accuracy"] == record.metrics[-1]["running_train_accuracy"]
+    assert result["best_validation_accuracy"] > result["validation_accuracy"]  # else the test says nothing
+    for part in ("train", "validation", "test"):
+        of_last, of_best = (evaluate_run(record, part=part, weights=each).summary for each in ("last", "best"))
+        assert of_last["accuracy"] == pytest.approx(result[f"{part}_accuracy"])
+        assert of_best["accuracy"] == pytest.approx(result[f"best_{part}_accuracy"])
+    assert evaluate_run(record, part="train").summary["loss"] == pytest.approx(result["train_loss"], rel=1e-4)
+    assert evaluate_run(record).summary["accuracy"] == pytest.approx(result["test_accuracy"])
+
+
+def test_a_run_with_its_last_weights_is_verified(last):
+    *_, verification = verify_run(read_allowed(last))
+    assert verification.identical
+
+
+def test_a_run_of_the_best_weights_has_no_last_ones(directory):
+    with pytest.raises(lj.InputError, match=r"must have the weights of its run, checkpoints/last.safetensors; .* none"):
+        evaluate_run(read_allowed(directory), weights="last")
+
+
+def test_a_part_has_the_confusion_matrix_of_its_examples(directory):
+    sizes = {part: evaluate_run(read_allowed(directory), part=part).confusion.sum() for part in ("train", "validation")}
+    assert sizes == {"train": 200, "validation": 500}
+
+
+def test_examples_that_a_run_was_trained_on_are_counted(directory, tmp_path):
+    record = read_allowed(directory)
+    assert evaluate_run(record).trained_on == 0
+    digits = lj.load_dataset()
+    mixed = np.concatenate([digits.train.inputs[:7], digits.test.inputs[:30], digits.train.inputs[3000:3005]])
+    labels = np.concatenate([digits.train.targets[:7], digits.test.targets[:30], digits.train.targets[3000:3005]])
+    np.savez(tmp_path / "mixed.npz", x_train=mixed, y_train=labels, x_test=mixed, y_test=labels)
+    other = component("data", "npz", directory=str(tmp_path / "mixed.npz"), num_classes=10)
+    evaluation = evaluate_run(record, other)
+    assert evaluation.trained_on == 7  # the run was trained on the first 200 only
+    assert trained_on_warning(evaluation).startswith("warning: the run was trained on 7 of these 42 test examples;")
+
+
+def test_what_a_run_was_trained_on_is_not_downloaded_to_look_at_it(directory, tmp_path):
+    record = read_allowed(directory)
+    data = component("data", "mnist", directory=str(tmp_path), manual_dir=None)
+    evaluation = evaluate_run(record._replace(config=dataclasses.replace(record.config, data=data)), record.config.data)
+    assert evaluation.trained_on is None
+    assert "is not known" in trained_on_warning(evaluation)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_embedded_digits_are_training_images_of_mnist(mnist_directory):
+    mnist, embedded = (
+        lj.load_dataset("idx", directory=str(mnist_directory), train_on_validation=True),
+        lj.load_dataset(),
+    )
+    train, test = ({image.tobytes() for image in each.inputs} for each in (mnist.train, mnist.test))
+    digits = [image.tobytes() for split in embedded.splits().values() for image in split.inputs]
+    assert len(digits) == 5000
+    assert train.issuperset(digits)
+    assert test.isdisjoint(digits)
