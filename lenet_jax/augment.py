@@ -301,7 +301,7 @@ def photo(
         mixup: alpha; see `Mixup`; None: images are not mixed.
 
     Raises:
-        InputError: if an argument is out of its range; when the lighting is used, if the images have not three channels.
+        InputError: if an argument is out of its range; when the lighting is used, if images have not three channels.
     """
     parts = [
         random_flip() if flip else None,

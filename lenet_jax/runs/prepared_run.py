@@ -146,9 +146,9 @@ def _check_augment(config: Config, data: Dataset) -> None:
                     if not isinstance(augment, Mixup):
                         jax.eval_shape(functools.partial(change, augment=augment), KEY_SHAPE, inputs)
         except InputError as error:
-            own = f"{node[TARGET].rpartition('.')[2]}: `"  # the function's name, and then that of its option
-            message = str(error).replace(own, f"`{path}.", 1)
-            raise InputError(message if message.startswith(f"`{path}") else f"`{path}`: {message}") from error
+            function, _, rule = str(error).partition(": `")
+            of_option = function == node[TARGET].rpartition(".")[2] and rule.partition("`")[0] in node
+            raise InputError(f"`{path}.{rule}" if of_option else f"`{path}`: {error}") from error
 
 
 def _is_built_in(config: Config) -> bool:

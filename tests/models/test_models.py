@@ -31,6 +31,20 @@ def test_parameter_counts(name, parameters):
     assert state == {}
 
 
+def test_initial_biases_of_the_convolutions_of_lenet_are_uniform_in_their_range():
+    key = jax.random.key(3)
+    usual, wide = (lj.create_model("lenet", bias_range=width).init(key).params for width in (0.0, 0.5))
+    for name, layer in usual.items():
+        np.testing.assert_array_equal(wide[name]["kernel"], layer["kernel"])
+        np.testing.assert_array_equal(layer["bias"], jnp.zeros(layer["bias"].shape))
+    for name in ("conv1", "conv2"):
+        bias = np.asarray(wide[name]["bias"])
+        assert np.abs(bias).max() < 0.5
+        assert 0.2 < bias.std() < 0.38  # 1 / sqrt(12) = 0.29
+    for name in ("hidden", "softmax"):
+        np.testing.assert_array_equal(wide[name]["bias"], usual[name]["bias"])
+
+
 TINY = {"width": 0.02, "image_size": 67}
 OPTIONS = {
     "alexnet": TINY,
