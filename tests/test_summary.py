@@ -101,7 +101,7 @@ def _lenet_in_plain_jax(params, x):
 def _bytes_an_example(function, kind):
     """Return by how many bytes XLA's plan of a function grows with each example of the minibatch."""
     # jaxlib 0.10 makes convolution and pooling one library call, of whose memory XLA does not know.
-    plain = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+    plain: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
     options = plain if metadata.version("jaxlib").startswith("0.10.") else None
     params = jax.eval_shape(lambda: lj.create_model("lenet").init(jax.random.key(0)).params)
     few, many = (

@@ -131,7 +131,7 @@ def test_each_convolution_has_sizes_and_an_activation_of_its_own(name):
     ("name", "options", "message"),
     [
         ("lenett", {}, "`model` has no 'lenett'; choose one of: lenet, lenet5, alexnet, "),
-        ("lenet", {"units": 3}, "`model` has no 'units'; choose one of: activation, hidden_units, kernel_size, "),
+        ("lenet", {"units": 3}, "`model` has no 'units'; choose one of: activation, bias_range, hidden_units, "),
         (
             "lenet",
             {"kernel_size": 0},
