@@ -285,27 +285,47 @@ def photo(
     *,
     flip: bool = True,
     margin: NonNegativeInt = 4,
+    degrees: NonNegative = 0.0,
     lighting: NonNegative = 0.1,
     cutout: Count | None = None,
     mixup: Positive | None = None,
 ) -> Sequence[Augment | Mixup]:
-    """Return what photographs are augmented with: flips, shifts and lighting; cutout and mixup on request.
+    """Return what photographs are augmented with: flips, shifts and lighting; rotations, cutout and mixup on request.
 
     Args:
         flip: whether images are mirrored; see `random_flip`.
         margin: pixels; see `random_crop`; 0: no shifts.
+        degrees: largest rotation to either side; see `random_affine`; 0: no rotations.
         lighting: see `random_lighting`; 0 for grey images.
         cutout: pixels; see `random_cutout`; None: no holes.
         mixup: alpha; see `Mixup`; None: images are not mixed.
+
+    Raises:
+        InputError: if an argument is out of its range; when the lighting is used, if images have not three channels.
     """
     parts = [
         random_flip() if flip else None,
         random_crop(margin) if margin else None,
-        random_lighting(lighting) if lighting else None,
+        random_affine(degrees=degrees) if degrees else None,
+        _lighting_of_photo(lighting) if lighting else None,
         random_cutout(cutout) if cutout else None,
         Mixup(mixup) if mixup else None,
     ]
     return [part for part in parts if part is not None]
+
+
+def _lighting_of_photo(lighting: float) -> Augment:
+    change = random_lighting(lighting)
+
+    def augment(key: Key, image: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
+        if image.shape[-1] != 3:
+            raise InputError(
+                f"photo: `lighting` must be 0 for images that have not 3 channels; got {lighting!r} and an image of "
+                f"shape {image.shape}."
+            )
+        return change(key, image)
+
+    return augment
 
 
 def flatten(augments: Sequence[Any]) -> tuple[Augment | Mixup, ...]:

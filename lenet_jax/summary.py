@@ -32,6 +32,8 @@ class Row(NamedTuple):
 def summarize(model: Model) -> list[Row]:
     """Return one row per layer of a network, in order.
 
+    A convolution that pools has a row for its maps before the pooling, NAME.maps, and one for the rest, NAME.
+
     Args:
         model: a network made of `lenet_jax.layers`, such as each of `MODELS`.
 
@@ -71,6 +73,8 @@ def _row(layer: LayerTrace, shape: tuple[int, ...], input_shape: tuple[int, ...]
 
 def activations(model: Model, variables: Variables, images: ArrayLike) -> dict[str, Array]:
     """Return the output of every layer of a network at inference, by the layer's name, in order.
+
+    Of a convolution that pools, the maps before the pooling come first, by the name NAME.maps.
 
     Args:
         model: a network made of `lenet_jax.layers`, such as each of `MODELS`.

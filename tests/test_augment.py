@@ -184,6 +184,9 @@ def test_what_photographs_are_augmented_with():
     for part, expected in zip(parts[:-1], by_hand, strict=True):
         np.testing.assert_array_equal(part(key, image), expected(key, image))
     assert len(augments.photo()) == 3
+    *_, rotation, light = augments.photo(degrees=10)  # shifts, flips, rotations and lighting, as listed for AlexNet
+    np.testing.assert_array_equal(rotation(key, image), random_affine(degrees=10)(key, image))
+    np.testing.assert_array_equal(light(key, image), random_lighting(0.1)(key, image))
     assert augments.photo(flip=False, margin=0, lighting=0) == []
 
 
@@ -211,6 +214,10 @@ def test_lists_of_augmentations_become_one_list():
         (
             lambda: random_lighting()(jax.random.key(0), jnp.zeros((2, 2, 1))),
             "random_lighting: `images` must have 3 channels; got shape (2, 2, 1); leave the lighting out.",
+        ),
+        (
+            lambda: augments.photo(flip=False, margin=0)[0](jax.random.key(0), jnp.zeros((2, 2, 1))),
+            "photo: `lighting` must be 0 for images that have not 3 channels; got 0.1 and an image of shape (2, 2, 1).",
         ),
     ],
 )

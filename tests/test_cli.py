@@ -130,6 +130,14 @@ VALUES = [
         "a class or function with an argument `rngs`), an Equinox module (made by one with an argument `key`), or a "
         "pair of functions (init, apply); builtins.dict returns a dict.",
     ),
+    (
+        "augment=alexnet",
+        "`augment.lighting` must be 0 for images that have not 3 channels; got 0.1 and an image of shape (28, 28, 1).",
+    ),
+    (
+        "augment=[affine,{_target_: lenet_jax.augment.random_lighting}]",
+        "`augment[1]`: random_lighting: `images` must have 3 channels; got shape (28, 28, 1); leave the lighting out.",
+    ),
     ("data._target_=builtins.dict", "`data` must return a Dataset; builtins.dict returns a dict."),
     ("objective._target_=builtins.dict", "`objective` must return an Objective; builtins.dict returns a dict."),
     ("seed=???", "`seed` must be given: Missing mandatory value: seed."),

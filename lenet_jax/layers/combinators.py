@@ -40,6 +40,8 @@ def _split_key(key: Key | None, layers: Mapping[str, Layer]) -> dict[str, Key | 
 def trace_layer(name: str, layer: Layer, variables: Variables, x: Array, field: ReceptiveField) -> Trace:
     """Return the trace of each part of a layer, named `name`.part, or of the layer itself if it has no parts.
 
+    A part without a name is the layer itself, after what comes before it in the layer.
+
     Args:
         name: name of the layer.
         layer: the layer, applied as at inference.
@@ -53,7 +55,9 @@ def trace_layer(name: str, layer: Layer, variables: Variables, x: Array, field: 
     if layer.trace is not None:
         traces, field = layer.trace(variables, x, field)
         return [
-            part._replace(name=f"{name}.{part.name}", recomputed=part.recomputed and f"{name}.{part.recomputed}")
+            part._replace(
+                name=f"{name}.{part.name}".strip("."), recomputed=part.recomputed and f"{name}.{part.recomputed}"
+            )
             for part in traces
         ], field
     field = layer.field(field)
@@ -213,7 +217,7 @@ def rematerialized(layer: Layer) -> Layer:
 
     def trace(variables: Variables, x: Array, field: ReceptiveField) -> Trace:
         traces, field = trace_layer("", layer, variables, x, field)
-        *inside, last = (part._replace(name=part.name.removeprefix(".")) for part in traces)
+        *inside, last = traces
         return [*(part._replace(recomputed="block") for part in inside), last], field
 
     return layer._replace(apply=apply, trace=trace)

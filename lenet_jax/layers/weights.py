@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.nn.initializers import zeros
 from jaxtyping import Array, Float
 
 from lenet_jax import ops
@@ -13,7 +14,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Cost, Layer, Shape, function, is_one_key, widen_field
 from lenet_jax.ops.initializers import Initializer
 from lenet_jax.ops.windows import Padding, make_window
-from lenet_jax.types import Key, ReceptiveField, Variables
+from lenet_jax.types import Key, LayerTrace, ReceptiveField, Variables
 
 
 def convolution(
@@ -25,12 +26,14 @@ def convolution(
     padding: Padding = "VALID",
     groups: int = 1,
     use_bias: bool = True,
+    bias_init: Initializer = zeros,
     pool_size: int | None = None,
     table: Sequence[Sequence[int]] | None = None,
 ) -> Layer:
-    """Convolve images, optionally max-pool, and add a bias, initially 0, to each channel.
+    """Convolve images, optionally max-pool, and add a bias to each channel.
 
-    Max-pooling commutes with adding a bias, so the bias is added after it, to fewer values, as in Theano's tutorial.
+    Max-pooling commutes with adding a bias, so the bias is added after it, to fewer values, as in Theano's tutorial. In
+    `lenet_jax.activations` and `summarize` the maps before the pooling, bias included, come first, as "NAME.maps".
 
     Args:
         num_kernels: number of output channels.
@@ -40,6 +43,7 @@ def convolution(
         padding: as in `lenet_jax.conv2d`.
         groups: number of groups that channels and kernels are split into.
         use_bias: False leaves the bias out, as before a normalization, which would subtract it.
+        bias_init: initializer of the bias (num_kernels,); by default 0.
         pool_size: height and width in pixels of the max-pooling windows, which do not overlap; None does not pool.
         table: the input channels of each kernel, as in LeNet-5's C3; None connects all. The weights are then stored as
             (kernel_size, kernel_size, pairs), kernel after kernel, and initialized for each kernel's number of inputs.
@@ -72,7 +76,7 @@ def convolution(
         shapes = [(kernel_size, kernel_size, len(inputs), 1) for inputs in table]
         return jnp.concatenate([kernel_init(k, s)[..., 0] for k, s in zip(keys, shapes, strict=True)], axis=-1)
 
-    def apply_params(params: dict[str, Array], x: Array) -> Array:
+    def apply_params(params: dict[str, Array], x: Array, pool_size: int | None = pool_size) -> Array:
         kernel, options = full_kernel(params, x.shape[-1]), {"strides": strides, "padding": padding, "groups": groups}
         if pool_size is not None:
             return ops.conv2d_max_pool(x, kernel, params.get("bias"), pool_size=pool_size, **options)
@@ -84,7 +88,7 @@ def convolution(
             raise InputError(f"convolution: the input needs three axes an example, H, W, C; got shape {shape}.")
         params = {"kernel": init_kernel(key, shape[-1])}
         if use_bias:
-            params["bias"] = jnp.zeros(num_kernels, jnp.float32)
+            params["bias"] = _init_bias(bias_init, key, num_kernels)
         batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
         return Variables(params, {}), jax.eval_shape(apply_params, params, batch).shape[1:]
 
@@ -98,7 +102,22 @@ def convolution(
         field = widen_field(field, kernel_size, strides)
         return field if pool_size is None else widen_field(field, pool_size, pool_size)
 
-    return Layer(init, apply, cost, field)
+    def trace(variables: Variables, x: Array, x_field: ReceptiveField) -> tuple[list[LayerTrace], ReceptiveField]:
+        """Return the maps before the pooling, and the layer's output with all of its cost."""
+        params = variables.params
+        maps = apply_params(params, x, None)
+        num_parameters, costs = sum(leaf.size for leaf in params.values()), cost(params, x.shape[1:])
+        return [
+            LayerTrace("maps", x, maps, 0, 0, 0, widen_field(x_field, kernel_size, strides)),
+            LayerTrace("", x, apply_params(params, x), num_parameters, *costs, field(x_field)),
+        ], field(x_field)
+
+    return Layer(init, apply, cost, field, None if pool_size is None else trace)
+
+
+def _init_bias(bias_init: Initializer, key: Key, size: int) -> Array:
+    """Return the initial bias (size,); its random numbers are not those of the kernel, which has the same key."""
+    return bias_init(jax.random.fold_in(key, 1), (size,), jnp.float32)
 
 
 def _cost(params: dict[str, Array], num_positions: int = 1) -> Cost:
@@ -112,12 +131,13 @@ def _along_channels(a: Array, x: Array) -> Array:
     return jnp.expand_dims(a, tuple(range(x.ndim - 1)))
 
 
-def dense(num_units: int, kernel_init: Initializer) -> Layer:
-    """Connect all inputs to each unit: y = x @ kernel + bias, with a bias that is initially 0.
+def dense(num_units: int, kernel_init: Initializer, *, bias_init: Initializer = zeros) -> Layer:
+    """Connect all inputs to each unit: y = x @ kernel + bias.
 
     Args:
         num_units: number of outputs.
         kernel_init: initializer of the kernel (inputs, num_units).
+        bias_init: initializer of the bias (num_units,); by default 0.
 
     Raises:
         InputError: in `init`, if an example has more than one axis.
@@ -126,7 +146,7 @@ def dense(num_units: int, kernel_init: Initializer) -> Layer:
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         if len(shape) != 1:
             raise InputError(f"dense: the input needs one axis an example; got shape {shape}; put `flatten` before it.")
-        params = {"kernel": kernel_init(key, (shape[0], num_units)), "bias": jnp.zeros(num_units, jnp.float32)}
+        params = {"kernel": kernel_init(key, (shape[0], num_units)), "bias": _init_bias(bias_init, key, num_units)}
         return Variables(params, {}), (num_units,)
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
@@ -219,8 +239,8 @@ def batch_normalization(*, momentum: float = 0.9, epsilon: float = 1e-5, initial
         )
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
-        zeros, ones = jnp.zeros(shape[-1], jnp.float32), jnp.ones(shape[-1], jnp.float32)
-        return Variables({"scale": initial_scale * ones, "bias": zeros}, {"mean": zeros, "variance": ones}), shape
+        none, ones = jnp.zeros(shape[-1], jnp.float32), jnp.ones(shape[-1], jnp.float32)
+        return Variables({"scale": initial_scale * ones, "bias": none}, {"mean": none, "variance": ones}), shape
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         params, state = variables

@@ -1,13 +1,30 @@
-"""Helpers that several architectures share: options per layer, width factors and resizing of images."""
+"""Helpers that several architectures share: options per layer, initial biases, width factors, resizing of images."""
 
 from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import zeros
 
 from lenet_jax import layers
+from lenet_jax.ops.initializers import Initializer
 
 
 def per_layer(value: int | tuple[int, int]) -> tuple[int, int]:
     """Return an option as one value for each of two layers; a single value applies to both."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def bias_initializer(bias_range: float) -> Initializer:
+    """Return an initializer of biases that draws from U(-bias_range, bias_range); of range 0, they are 0."""
+    if not bias_range:
+        return zeros
+
+    def init(key: Any, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
+        return jnp.asarray(bias_range, dtype) * jax.random.uniform(key, shape, dtype, -1.0, 1.0)
+
+    return init
 
 
 def scaled(count: int, width: float, *, multiple: int = 1) -> int:

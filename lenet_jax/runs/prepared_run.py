@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from lenet_jax import components
+from lenet_jax.augment import Augment, Mixup, flatten
 from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import check_labels, check_splits, count_examples
-from lenet_jax.objective import Task
+from lenet_jax.objective import Task, scale_inputs
 from lenet_jax.runs.parts import CONSTANT, Parts, build_parts, float_options, trace_step, trace_update, with_numbers
 from lenet_jax.runs.provenance import describe_data, describe_run
 from lenet_jax.runs.source_code import uncommitted_changes
@@ -116,12 +117,38 @@ def prepare_run(config: Config) -> PreparedRun:
     if parts.task.objective.has_labels:
         check_splits(data, parts.task.objective)
         check_labels(data, data.num_classes)
+    _check_augment(config, data)
     run = PreparedRun(config, data, plan, parts, state)
     # Built-in components fit where the data are images and labels, and tracing a large network takes seconds.
     if config.objective[TARGET] == _CLASSIFICATION and _is_built_in(config) and not config.objective["class_weights"]:
         return run
     _check_fit(run)
     return _choose_traced(run)
+
+
+def _check_augment(config: Config, data: Dataset) -> None:
+    """Check by shapes alone that the built-in augmentations take an example of the data.
+
+    Raises:
+        InputError: if one does not; it begins with the key.
+    """
+    inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), data.train.inputs)
+
+    def change(key: Any, inputs: Any, augment: Augment) -> Any:
+        return augment(key, jax.tree.map(lambda x: x[0], scale_inputs(inputs, data.pixel_divisor)))
+
+    for path, node in components.named_parts("augment", config.augment).items():
+        if not _are_built_in(components.targets_in(path, node)):
+            continue
+        try:
+            with components.reporting(f"`{path}`"):
+                for augment in flatten([components.build(node)]):
+                    if not isinstance(augment, Mixup):
+                        jax.eval_shape(functools.partial(change, augment=augment), KEY_SHAPE, inputs)
+        except InputError as error:
+            function, _, rule = str(error).partition(": `")
+            of_option = function == node[TARGET].rpartition(".")[2] and rule.partition("`")[0] in node
+            raise InputError(f"`{path}.{rule}" if of_option else f"`{path}`: {error}") from error
 
 
 def _is_built_in(config: Config) -> bool:

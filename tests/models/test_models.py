@@ -31,6 +31,20 @@ def test_parameter_counts(name, parameters):
     assert state == {}
 
 
+def test_initial_biases_of_the_convolutions_of_lenet_are_uniform_in_their_range():
+    key = jax.random.key(3)
+    usual, wide = (lj.create_model("lenet", bias_range=width).init(key).params for width in (0.0, 0.5))
+    for name, layer in usual.items():
+        np.testing.assert_array_equal(wide[name]["kernel"], layer["kernel"])
+        np.testing.assert_array_equal(layer["bias"], jnp.zeros(layer["bias"].shape))
+    for name in ("conv1", "conv2"):
+        bias = np.asarray(wide[name]["bias"])
+        assert np.abs(bias).max() < 0.5
+        assert 0.2 < bias.std() < 0.38  # 1 / sqrt(12) = 0.29
+    for name in ("hidden", "softmax"):
+        np.testing.assert_array_equal(wide[name]["bias"], usual[name]["bias"])
+
+
 TINY = {"width": 0.02, "image_size": 67}
 OPTIONS = {
     "alexnet": TINY,
@@ -117,7 +131,7 @@ def test_each_convolution_has_sizes_and_an_activation_of_its_own(name):
     ("name", "options", "message"),
     [
         ("lenett", {}, "`model` has no 'lenett'; choose one of: lenet, lenet5, alexnet, "),
-        ("lenet", {"units": 3}, "`model` has no 'units'; choose one of: activation, hidden_units, kernel_size, "),
+        ("lenet", {"units": 3}, "`model` has no 'units'; choose one of: activation, bias_range, hidden_units, "),
         (
             "lenet",
             {"kernel_size": 0},

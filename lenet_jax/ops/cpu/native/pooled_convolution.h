@@ -17,13 +17,13 @@
 namespace lenet_jax::LENET_JAX_INSTRUCTION_SET {
 
 // Vectors of output channels in a panel, and columns of a tile of two rows: sums, kernel and one number of x in registers.
-constexpr int kMostVectors = 3;
+constexpr int kMostPooledVectors = 3;
 constexpr int most_columns(int vectors) {
   const int columns = (kRegisters - 1 - vectors) / (2 * vectors) / 2 * 2;
   return columns < 2 ? 2 : columns > 8 ? 8 : columns;
 }
 
-struct Panel {
+struct PooledPanel {
   int channel, count, vectors;  // its first output channel, how many it has, and registers for them
   const float* kernel;          // (kernel_height, row_length, vectors * lanes)
 };
@@ -90,7 +90,7 @@ LENET_JAX_INLINE Largest largest_of_four(const PooledRow& row, int column, Vecto
 }
 
 template <int Columns, int Vectors>
-void tile_of_squares(const PooledRow& row, const Panel& panel, int first_column) {
+void tile_of_squares(const PooledRow& row, const PooledPanel& panel, int first_column) {
   const Stage& stage = *row.stage;
   Vector<float> sums[2][Columns][Vectors];
   sums_of_tile<2, Columns, Vectors>(stage, row.x + static_cast<std::ptrdiff_t>(first_column) * 2 * stage.channels,
@@ -106,7 +106,7 @@ void tile_of_squares(const PooledRow& row, const Panel& panel, int first_column)
 }
 
 template <int Vectors>
-void row_of_squares(const PooledRow& row, const Panel& panel) {
+void row_of_squares(const PooledRow& row, const PooledPanel& panel) {
   constexpr int kMost = most_columns(Vectors);
   const int columns = row.stage->columns;
   for (int column = 0; column < columns;) {
@@ -126,7 +126,7 @@ void row_of_squares(const PooledRow& row, const Panel& panel) {
 
 // Includes `Columns` positions of the map in the largest values of their windows, (columns, Vectors).
 template <int Columns, int Vectors>
-void tile_of_row(const PooledRow& row, const Panel& panel, int map_row, int first, Largest* largest) {
+void tile_of_row(const PooledRow& row, const PooledPanel& panel, int map_row, int first, Largest* largest) {
   const Stage& stage = *row.stage;
   Vector<float> sums[1][Columns][Vectors];
   sums_of_tile<1, Columns, Vectors>(
@@ -144,7 +144,7 @@ void tile_of_row(const PooledRow& row, const Panel& panel, int map_row, int firs
 }
 
 template <int Vectors>
-void row_of_windows(const PooledRow& row, const Panel& panel) {
+void row_of_windows(const PooledRow& row, const PooledPanel& panel) {
   constexpr int kMost = kRegisters >= 32 ? 8 : 4;
   static thread_local Scratch memory;
   const Stage& stage = *row.stage;
@@ -163,7 +163,7 @@ void row_of_windows(const PooledRow& row, const Panel& panel) {
 }
 
 template <int Vectors>
-void row_of_panel(const PooledRow& row, const Panel& panel) {
+void row_of_panel(const PooledRow& row, const PooledPanel& panel) {
   if (row.stage->pool_height == 2 && row.stage->pool_width == 2) row_of_squares<Vectors>(row, panel);
   else row_of_windows<Vectors>(row, panel);
 }
@@ -200,12 +200,12 @@ inline void row_of_last_channels(const PooledRow& row, int channel, const float*
 
 // The kernel as the tiles read it, and the bias to a full vector.
 struct PackedKernel {
-  std::vector<Panel> panels;
+  std::vector<PooledPanel> panels;
   int num_last;  // channels computed by row_of_last_channels
   const float *last, *bias;
 };
 
-inline void pack_panel(const Stage& stage, const float* kernel, const Panel& panel, float* to) {
+inline void pack_panel(const Stage& stage, const float* kernel, const PooledPanel& panel, float* to) {
   const int taps = stage.kernel_height * stage.row_length(), width = panel.vectors * kLanes<float>;
   for (int tap = 0; tap < taps; ++tap, to += width) {
     std::memcpy(to, kernel + static_cast<std::ptrdiff_t>(tap) * stage.kernels + panel.channel,
@@ -241,8 +241,8 @@ inline PackedKernel pack_kernel(const Stage& stage, const float* kernel, const f
   const std::size_t last_size = 2 * stage.kernel_height * round_up(stage.row_length(), kWidth);
   float* to = memory.get<float>(panels_size + last_size + stage.kernels + 2 * kWidth);
   for (int vector = 0; vector < vectors;) {
-    const int left = vectors - vector, size = left == 4 ? 2 : std::min(kMostVectors, left);  // 2 + 2, not 3 + 1
-    Panel panel{vector * kWidth, std::min(size * kWidth, others - vector * kWidth), size, to};
+    const int left = vectors - vector, size = left == 4 ? 2 : std::min(kMostPooledVectors, left);  // 2 + 2, not 3 + 1
+    PooledPanel panel{vector * kWidth, std::min(size * kWidth, others - vector * kWidth), size, to};
     pack_panel(stage, kernel, panel, to);
     packed.panels.push_back(panel);
     to += static_cast<std::size_t>(taps) * size * kWidth;
@@ -258,7 +258,7 @@ inline PackedKernel pack_kernel(const Stage& stage, const float* kernel, const f
 }
 
 inline void row_of_all_channels(const PooledRow& row, const PackedKernel& packed) {
-  for (const Panel& panel : packed.panels) {
+  for (const PooledPanel& panel : packed.panels) {
     if (panel.vectors == 1) row_of_panel<1>(row, panel);
     else if (panel.vectors == 2) row_of_panel<2>(row, panel);
     else row_of_panel<3>(row, panel);
