@@ -25,9 +25,11 @@ from .models import MODELS, create_model
 from .ops import initializers
 from .ops.convolution import (
     conv1d,
+    conv1d_transpose,
     conv2d,
     conv2d_transpose,
     conv3d,
+    conv3d_transpose,
     depthwise_conv2d,
     separable_conv2d,
 )
@@ -60,9 +62,11 @@ __all__ = [
     "config",
     "confusion_matrix",
     "conv1d",
+    "conv1d_transpose",
     "conv2d",
     "conv2d_transpose",
     "conv3d",
+    "conv3d_transpose",
     "create_model",
     "cross_entropy",
     "depthwise_conv2d",

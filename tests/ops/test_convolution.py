@@ -321,7 +321,7 @@ X, K = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 4))
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((X[0], K), {}, "conv2d: `x` needs 4 axes (NHWC); got shape (4, 4, 2)."),
+        ((X[0], K), {}, "conv2d: `x` needs 4 axes (NHWC); got shape (4, 4, 2); add the batch axis: x[None]."),
         ((X, K[0]), {}, "conv2d: `kernel` needs 4 axes (HWIO); got shape (3, 2, 4)."),
         ((X.astype(int), K), {}, "conv2d: `x` must be floating point; got int32; convert it with .astype(float)."),
         ((X, K.astype(jnp.bfloat16)), {}, "conv2d: `x` and `kernel` must have one dtype; got float32 and bfloat16."),
