@@ -265,10 +265,10 @@ class Status(enum.IntEnum):
 
 
 class ReceptiveField(NamedTuple):
-    """Receptive field of an output value: a square of `size` pixels; that of its neighbour lies `stride` pixels on."""
+    """Receptive field of an output value along each spatial axis of the network's input, in pixels."""
 
-    size: float = 1  # infinite: the whole image
-    stride: int = 1
+    size: tuple[float, ...]  # infinite: the whole axis
+    stride: tuple[float, ...]  # to the field of the next value
 
 
 class LayerTrace(NamedTuple):

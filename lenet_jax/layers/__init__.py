@@ -26,10 +26,13 @@ from lenet_jax.layers.weights import (
     batch_normalization,
     convolution,
     dense,
+    depthwise_convolution,
     dropout,
     local_response_normalization,
     radial_basis,
+    separable_convolution,
     subsampling,
+    transposed_convolution,
 )
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "branch",
     "convolution",
     "dense",
+    "depthwise_convolution",
     "dropout",
     "flatten",
     "function",
@@ -54,8 +58,10 @@ __all__ = [
     "rematerialized",
     "residual",
     "resize",
+    "separable_convolution",
     "serial",
     "subsampling",
     "take_auxiliary",
     "trace_layer",
+    "transposed_convolution",
 ]

@@ -265,7 +265,7 @@ def conv3d_transpose(
     output_shape: Ints | None = None,
     dilation: Ints = 1,
 ) -> Float[Array, "N out_d out_h out_w O"]:
-    """Apply the transpose of `conv3d`, with a kernel (K_d, K_h, K_w, O, C); all else as `conv2d_transpose`."""
+    """Apply the transpose of `conv3d` with a kernel (K_d, K_h, K_w, O, C); all else as `conv2d_transpose`."""
     return _transpose("conv3d_transpose", 3, x, kernel, strides, padding, output_shape, dilation)
 
 
@@ -297,14 +297,12 @@ def _transpose(
     space, size = x.shape[1:-1], kernel.shape[:-2]
     least, default = _transposed_sizes(function, space, size, steps, padding, rates)
     output = default if output_shape is None else _to_space(function, output_shape, x, kernel)
-    made = "x".join(map(str, space))
     if any(not low <= out < low + step for out, low, step in zip(output, least, steps, strict=True)):
-        sizes = "x".join(
-            f"{low}..{low + step - 1}" if step > 1 else f"{low}" for low, step in zip(least, steps, strict=True)
-        )
+        most = [low + step - 1 for low, step in zip(least, steps, strict=True)]
+        made, low, high, got = ("x".join(map(str, sizes)) for sizes in (space, least, most, output))
         raise InputError(
-            f"{function}: `output_shape` must be a size of which the convolution makes {made}, "
-            f"from {'x'.join(map(str, least))} to {'x'.join(map(str, most))}; got {'x'.join(map(str, output))}."
+            f"{function}: `output_shape` must be a size of which the convolution makes {made}, from {low} to {high}; "
+            f"got {got}."
         )
     pads = make_window(function, output, size, steps, padding, rates).pads
     # Put `stride - 1` zeros between the pixels of the input, and convolve it with the flipped kernel.

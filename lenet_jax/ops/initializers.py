@@ -1,9 +1,10 @@
 """Random initial weights, as in `jax.nn.initializers`: functions (key, shape, dtype) -> array.
 
-The bound or variance of a draw depends on the fans: fan_in is the number of inputs of an output unit, fan_out that of the
-outputs that an input is used for. By default the last two axes of a kernel are its input and output channels, and the axes
-before them are spatial: (*size, I, O), dense kernels (I, O). Kernels of grouped convolutions (*size, C // groups, O) are
-such kernels too. For others an argument `kernel` says what their axes are; see `KernelLayout`.
+The bound or variance of a draw depends on the fans: fan_in is the number of inputs of an output unit, fan_out the
+number of outputs that an input is used for. By default the last two axes of a kernel are its input and output channels,
+and the axes before them are spatial: (*size, I, O), dense kernels (I, O). Kernels of grouped convolutions
+(*size, C // groups, O) are such kernels too. For others an argument `kernel` says what their axes are; see
+`KernelLayout`.
 """
 
 import math

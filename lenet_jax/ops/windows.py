@@ -45,7 +45,7 @@ def to_tuple(function: str, argument: str, value: Ints, length: int) -> tuple[in
     Raises:
         InputError: if it is neither; the message names the `argument` of `function`.
     """
-    values = _to_ints(value, length, least=1)
+    values = to_ints(value, length, least=1)
     if values is None:
         raise InputError(
             f"{function}: `{argument}` must be an integer, 1 or above, or {length} of them, one a spatial axis; "
@@ -82,7 +82,7 @@ def _to_int(value: Any, least: int) -> int | None:
     return number if number >= least else None
 
 
-def _to_ints(value: Any, length: int, least: int) -> tuple[int, ...] | None:
+def to_ints(value: Any, length: int, least: int) -> tuple[int, ...] | None:
     """Return an integer, which stands for `length` equal ones, or `length` integers; None for anything else."""
     one = _to_int(value, least)
     values = [one] * length if one is not None else [_to_int(each, least) for each in entries(value)]
@@ -163,9 +163,9 @@ def _resolve_padding(
         # As in Theano and PyTorch: the last window must begin inside the image.
         counts = [min(max(-(-(n - k) // s), 0), (n - 1) // s) + 1 for n, k, s in axes]
         return tuple((0, max((count - 1) * s + k - n, 0)) for count, (n, k, s) in zip(counts, axes, strict=True))
-    if (sides := _to_ints(padding, len(axes), least=0)) is not None:
+    if (sides := to_ints(padding, len(axes), least=0)) is not None:
         return tuple((pixels, pixels) for pixels in sides)
-    pairs = [_to_ints(entries(pair), 2, least=0) for pair in entries(padding)]
+    pairs = [to_ints(entries(pair), 2, least=0) for pair in entries(padding)]
     if len(pairs) != len(axes) or None in pairs:
         names = '"VALID", "SAME"' + (', "CEIL"' if allow_ceil else "")
         raise InputError(
