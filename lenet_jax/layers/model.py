@@ -40,7 +40,7 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
         check_key("model", key)
         return layer.init(key, input_shape)[0]
 
-    def check(images: ArrayLike) -> Array:
+    def check(variables: Variables, images: ArrayLike) -> Array:
         images = jnp.asarray(images)
         if images.shape[1:] != input_shape:
             remedy = "; add the batch axis: images[None]" if images.shape == input_shape else ""
@@ -51,12 +51,14 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
             raise InputError(
                 f"model: `images` must be floating point; got {images.dtype}; scale them, as images / 256.0."
             )
+        if images.dtype == jnp.float64 and all(leaf.dtype != jnp.float64 for leaf in jax.tree.leaves(variables.params)):
+            return images.astype(jnp.float32)  # of NumPy with jax_enable_x64, as uint8 pixels / 256
         return images
 
     def apply(
         variables: Variables, images: ArrayLike, *, train: bool = False, key: Key | None = None
     ) -> tuple[Array | Heads, dict]:
-        images = check(images)
+        images = check(variables, images)
         if key is not None and key.ndim == 0 and layer.stochastic:
             key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(images.shape[0]))
         outputs, state = layer.apply(variables, images, train=train, key=key)
@@ -66,6 +68,6 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
     def trace(variables: Variables, images: ArrayLike) -> list[LayerTrace]:
         whole = layer.trace or functools.partial(trace_layer, "layer", layer)
         ones = (1,) * max(len(input_shape) - 1, 1)
-        return whole(variables, check(images), ReceptiveField(ones, ones))[0]
+        return whole(variables, check(variables, images), ReceptiveField(ones, ones))[0]
 
     return Model(init, apply, trace, input_shape, takes_example_keys=True)

@@ -288,8 +288,8 @@ def _transpose(
         )
     if isinstance(padding, str) and padding not in ("SAME", "VALID"):
         raise InputError(
-            f'{function}: `padding` must be "SAME" or "VALID"; got {padding!r}; pixels are given as {num_axes} (before, '
-            "after) pairs."
+            f'{function}: `padding` must be "SAME" or "VALID"; got {padding!r}; pixels are given as {num_axes} '
+            "(before, after) pairs."
         )
     steps, rates = (
         to_tuple(function, name, value, num_axes) for name, value in (("strides", strides), ("dilation", dilation))
