@@ -519,3 +519,97 @@ def test_the_method_that_is_chosen(shape, kernel_shape, options, method):
     window = make_window("conv", shape[1:-1], kernel_shape[:-2], **settings)
     chosen = cpu.choose_method(jnp.ones(shape), jnp.ones(kernel_shape), window=window)
     assert chosen.args[0].func is getattr(lowering, method)
+
+
+# ---- transposed convolutions -----------------------------------------------------------------------------------------
+
+TRANSPOSED = {1: lj.conv1d_transpose, 2: lj.conv2d_transpose, 3: lj.conv3d_transpose}
+
+
+@hypothesis.given(cases())
+def test_transposed_convolutions_are_gradients_of_convolutions_for_every_size(case):
+    image, kernel, options = case
+    options = {**options, "groups": 1}
+    num_axes, kernel = image.ndim - 2, kernel[..., :1, :].repeat(image.shape[-1], -2)
+    forward = functools.partial(CONVOLUTIONS[num_axes], kernel=kernel, **options)
+    y, transpose = jax.vjp(forward, jnp.asarray(image))
+    cotangent = np.random.default_rng(0).standard_normal(y.shape).astype(np.float32)
+    del options["groups"]
+    ours = functools.partial(TRANSPOSED[num_axes], cotangent, kernel, **options)
+    expected = transpose(jnp.asarray(cotangent))[0]
+    close(ours(output_shape=image.shape[1:-1]), expected)
+    close(ours(output_shape=image.shape), expected)  # as TensorFlow has it
+    default = ours()
+    assert jax.eval_shape(forward, default).shape == y.shape
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize(("strides", "extra"), [(1, 0), (2, 0), (2, 1), (3, 2)])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_transposed_convolutions_equal_torch(padding, strides, extra, dilation):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((2, 4, 5, 3)), rng.standard_normal((3, 4, 2, 3))
+    theirs = torch.nn.functional.conv_transpose2d(
+        torch.tensor(np.moveaxis(x, -1, 1)),
+        torch.tensor(kernel.transpose(3, 2, 0, 1).copy()),
+        stride=strides,
+        padding=padding,
+        output_padding=extra,
+        dilation=dilation,
+    )
+    expected = np.moveaxis(theirs.numpy(), 1, -1)
+    ours = lj.conv2d_transpose(
+        x.astype(np.float32),
+        kernel.astype(np.float32),
+        strides=strides,
+        padding=padding,
+        output_shape=expected.shape[1:3],
+        dilation=dilation,
+    )
+    close(ours, expected, 1e-4)
+
+
+def test_a_transposed_convolution_by_hand():
+    x, kernel = jnp.array([1.0, 10.0]).reshape(1, 2, 1), jnp.array([1.0, 2.0, 3.0]).reshape(3, 1, 1)
+    full = lj.conv1d_transpose(x, kernel, strides=2, padding="VALID")
+    assert full[0, :, 0].tolist() == [1, 2, 13, 20, 30]  # the kernel is stamped, not flipped
+    longer = lj.conv1d_transpose(x, kernel, strides=2, padding="VALID", output_shape=6)
+    assert longer[0, :, 0].tolist() == [1, 2, 13, 20, 30, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"output_shape": (9, 8), "strides": 2},
+            "`output_shape` must be a size of which the convolution makes 4x4, from 7x7 to 8x8; got 9x8.",
+        ),
+        (
+            {"output_shape": (2, 8, 8, 4), "strides": 2},
+            "`output_shape` must begin with the 1 examples of `x` and end with the 4 channels that `kernel` makes; "
+            "got (2, 8, 8, 4).",
+        ),
+        (
+            {"output_shape": (8.0, 8)},
+            "`output_shape` must be an integer, 1 or above, or 2 of them, one a spatial axis; got (8.0, 8).",
+        ),
+        (
+            {"padding": 3},
+            "`padding` must leave at least one pixel of the output; got 3, of which 0x0 pixels are left; use less "
+            "padding.",
+        ),
+    ],
+)
+def test_transposed_convolutions_refuse_sizes_that_do_not_fit(options, message, without_type_checks):
+    with pytest.raises(lj.InputError) as error:
+        lj.conv2d_transpose(X, jnp.ones((3, 3, 4, 2)), **options)
+    assert str(error.value) == f"conv2d_transpose: {message}"
+
+
+def test_kernels_are_not_flipped():
+    image = jnp.zeros((1, 3, 3, 1)).at[0, 1, 1, 0].set(1.0)
+    kernel = jnp.arange(9.0).reshape(3, 3, 1, 1)
+    assert lj.conv2d(image, kernel, padding="SAME")[0, :, :, 0].tolist() == [[8, 7, 6], [5, 4, 3], [2, 1, 0]]
+    theano = lj.conv2d(image, kernel[::-1, ::-1], padding="SAME")
+    np.testing.assert_array_equal(theano[0, :, :, 0], kernel[:, :, 0, 0])
