@@ -54,11 +54,12 @@ def evaluate(
     """
     check_model("evaluate", model)
     task = Task(model, objective or classification(), (), compute_dtype, pixel_divisor)
-    _check_split("evaluate", "`split`", split, task.objective)
-    labels = split.targets["targets"] if has_weights(split.targets) else split.targets
-    if task.objective.has_labels and is_concrete(labels):
-        labels = jax.device_get(labels)
-        _check_range("evaluate", "`split`", int(labels.min()), int(labels.max()), count_outputs(task, split))
+    if task.objective.has_labels and count_examples(split):
+        _check_split("evaluate", "`split`", split, task.objective)
+        labels = split.targets["targets"] if has_weights(split.targets) else split.targets
+        if is_concrete(labels):
+            low, high = int(labels.min()), int(labels.max())
+            _check_range("evaluate", "`split`", low, high, count_outputs(task, split))
     return evaluate_task(task, variables, split, batch_size=batch_size, axis_name=axis_name)
 
 
