@@ -21,7 +21,7 @@ from lenet_jax.objective import (
 )
 from lenet_jax.objectives import classification
 from lenet_jax.ops import BATCH_SIZE, map_batches
-from lenet_jax.types import Dataset, Key, Metrics, Model, Objective, Split, Variables, has_weights
+from lenet_jax.types import Dataset, Key, Metrics, Model, Objective, Split, Variables, has_weights, is_concrete
 
 
 def evaluate(
@@ -50,10 +50,16 @@ def evaluate(
 
     Raises:
         InputError: if the split is empty, has not one target an input, or `batch_size` is below 1; if the objective
-            has labels and the targets are none.
+            has labels and the targets are none, or are known, as outside of `jax.jit`, and do not fit the outputs.
     """
     check_model("evaluate", model)
     task = Task(model, objective or classification(), (), compute_dtype, pixel_divisor)
+    if task.objective.has_labels and count_examples(split):
+        _check_split("evaluate", "`split`", split, task.objective)
+        labels = split.targets["targets"] if has_weights(split.targets) else split.targets
+        if is_concrete(labels):
+            low, high = int(labels.min()), int(labels.max())
+            _check_range("evaluate", "`split`", low, high, count_outputs(task, split))
     return evaluate_task(task, variables, split, batch_size=batch_size, axis_name=axis_name)
 
 
@@ -142,18 +148,22 @@ def check_labels(data: Dataset, num_outputs: int) -> None:
     Raises:
         InputError: if they are not.
     """
-    for part, low, high in data.stray_labels:
-        if low < 0 or high >= num_outputs:
-            raise InputError(f"data: labels of {part} must be 0 to {num_outputs - 1}; got {low} to {high}.")
+    for part, low, high in data.label_ranges:
+        _check_range("data", part, low, high, num_outputs)
 
 
-def count_outputs(task: Task, data: Dataset) -> int:
-    """Return the number of outputs of a task's model for an example of a data set; nothing is computed."""
+def _check_range(origin: str, part: str, low: int, high: int, num_outputs: int) -> None:
+    if low < 0 or high >= num_outputs:
+        raise InputError(f"{origin}: labels of {part} must be 0 to {num_outputs - 1}; got {low} to {high}.")
+
+
+def count_outputs(task: Task, split: Split) -> int:
+    """Return the number of outputs of a task's model for an example of a split; nothing is computed."""
 
     def outputs(inputs: Any, key: Key) -> Any:
         return predict(task, task.model.init(key), inputs)
 
-    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), data.train.inputs)
+    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), split.inputs)
     return jax.eval_shape(outputs, example, jax.eval_shape(lambda: jax.random.key(0))).shape[-1]
 
 

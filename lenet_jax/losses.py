@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
+from lenet_jax.errors import InputError
+from lenet_jax.types import is_concrete
+
 
 def cross_entropy(
     logits: Float[Array, "*batch classes"], labels: Integer[Array, "*batch"], *, label_smoothing: float = 0.0
@@ -22,9 +25,26 @@ def cross_entropy(
         labels: true classes, 0 to classes - 1.
         label_smoothing: s, 0 to 1.
 
+    Raises:
+        InputError: if labels are no integers of the shape of the logits without the last axis; if they are known, as
+            outside of `jax.jit`, and out of range. There JAX gives NaN, or for a negative label that of another class.
+
     >>> cross_entropy(jnp.zeros((1, 10)), jnp.array([3])).round(4)
     Array([2.3026], dtype=float32)
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+    if labels.shape != logits.shape[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise InputError(
+            f"cross_entropy: `labels` must be integers of shape {logits.shape[:-1]}, one for each example; "
+            f"got {labels.dtype}{labels.shape}."
+        )
+    if is_concrete(labels) and labels.size:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= logits.shape[-1]:
+            raise InputError(
+                f"cross_entropy: `labels` must be 0 to {logits.shape[-1] - 1}, as there are {logits.shape[-1]} logits; "
+                f"got {low} to {high}."
+            )
     chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     if label_smoothing:
         chosen = (1 - label_smoothing) * chosen + label_smoothing * jnp.mean(logits, axis=-1)

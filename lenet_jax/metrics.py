@@ -31,6 +31,7 @@ def confusion_matrix(
     Array([[1, 0],
            [1, 1]], dtype=int32)
     """
+    labels, predictions = jnp.asarray(labels), jnp.asarray(predictions)
     if labels.shape != predictions.shape or labels.ndim != 1:
         raise InputError(
             f"confusion_matrix: `labels` and `predictions` must be two lists of one length; "

@@ -25,7 +25,7 @@ class Row(NamedTuple):
     connections: int  # uses of weights and biases
     multiply_adds: int  # multiplications by weights
     bytes: int  # size of the output in float32
-    receptive_field: tuple[int, ...]  # rows and columns of the image on which an output value depends
+    receptive_field: tuple[int, ...]  # pixels of each axis of the input on which an output value depends
     recomputed: str = ""  # the rematerialized block that contains the layer; "": the layer's output is stored
 
 
@@ -58,7 +58,7 @@ def summarize(model: Model) -> list[Row]:
 
 
 def _row(layer: LayerTrace, shape: tuple[int, ...], input_shape: tuple[int, ...]) -> Row:
-    field = layer.receptive_field.size
+    space = input_shape[:-1] or input_shape
     return Row(
         layer.name,
         shape,
@@ -66,7 +66,7 @@ def _row(layer: LayerTrace, shape: tuple[int, ...], input_shape: tuple[int, ...]
         layer.connections,
         layer.multiply_adds,
         _FLOAT32_BYTES * math.prod(shape),
-        tuple(int(min(field, size)) for size in input_shape[:2]),
+        tuple(int(min(seen, size)) for seen, size in zip(layer.receptive_field.size, space, strict=True)),
         layer.recomputed,
     )
 

@@ -41,7 +41,7 @@ from lenet_jax.objective import (
     training_loss_and_metrics,
 )
 from lenet_jax.objectives import classification
-from lenet_jax.optimizers import set_hyperparameters
+from lenet_jax.optimizers import chain_optimizer, set_hyperparameters
 from lenet_jax.optimizers.plateau import observe_validation
 from lenet_jax.optimizers.standard_form import Optimizer, apply_optimizer, evaluation_parameters, standard_form
 from lenet_jax.train_plan import TrainPlan, minibatches, plan_run
@@ -86,8 +86,12 @@ class TrainState(NamedTuple):
 class TrainResult(NamedTuple):
     """The outcome of a whole run.
 
-    Of a run that diverged, `status` is Status.DIVERGED, `iterations` is the number of steps before the one that was not
-    finite, and `variables` are the best or the last ones before that.
+    Look at `status` first: no exception is raised for a run that diverged. Of such a run, `status` is Status.DIVERGED,
+    `iterations` is the number of steps before the one whose loss, gradient or update was not finite, and `variables`,
+    `validation` and `test` are of its best validation before that (of its last weights, if the configuration says
+    `weights: last`); all three are finite. If there was no validation yet, `variables` are the initial ones and
+    `validation` has no examples. The last row of `history` that is used is of the interval in which it diverged, with a
+    `train_loss` that is NaN.
     """
 
     variables: Variables  # at the best validation; or the last ones, if the configuration says `weights: last`
@@ -95,7 +99,9 @@ class TrainResult(NamedTuple):
     test: Metrics  # of these variables
     iterations: Int[Array, "..."]  # minibatch iterations done
     status: Int[Array, "..."]  # a Status
-    history: Evaluation  # arrays over the validations; those after the end are NaN and 0
+    history: Evaluation
+    """Arrays over the validations that a run may have. Those after the end have `iteration` 0, losses of infinity and
+    no examples; `history.iteration > 0` selects the others."""
 
 
 def make_task(
@@ -468,7 +474,7 @@ def make_train(
     Args:
         model: the network; `lenet_jax.interop.to_model` makes one of a module of flax or Equinox.
         optimizer: any Optax gradient transformation.
-        config: the trainer's configuration.
+        config: the trainer's configuration; its `clip_norm` and `ema_decay` are put around the optimizer here.
         objective: loss and metrics; None: classification.
         augment: augmentations of the training examples, one after another.
 
@@ -479,14 +485,16 @@ def make_train(
     """
     check_model("make_train", model)
     objective = objective or classification()
+    if config.clip_norm is not None or config.ema_decay is not None:
+        optimizer = chain_optimizer(optimizer, clip_norm=config.clip_norm, ema_decay=config.ema_decay)
 
     def train(
         key: Key, hyperparameters: Hyperparameters, data: Dataset, *, axis_name: str | None = None
     ) -> TrainResult:
         check_splits(data, objective)
         task = make_task(model, config, data, objective, augment)
-        if objective.has_labels and data.stray_labels:
-            check_labels(data, count_outputs(task, data))
+        if objective.has_labels and data.label_ranges:
+            check_labels(data, count_outputs(task, data.train))
         plan = plan_run(config, count_examples(data.train))
         state = init_train_state(model, optimizer, config, key, hyperparameters, objective=objective)
 
@@ -499,9 +507,9 @@ def make_train(
             state, evaluation = train_interval(task, optimizer, config, state, data, axis_name=axis_name)
             return state, jax.tree.map(lambda column, value: column.at[number].set(value), history, evaluation)
 
-        history = jax.tree.map(
-            lambda x: jnp.full((plan.num_intervals, *x.shape), x, x.dtype), no_evaluation(task.objective, config)
-        )
+        # Infinity, where NaN would say the same: a sound run that stops early has none for `jax_debug_nans` to find.
+        unused = no_evaluation(task.objective, config, loss=jnp.inf)
+        history = jax.tree.map(lambda x: jnp.full((plan.num_intervals, *x.shape), x, x.dtype), unused)
         state, history = lax.while_loop(running, advance, (state, history))
         validation = state.best_validation
         if config.weights == "last":
@@ -520,8 +528,8 @@ def result_variables(config: TrainerConfig, state: TrainState) -> Variables:
     return state.best if config.weights == "best" else evaluation_variables(state)
 
 
-def no_evaluation(objective: Objective, config: TrainerConfig) -> Evaluation:
-    """Return the evaluation of a run that did not run: NaN, and counts of 0."""
-    nan = jnp.full((), jnp.nan, jnp.float32)
-    running = dict.fromkeys(_running_metrics(objective, config), nan)
-    return Evaluation(jnp.zeros((), jnp.int32), nan, no_examples(objective)._replace(loss_sum=nan), running)
+def no_evaluation(objective: Objective, config: TrainerConfig, loss: float = jnp.nan) -> Evaluation:
+    """Return the evaluation of a run that did not run: losses of NaN, or as given, and counts of 0."""
+    losses = jnp.full((), loss, jnp.float32)
+    running = dict.fromkeys(_running_metrics(objective, config), losses)
+    return Evaluation(jnp.zeros((), jnp.int32), losses, no_examples(objective)._replace(loss_sum=losses), running)

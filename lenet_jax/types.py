@@ -138,7 +138,8 @@ class Dataset:
 
     Integer targets (N,) that are not 0 to num_classes - 1 are noted in `stray_labels` when a data set is made of
     concrete arrays. Whether they are labels is for the objective to say: one of classes refuses them, also while it is
-    traced, where the values themselves are not known.
+    traced, where the values themselves are not known. The ranges of all integer targets (N,) are in `label_ranges`; a
+    jitted function is not traced again for a data set that differs in these alone.
     """
 
     train: Split
@@ -147,9 +148,10 @@ class Dataset:
     num_classes: int = 10
     pixel_divisor: float = 256.0
     stray_labels: "tuple[StrayLabels, ...]" = dataclasses.field(init=False, repr=False)
+    label_ranges: "LabelRanges" = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stray_labels", _find_stray_labels(self))
+        _note_labels(self)
 
     def splits(self) -> dict[str, Split]:
         """Return the three parts by name."""
@@ -164,7 +166,23 @@ class StrayLabels(NamedTuple):
     high: int
 
 
-def _find_stray_labels(data: Dataset) -> tuple[StrayLabels, ...]:
+class LabelRanges(tuple[StrayLabels, ...]):
+    """The ranges of the integer targets (N,) of a data set.
+
+    They are equal to any others, so that data sets of one kind have one structure and can be mapped over together.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other are ranges too."""
+        return isinstance(other, LabelRanges)
+
+    def __hash__(self) -> int:
+        """Return what all ranges have in common."""
+        return hash(LabelRanges)
+
+
+def _note_labels(data: Dataset) -> None:
+    """Set what a data set knows of its integer targets (N,)."""
     found = []
     for part, split in data.splits().items():
         labels: Any = getattr(split, "targets", None)
@@ -172,10 +190,10 @@ def _find_stray_labels(data: Dataset) -> tuple[StrayLabels, ...]:
         if not is_concrete(labels) or labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
             continue
         labels = jax.device_get(labels)
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= data.num_classes:
-            found.append(StrayLabels(part, low, high))
-    return tuple(found)
+        found.append(StrayLabels(part, int(labels.min()), int(labels.max())))
+    stray = tuple(each for each in found if each.low < 0 or each.high >= data.num_classes)
+    object.__setattr__(data, "stray_labels", stray)
+    object.__setattr__(data, "label_ranges", LabelRanges(found))
 
 
 def has_weights(targets: Any) -> bool:
@@ -196,7 +214,8 @@ _PARTS = ("train", "validation", "test")
 
 
 def _flatten(data: Dataset) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    return (data.train, data.validation, data.test), (data.num_classes, data.pixel_divisor, data.stray_labels)
+    static = (data.num_classes, data.pixel_divisor, data.stray_labels, data.label_ranges)
+    return (data.train, data.validation, data.test), static
 
 
 def _flatten_with_keys(data: Dataset) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -208,13 +227,11 @@ def _flatten_with_keys(data: Dataset) -> tuple[tuple[Any, ...], tuple[Any, ...]]
 def _unflatten(static: tuple[Any, ...], parts: Iterable[Any]) -> Dataset:
     """Make a data set of any leaves, unchecked: they may be tracers, shapes or anything else."""
     data, children = object.__new__(Dataset), tuple(parts)
-    num_classes, pixel_divisor, stray = static
-    values = {**dict(zip(_PARTS, children, strict=True)), "num_classes": num_classes, "pixel_divisor": pixel_divisor}
-    for name, value in values.items():
+    names = ("num_classes", "pixel_divisor", "stray_labels", "label_ranges")
+    for name, value in (*zip(_PARTS, children, strict=True), *zip(names, static, strict=True)):
         object.__setattr__(data, name, value)
-    if stray and all(is_concrete(getattr(split, "targets", None)) for split in children):
-        stray = _find_stray_labels(data)  # they may have been put right
-    object.__setattr__(data, "stray_labels", stray)
+    if data.stray_labels and all(is_concrete(getattr(split, "targets", None)) for split in children):
+        _note_labels(data)  # they may have been put right
     return data
 
 
@@ -253,7 +270,8 @@ class Metrics(NamedTuple):
 class Status(enum.IntEnum):
     """Why a run stopped, or that it is running.
 
-    A run stops as DIVERGED before a step whose loss, gradient or update is not finite, with its last finite state.
+    A run stops as DIVERGED before a step whose loss, gradient or update is not finite, or at a validation whose loss is
+    not; nothing is raised. Its last finite state is kept, its result is that of the best validation before.
     """
 
     RUNNING = 0
@@ -265,10 +283,10 @@ class Status(enum.IntEnum):
 
 
 class ReceptiveField(NamedTuple):
-    """Receptive field of an output value: a square of `size` pixels; that of its neighbour lies `stride` pixels on."""
+    """Receptive field of an output value along each spatial axis of the network's input, in pixels."""
 
-    size: float = 1  # infinite: the whole image
-    stride: int = 1
+    size: tuple[float, ...]  # infinite: the whole axis
+    stride: tuple[float, ...]  # to the field of the next value
 
 
 class LayerTrace(NamedTuple):

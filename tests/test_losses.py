@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import lenet_jax as lj
 
@@ -32,3 +33,14 @@ def test_smoothed_labels_share_a_probability_among_all_classes():
     expected = -(targets * np.log(np.exp(logits) / np.exp(logits).sum(1, keepdims=True))).sum(1)
     loss = lj.cross_entropy(jnp.asarray(logits, jnp.float32), jnp.arange(6), label_smoothing=0.1)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_labels_that_are_known_and_do_not_fit_are_refused(without_type_checks):
+    logits = jnp.zeros((2, 3))
+    for labels in ([-1, 0], [0, 3], jnp.array([7, 1])):
+        with pytest.raises(lj.InputError, match=r"cross_entropy: `labels` must be 0 to 2, as there are 3 logits; got"):
+            lj.cross_entropy(logits, labels)
+    for labels in ([0], [[0], [1]], [0.0, 1.0]):
+        with pytest.raises(lj.InputError, match=r"cross_entropy: `labels` must be integers of shape \(2,\)"):
+            lj.cross_entropy(logits, labels)
+    assert lj.cross_entropy(logits, [0, 2]).shape == (2,)

@@ -311,3 +311,30 @@ def test_bad_input_is_refused_while_tracing(options, optimizer, hyperparameters,
     with pytest.raises(lj.InputError) as error:
         jax.eval_shape(lj.make_train(MODEL, optimizer, trainer(**options)), KEY, hyperparameters, DATA)
     assert str(error.value) == message
+
+
+def test_clip_norm_and_ema_decay_of_the_configuration_act():
+    config = trainer(max_epochs=2)
+    in_config = lj.config.TrainerConfig(**{**vars(config), "clip_norm": 0.01, "ema_decay": 0.9})
+    plain = lj.make_optimizer("sgd", learning_rate=0.5)
+    in_optimizer = lj.make_optimizer("sgd", learning_rate=0.5, clip_norm=0.01, ema_decay=0.9)
+    ours = jax.jit(lj.make_train(MODEL, plain, in_config))(KEY, {"learning_rate": 0.4}, DATA)
+    expected = jax.jit(lj.make_train(MODEL, in_optimizer, config))(KEY, {"learning_rate": 0.4}, DATA)
+    without = jax.jit(lj.make_train(MODEL, plain, config))(KEY, {"learning_rate": 0.4}, DATA)
+    for a, b, c in zip(*(jax.tree.leaves(each.variables) for each in (ours, expected, without)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+        assert not np.allclose(a, c)
+
+
+@pytest.mark.parametrize("wrap", [jax.jit, lambda run: run], ids=["jit", "eager"])
+def test_a_sound_run_that_stops_early_has_no_nan(wrap):
+    early = lj.config.EarlyStoppingConfig(patience=8, patience_increase=1)
+    config = lj.config.TrainerConfig(**{**vars(trainer(max_epochs=20)), "early_stopping": early})
+    with jax.debug_nans(True):
+        result = wrap(lj.make_train(MODEL, lj.make_optimizer("sgd"), config))(KEY, {}, DATA)
+    assert result.status == lj.Status.PATIENCE
+    used = np.asarray(result.history.iteration > 0)
+    assert 0 < used.sum() < used.size
+    assert np.isfinite(result.history.train_loss[used]).all()
+    assert np.isinf(result.history.train_loss[~used]).all()
+    assert np.isinf(result.history.validation.loss_sum[~used]).all()

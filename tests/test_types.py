@@ -146,3 +146,26 @@ def test_a_step_takes_examples_that_there_are(indices, found):
     with pytest.raises(lj.InputError) as refused:
         lj.training.train_step(model, optimizer, state, dataset(LABELS), jnp.array(indices))
     assert str(refused.value) == f"train_step: `indices` must be 0 to 5; got {found}."
+
+
+@pytest.mark.parametrize("wrap", [jax.jit, lambda run: run], ids=["jit", "eager"])
+@pytest.mark.parametrize("num_classes", [100, 200])
+def test_a_model_with_too_few_outputs_for_the_classes_is_refused(num_classes, wrap):
+    split = lj.Split(IMAGES, LABELS * 49 + 1)
+    data = lj.Dataset(split, split, split, num_classes=num_classes)
+    with pytest.raises(lj.InputError, match="data: labels of train must be 0 to 9; got 1 to 99"):
+        train(data, num_outputs=10, wrap=wrap)
+    assert train(data, num_outputs=100, wrap=wrap).status == lj.Status.MAX_EPOCHS
+
+
+def test_a_model_with_fewer_outputs_than_classes_is_trained_on_labels_that_fit_it():
+    assert train(dataset(LABELS, num_classes=10), num_outputs=3).status == lj.Status.MAX_EPOCHS
+
+
+def test_evaluation_wants_labels_that_fit_the_outputs():
+    model = linear(input_shape=(2, 2, 1), num_outputs=3)
+    variables = model.init(jax.random.key(0))
+    with pytest.raises(lj.InputError, match="evaluate: labels of `split` must be 0 to 2; got 1 to 3"):
+        lj.evaluate(model, variables, lj.Split(IMAGES, LABELS + 1))
+    ignoring = lj.objectives.classification(ignore_label=-1)
+    assert lj.evaluate(model, variables, lj.Split(IMAGES, LABELS - 1), objective=ignoring).num_examples == 4

@@ -27,10 +27,13 @@ from lenet_jax.layers.weights import (
     batch_normalization,
     convolution,
     dense,
+    depthwise_convolution,
     dropout,
     local_response_normalization,
     radial_basis,
+    separable_convolution,
     subsampling,
+    transposed_convolution,
 )
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "branch",
     "convolution",
     "dense",
+    "depthwise_convolution",
     "dropout",
     "flatten",
     "function",
@@ -56,8 +60,10 @@ __all__ = [
     "rematerialized",
     "residual",
     "resize",
+    "separable_convolution",
     "serial",
     "subsampling",
     "take_auxiliary",
     "trace_layer",
+    "transposed_convolution",
 ]

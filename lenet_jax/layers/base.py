@@ -5,20 +5,19 @@ its output, so shapes are inferred and checked while a model is built. `apply(va
 output for a batch and the new state.
 """
 
-import functools
 import math
 import typing
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from lenet_jax.config.checks import Activation
-from lenet_jax.errors import unknown_name
+from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.ops import avg_pool, max_pool
-from lenet_jax.ops.windows import Padding
+from lenet_jax.ops.windows import Ints, Padding, entries, to_tuple
 from lenet_jax.types import Key, LayerTrace, ReceptiveField, Variables
 
 Shape = tuple[int, ...]
@@ -88,30 +87,51 @@ def flatten() -> Layer:
     return function(lambda x: x.reshape(x.shape[0], -1))
 
 
-def resize(size: int) -> Layer:
-    """Resize images to `size` x `size` pixels by linear interpolation, with antialiasing where they become smaller."""
-    return function(lambda x: jax.image.resize(x, (x.shape[0], size, size, x.shape[3]), "linear"))
+def resize(size: Ints) -> Layer:
+    """Resize images to `size` pixels by linear interpolation, with antialiasing where they become smaller.
+
+    Args:
+        size: of each spatial axis in pixels, an int or one for each.
+
+    Raises:
+        InputError: in `init`, if it is not made of integers, 1 or above.
+    """
+
+    def apply(x: Array) -> Array:
+        space = to_tuple("resize", "size", size, x.ndim - 2)
+        return jax.image.resize(x, (x.shape[0], *space, x.shape[-1]), "linear")
+
+    return function(apply)
 
 
-def max_pooling(size: int, *, strides: int | None = None, padding: Padding = "VALID") -> Layer:
-    """Take the largest value in each window; options as in `lenet_jax.max_pool`."""
+def max_pooling(size: Ints, *, strides: Ints | None = None, padding: Padding = "VALID") -> Layer:
+    """Take the largest value in each window over 1 to 3 spatial axes.
+
+    Options and errors as in `lenet_jax.max_pool`; sequences (W, C) need a size of one entry, as (2,).
+    """
     return _pooling(max_pool, size, strides, padding)
 
 
-def average_pooling(size: int, *, strides: int | None = None, padding: Padding = "VALID") -> Layer:
-    """Take the mean of each window; options as in `lenet_jax.avg_pool`."""
+def average_pooling(size: Ints, *, strides: Ints | None = None, padding: Padding = "VALID") -> Layer:
+    """Take the mean of each window over 1 to 3 spatial axes.
+
+    Options and errors as in `lenet_jax.avg_pool`; sequences (W, C) need a size of one entry, as (2,).
+    """
     return _pooling(avg_pool, size, strides, padding)
 
 
-def _pooling(pool: Callable[..., Array], size: int, strides: int | None, padding: Padding) -> Layer:
-    layer = function(functools.partial(pool, window=size, strides=strides, padding=padding))
-    return layer._replace(field=lambda field: widen_field(field, size, strides or size))
+def _pooling(pool: Callable[..., Array], size: Ints, strides: Ints | None, padding: Padding) -> Layer:
+    def apply(x: Array) -> Array:
+        return pool(x, window_size(pool.__name__, "window", size, x.shape[1:]), strides=strides, padding=padding)
+
+    layer = function(apply)
+    return layer._replace(field=lambda field: widen_field(field, size, size if strides is None else strides))
 
 
 def global_average_pooling() -> Layer:
     """Take the mean of each channel over space: (H, W, C) becomes (C,). Source: Lin et al. 2014, section 3.2."""
-    layer = function(lambda x: jnp.mean(x, axis=(1, 2)))
-    return layer._replace(field=lambda field: ReceptiveField(math.inf))
+    layer = function(lambda x: jnp.mean(x, axis=tuple(range(1, x.ndim - 1))))
+    return layer._replace(field=whole_field)
 
 
 def child_variables(variables: Variables, name: str) -> Variables:
@@ -125,9 +145,50 @@ def merge_variables(parts: Mapping[str, Variables]) -> Variables:
     return Variables(params, {name: variables.state for name, variables in parts.items() if variables.state})
 
 
-def widen_field(field: ReceptiveField, size: int, stride: int) -> ReceptiveField:
-    """Return the receptive field of a window's output, given that of its input."""
-    return ReceptiveField(field.size + (size - 1) * field.stride, field.stride * stride)
+def window_size(name: str, argument: str, size: Ints, shape: Shape) -> tuple[int, ...]:
+    """Return the size of a window along each spatial axis of an example.
+
+    Raises:
+        InputError: if the size is not made of integers, 1 or above, or a single integer is given for sequences (W, C),
+            which may be grey images (H, W) whose channel axis is missing.
+    """
+    if len(shape) == 2 and not entries(size):
+        raise InputError(
+            f"{name}: an example of shape {shape} may be a sequence (W, C) or a grey image without its channel axis "
+            f"(H, W, 1); for sequences give `{argument}` one entry, as (2,); got {size!r}."
+        )
+    return to_tuple(name, argument, size, len(shape) - 1)
+
+
+def widen_field(field: ReceptiveField, size: Ints, strides: Ints, dilation: Ints = 1) -> ReceptiveField:
+    """Return the receptive field of a window's output, given that of its input.
+
+    Of a window over other axes than the network's input has, as after a reshape, it is taken to be the whole input.
+    """
+    num_axes = len(field.size)
+    options = [entries(option) or [option] * num_axes for option in (size, strides, dilation)]
+    if any(len(option) != num_axes for option in options):
+        return whole_field(field)
+    axes: Any = list(zip(field.size, field.stride, *options, strict=True))
+    widened = tuple(seen + (k - 1) * d * apart for seen, apart, k, _, d in axes)
+    return ReceptiveField(widened, tuple(apart * step for _, apart, _, step, _ in axes))
+
+
+def whole_field(field: ReceptiveField) -> ReceptiveField:
+    """Return the receptive field of a value that depends on the whole input."""
+    return field._replace(size=(math.inf,) * len(field.size))
+
+
+def check_key(origin: str, key: Any) -> None:
+    """Check that a key is one.
+
+    Raises:
+        InputError: if it is a seed, or anything else.
+    """
+    try:
+        jax.random.key_data(key)
+    except TypeError as error:
+        raise InputError(f"{origin}: `key` must be a key; got {key!r}; make one: jax.random.key(0).") from error
 
 
 def is_one_key(key: Key) -> bool:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,23 @@ def trace_layer(name: str, layer: Layer, variables: Variables, x: Array, field: 
     return [LayerTrace(name, x, y, num_parameters, *cost, field)], field
 
 
+def _widest(fields: list[ReceptiveField]) -> ReceptiveField:
+    """Return the largest receptive field along each axis, of values at the same places."""
+    sizes, strides = (zip(*(field[part] for field in fields), strict=True) for part in (0, 1))
+    return ReceptiveField(tuple(map(max, sizes)), tuple(map(max, strides)))
+
+
+def _check_parts(combinator: str, argument: str, parts: Any) -> None:
+    if not isinstance(parts, Mapping):
+        raise InputError(
+            f"{combinator}: `{argument}` must map names to layers; got a {type(parts).__name__}; "
+            f"name them, as {combinator}({{'conv': ...}})."
+        )
+    for name, part in parts.items():
+        if not isinstance(part, Layer):
+            raise InputError(f"{combinator}: `{argument}` must map names to layers; {name!r} is {part!r}.")
+
+
 def serial(layers: Mapping[str, Layer]) -> Layer:
     """Apply layers in series; the variables of each are stored under its name.
 
@@ -74,8 +92,10 @@ def serial(layers: Mapping[str, Layer]) -> Layer:
         layers: name -> layer, in the order of application.
 
     Raises:
-        InputError: in `init`, if a layer does not fit the output of the one before; the message names the layer.
+        InputError: if `layers` is no mapping of layers; in `init`, if one does not fit the output of the one before;
+            the message names the layer.
     """
+    _check_parts("serial", "layers", layers)
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         parts = {}
@@ -110,8 +130,10 @@ def branch(paths: Mapping[str, Layer]) -> Layer:
         paths: name -> layer, in the order of concatenation.
 
     Raises:
-        InputError: in `init`, if a path does not fit the input, or the outputs differ in height or width.
+        InputError: if `paths` is no mapping of layers; in `init`, if a path does not fit the input, or the outputs
+            differ in height or width.
     """
+    _check_parts("branch", "paths", paths)
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         parts, shapes = {}, {}
@@ -140,7 +162,7 @@ def branch(paths: Mapping[str, Layer]) -> Layer:
             traces += more
             outputs.append(more[-1].y)
             fields.append(output_field)
-        y, widest = jnp.concatenate(outputs, axis=-1), max(fields)
+        y, widest = jnp.concatenate(outputs, axis=-1), _widest(fields)
         return [*traces, LayerTrace("concatenate", x, y, 0, 0, 0, widest)], widest
 
     return Layer(init, apply, trace=trace, stochastic=_is_stochastic(paths))

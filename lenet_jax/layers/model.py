@@ -8,8 +8,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from lenet_jax.errors import InputError
-from lenet_jax.layers.base import Layer, Shape
+from lenet_jax.layers.base import Layer, Shape, check_key
 from lenet_jax.layers.combinators import take_auxiliary, trace_layer
+from lenet_jax.ops.windows import entries, to_ints
 from lenet_jax.types import Heads, Key, LayerTrace, Model, ReceptiveField, Variables
 
 
@@ -20,11 +21,14 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
     `jax.random.fold_in` makes of it by the position of each example.
 
     Raises:
-        InputError: if a layer does not fit; `apply` raises it if the images have another shape.
+        InputError: if `input_shape` is no sequence of integers, or a layer does not fit; by `init`, if its key is none;
+            by `apply`, if the images have another shape or are not floating point.
     """
     message = f"model: `input_shape` must be (height, width, channels), each 1 or above; got {input_shape}"
-    if not all(isinstance(n, int) and n >= 1 for n in input_shape):
+    shape = to_ints(entries(input_shape), len(entries(input_shape)), least=1)
+    if not shape:
         raise InputError(f"{message}.")
+    input_shape = shape
     try:
         jax.eval_shape(lambda key: layer.init(key, input_shape)[0], jax.random.key(0))
     except Exception as error:
@@ -33,24 +37,28 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
         raise InputError(f"{message}, which these layers do not take.") from error
 
     def init(key: Key) -> Variables:
+        check_key("model", key)
         return layer.init(key, input_shape)[0]
 
-    def check(images: ArrayLike) -> Array:
+    def check(variables: Variables, images: ArrayLike) -> Array:
         images = jnp.asarray(images)
         if images.shape[1:] != input_shape:
+            remedy = "; add the batch axis: images[None]" if images.shape == input_shape else ""
             raise InputError(
-                f"model: `images` must have shape (N, {', '.join(map(str, input_shape))}); got {images.shape}."
+                f"model: `images` must have shape (N, {', '.join(map(str, input_shape))}); got {images.shape}{remedy}."
             )
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise InputError(
                 f"model: `images` must be floating point; got {images.dtype}; scale them, as images / 256.0."
             )
+        if images.dtype == jnp.float64 and all(leaf.dtype != jnp.float64 for leaf in jax.tree.leaves(variables.params)):
+            return images.astype(jnp.float32)  # of NumPy with jax_enable_x64, as uint8 pixels / 256
         return images
 
     def apply(
         variables: Variables, images: ArrayLike, *, train: bool = False, key: Key | None = None
     ) -> tuple[Array | Heads, dict]:
-        images = check(images)
+        images = check(variables, images)
         if key is not None and key.ndim == 0 and layer.stochastic:
             key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(images.shape[0]))
         outputs, state = layer.apply(variables, images, train=train, key=key)
@@ -59,6 +67,7 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
 
     def trace(variables: Variables, images: ArrayLike) -> list[LayerTrace]:
         whole = layer.trace or functools.partial(trace_layer, "layer", layer)
-        return whole(variables, check(images), ReceptiveField())[0]
+        ones = (1,) * max(len(input_shape) - 1, 1)
+        return whole(variables, check(variables, images), ReceptiveField(ones, ones))[0]
 
     return Model(init, apply, trace, input_shape, takes_example_keys=True)

@@ -1,7 +1,9 @@
 """Layers with variables, normalization and dropout."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,95 +13,96 @@ from jaxtyping import Array, Float
 
 from lenet_jax import ops
 from lenet_jax.errors import InputError
-from lenet_jax.layers.base import Cost, Layer, Shape, function, is_one_key, widen_field
+from lenet_jax.layers.base import Cost, Layer, Shape, function, is_one_key, whole_field, widen_field, window_size
 from lenet_jax.ops.initializers import Initializer
-from lenet_jax.ops.windows import Padding, make_window
+from lenet_jax.ops.windows import Ints, Padding, make_window, to_int, to_tuple
 from lenet_jax.types import Key, LayerTrace, ReceptiveField, Variables
 
 
 def convolution(
     num_kernels: int,
-    kernel_size: int,
+    kernel_size: Ints,
     kernel_init: Initializer,
     *,
-    strides: int = 1,
+    strides: Ints = 1,
     padding: Padding = "VALID",
+    dilation: Ints = 1,
     groups: int = 1,
     use_bias: bool = True,
     bias_init: Initializer = zeros,
-    pool_size: int | None = None,
+    pool_size: Ints | None = None,
     table: Sequence[Sequence[int]] | None = None,
 ) -> Layer:
-    """Convolve images, optionally max-pool, and add a bias to each channel.
+    """Convolve over 1 to 3 spatial axes, optionally max-pool, and add a bias to each channel.
 
-    Max-pooling commutes with adding a bias, so the bias is added after it, to fewer values, as in Theano's tutorial. In
-    `lenet_jax.activations` and `summarize` the maps before the pooling, bias included, come first, as "NAME.maps".
+    The input decides how many spatial axes there are: images (H, W, C), volumes (D, H, W, C), or sequences (W, C), for
+    which the kernel size has one entry, as (5,). Kernels are not flipped, as in TensorFlow and PyTorch; Theano flips
+    them. Max-pooling commutes with adding a bias, so the bias is added after it, to fewer values, as in Theano's
+    tutorial. In `lenet_jax.activations` and `summarize` the maps before the pooling, bias included, come first, as
+    "NAME.maps".
 
     Args:
         num_kernels: number of output channels.
-        kernel_size: height and width of the kernels in pixels.
-        kernel_init: initializer of the kernels (kernel_size, kernel_size, C // groups, num_kernels).
-        strides: steps down and right in pixels.
+        kernel_size: size of the kernels in pixels, an int or one for each spatial axis.
+        kernel_init: initializer of the kernels (*kernel_size, C // groups, num_kernels).
+        strides: steps in pixels, an int or one for each spatial axis.
         padding: as in `lenet_jax.conv2d`.
+        dilation: pixels from one entry of the kernel to the next, an int or one for each spatial axis.
         groups: number of groups that channels and kernels are split into.
         use_bias: False leaves the bias out, as before a normalization, which would subtract it.
         bias_init: initializer of the bias (num_kernels,); by default 0.
-        pool_size: height and width in pixels of the max-pooling windows, which do not overlap; None does not pool.
+        pool_size: size in pixels of the max-pooling windows, which do not overlap, an int or one for each spatial axis;
+            None does not pool.
         table: the input channels of each kernel, as in LeNet-5's C3; None connects all. The weights are then stored as
-            (kernel_size, kernel_size, pairs), kernel after kernel, and initialized for each kernel's number of inputs.
+            (*kernel_size, pairs), kernel after kernel, and initialized for each kernel's number of inputs.
 
     Raises:
         InputError: if `table` does not have a list for each kernel; in `init`, if an option does not fit the input.
     """
+    num_kernels, groups = to_int("convolution", "num_kernels", num_kernels), to_int("convolution", "groups", groups)
     if table is not None and len(table) != num_kernels:
         raise InputError(f"convolution: `table` must have {num_kernels} lists, one a kernel; got {len(table)}.")
     kernels = [kernel for kernel, channels in enumerate(table or ()) for _ in channels]
     channels = [channel for channels in table or () for channel in channels]
+    options: dict[str, Any] = {"strides": strides, "padding": padding}
 
-    def full_kernel(params: dict[str, Array], num_channels: int) -> Array:
-        if table is None:
-            return params["kernel"]
-        empty = jnp.zeros((kernel_size, kernel_size, num_channels, num_kernels), params["kernel"].dtype)
-        return empty.at[:, :, channels, kernels].set(params["kernel"])
-
-    def init_kernel(key: Key, num_channels: int) -> Array:
+    def init_kernels(key: Key, size: Shape, num_channels: int) -> dict[str, Array]:
         if num_channels % groups or num_kernels % groups:
             raise InputError(
                 f"convolution: `groups` must divide the {num_channels} channels and the {num_kernels} kernels; "
                 f"got {groups}."
             )
         if table is None:
-            return kernel_init(key, (kernel_size, kernel_size, num_channels // groups, num_kernels))
+            return {"kernel": kernel_init(key, (*size, num_channels // groups, num_kernels))}
         if not all(0 <= channel < num_channels for channel in channels):
             raise InputError(f"convolution: `table` must name channels from 0 to {num_channels - 1}; got {table!r}.")
-        keys = jax.random.split(key, num_kernels)
-        shapes = [(kernel_size, kernel_size, len(inputs), 1) for inputs in table]
-        return jnp.concatenate([kernel_init(k, s)[..., 0] for k, s in zip(keys, shapes, strict=True)], axis=-1)
+        keys, shapes = jax.random.split(key, num_kernels), [(*size, len(inputs), 1) for inputs in table]
+        drawn = [kernel_init(k, shape)[..., 0] for k, shape in zip(keys, shapes, strict=True)]
+        return {"kernel": jnp.concatenate(drawn, axis=-1)}
 
-    def apply_params(params: dict[str, Array], x: Array, pool_size: int | None = pool_size) -> Array:
-        kernel, options = full_kernel(params, x.shape[-1]), {"strides": strides, "padding": padding, "groups": groups}
+    def full_kernel(params: dict[str, Array], num_channels: int) -> Array:
+        kernel = params["kernel"]
+        if table is None:
+            return kernel
+        empty = jnp.zeros((*kernel.shape[:-1], num_channels, num_kernels), kernel.dtype)
+        return empty.at[..., channels, kernels].set(kernel)
+
+    def apply_params(params: dict[str, Array], x: Array, pool_size: Ints | None = pool_size) -> Array:
+        kernel, bias = full_kernel(params, x.shape[-1]), params.get("bias")
+        if pool_size is not None and x.ndim == 4 and to_tuple("conv2d", "dilation", dilation, 2) == (1, 1):
+            return ops.conv2d_max_pool(x, kernel, bias, pool_size=pool_size, groups=groups, **options)
+        y = _CONVOLUTIONS[x.ndim - 2](x, kernel, dilation=dilation, groups=groups, **options)
         if pool_size is not None:
-            return ops.conv2d_max_pool(x, kernel, params.get("bias"), pool_size=pool_size, **options)
-        y = ops.conv2d(x, kernel, **options)
-        return y + _along_channels(params["bias"], y) if use_bias else y
-
-    def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
-        if len(shape) != 3:
-            raise InputError(f"convolution: the input needs three axes an example, H, W, C; got shape {shape}.")
-        params = {"kernel": init_kernel(key, shape[-1])}
-        if use_bias:
-            params["bias"] = _init_bias(bias_init, key, num_kernels)
-        batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        return Variables(params, {}), jax.eval_shape(apply_params, params, batch).shape[1:]
-
-    def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
-        return apply_params(variables.params, x), variables.state
+            y = ops.max_pool(y, to_tuple("convolution", "pool_size", pool_size, x.ndim - 2))
+        return _add_bias(y, bias)
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
-        return _cost(params, math.prod(make_window("conv2d", shape[:-1], kernel_size, strides, padding).output))
+        return _cost(
+            params, math.prod(make_window("conv", shape[:-1], kernel_size, dilation=dilation, **options).output)
+        )
 
     def field(field: ReceptiveField) -> ReceptiveField:
-        field = widen_field(field, kernel_size, strides)
+        field = widen_field(field, kernel_size, strides, dilation)
         return field if pool_size is None else widen_field(field, pool_size, pool_size)
 
     def trace(variables: Variables, x: Array, x_field: ReceptiveField) -> tuple[list[LayerTrace], ReceptiveField]:
@@ -108,11 +111,219 @@ def convolution(
         maps = apply_params(params, x, None)
         num_parameters, costs = sum(leaf.size for leaf in params.values()), cost(params, x.shape[1:])
         return [
-            LayerTrace("maps", x, maps, 0, 0, 0, widen_field(x_field, kernel_size, strides)),
+            LayerTrace("maps", x, maps, 0, 0, 0, widen_field(x_field, kernel_size, strides, dilation)),
             LayerTrace("", x, apply_params(params, x), num_parameters, *costs, field(x_field)),
         ], field(x_field)
 
-    return Layer(init, apply, cost, field, None if pool_size is None else trace)
+    bias_size = num_kernels if use_bias else None
+    layer = _with_kernels(
+        "convolution", kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field, bias_init
+    )
+    return layer if pool_size is None else layer._replace(trace=trace)
+
+
+def depthwise_convolution(
+    multiplier: int,
+    kernel_size: Ints,
+    kernel_init: Initializer,
+    *,
+    strides: Ints = 1,
+    padding: Padding = "VALID",
+    dilation: Ints = 1,
+    use_bias: bool = True,
+) -> Layer:
+    """Convolve each channel with its own kernels, and add a bias, initially 0, to each output channel.
+
+    Args:
+        multiplier: number of kernels, and so of outputs, of each channel.
+        kernel_size: size of the kernels in pixels, an int or one for each of 1 to 3 spatial axes.
+        kernel_init: initializer of the kernels (*kernel_size, C, multiplier), as `he_normal(kernel="depthwise")`.
+        strides: as in `convolution`.
+        padding: as in `convolution`.
+        dilation: as in `convolution`.
+        use_bias: as in `convolution`.
+
+    Raises:
+        InputError: if `multiplier` is no integer, 1 or above; in `init`, if an option does not fit the input.
+    """
+    multiplier = to_int("depthwise_convolution", "multiplier", multiplier)
+    options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+
+    def init_kernels(key: Key, size: Shape, num_channels: int) -> dict[str, Array]:
+        return {"kernel": kernel_init(key, (*size, num_channels, multiplier))}
+
+    def apply_params(params: dict[str, Array], x: Array) -> Array:
+        return _add_bias(_depthwise(x, params["kernel"], options), params.get("bias"))
+
+    def cost(params: dict[str, Array], shape: Shape) -> Cost:
+        return _cost(params, math.prod(make_window("conv", shape[:-1], kernel_size, **options).output))
+
+    return _with_kernels(
+        "depthwise_convolution",
+        kernel_size,
+        init_kernels,
+        lambda num_channels: num_channels * multiplier if use_bias else None,
+        apply_params,
+        cost,
+        lambda field: widen_field(field, kernel_size, strides, dilation),
+    )
+
+
+def separable_convolution(
+    num_kernels: int,
+    kernel_size: Ints,
+    depthwise_init: Initializer,
+    pointwise_init: Initializer,
+    *,
+    multiplier: int = 1,
+    strides: Ints = 1,
+    padding: Padding = "VALID",
+    dilation: Ints = 1,
+    use_bias: bool = True,
+) -> Layer:
+    """Apply a depthwise convolution, then one with kernels of a single pixel, and add a bias, initially 0.
+
+    Args:
+        num_kernels: number of output channels.
+        kernel_size: size of the depthwise kernels in pixels, an int or one for each of 1 to 3 spatial axes.
+        depthwise_init: initializer of the depthwise kernels (*kernel_size, C, multiplier).
+        pointwise_init: initializer of the kernels of a single pixel (*ones, C * multiplier, num_kernels).
+        multiplier: number of depthwise kernels of each channel.
+        strides: of the depthwise convolution, as in `convolution`.
+        padding: of the depthwise convolution, as in `convolution`.
+        dilation: of the depthwise convolution, as in `convolution`.
+        use_bias: as in `convolution`.
+
+    Raises:
+        InputError: if `num_kernels` or `multiplier` is no integer, 1 or above; in `init`, if an option does not fit the
+            input.
+    """
+    name = "separable_convolution"
+    num_kernels, multiplier = to_int(name, "num_kernels", num_kernels), to_int(name, "multiplier", multiplier)
+    options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+
+    def init_kernels(key: Key, size: Shape, num_channels: int) -> dict[str, Array]:
+        first, second = jax.random.split(key)
+        pointwise = (*(1,) * len(size), num_channels * multiplier, num_kernels)
+        return {
+            "depthwise": depthwise_init(first, (*size, num_channels, multiplier)),
+            "pointwise": pointwise_init(second, pointwise),
+        }
+
+    def apply_params(params: dict[str, Array], x: Array) -> Array:
+        y = _CONVOLUTIONS[x.ndim - 2](_depthwise(x, params["depthwise"], options), params["pointwise"])
+        return _add_bias(y, params.get("bias"))
+
+    def cost(params: dict[str, Array], shape: Shape) -> Cost:
+        return _cost(params, math.prod(make_window("conv", shape[:-1], kernel_size, **options).output))
+
+    bias_size = num_kernels if use_bias else None
+    field = lambda field: widen_field(field, kernel_size, strides, dilation)  # noqa: E731
+    return _with_kernels(name, kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field)
+
+
+def transposed_convolution(
+    num_kernels: int,
+    kernel_size: Ints,
+    kernel_init: Initializer,
+    *,
+    strides: Ints = 1,
+    padding: Padding = "SAME",
+    output_shape: Ints | None = None,
+    dilation: Ints = 1,
+    use_bias: bool = True,
+) -> Layer:
+    """Apply a transposed convolution, as `lenet_jax.conv2d_transpose`, and add a bias, initially 0, to each channel.
+
+    Args:
+        num_kernels: number of output channels.
+        kernel_size: size of the kernels in pixels, an int or one for each of 1 to 3 spatial axes.
+        kernel_init: initializer of the kernels (*kernel_size, num_kernels, C), as `he_normal(kernel="transposed")`.
+        strides: factor by which the output is larger, an int or one for each spatial axis.
+        padding: as in `lenet_jax.conv2d_transpose`.
+        output_shape: spatial shape of the output, as in `lenet_jax.conv2d_transpose`.
+        dilation: as in `convolution`.
+        use_bias: as in `convolution`.
+
+    Raises:
+        InputError: if `num_kernels` is no integer, 1 or above; in `init`, if an option does not fit the input.
+    """
+    num_kernels = to_int("transposed_convolution", "num_kernels", num_kernels)
+    options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+
+    def init_kernels(key: Key, size: Shape, num_channels: int) -> dict[str, Array]:
+        return {"kernel": kernel_init(key, (*size, num_kernels, num_channels))}
+
+    def apply_params(params: dict[str, Array], x: Array) -> Array:
+        y = _TRANSPOSED[x.ndim - 2](x, params["kernel"], output_shape=output_shape, **options)
+        return _add_bias(y, params.get("bias"))
+
+    def cost(params: dict[str, Array], shape: Shape) -> Cost:
+        # Each pixel of the input is multiplied by the whole kernel, those parts included that padding cuts off.
+        products = math.prod(shape[:-1]) * params["kernel"].size
+        output = jax.eval_shape(apply_params, params, jax.ShapeDtypeStruct((1, *shape), params["kernel"].dtype))
+        return Cost(products + (math.prod(output.shape) if use_bias else 0), products)
+
+    def field(field: ReceptiveField) -> ReceptiveField:
+        # Pixels of the output lie 1 / stride of an input pixel apart: as the window of a convolution with that stride.
+        finer = [Fraction(1, step) for step in to_tuple("conv", "strides", strides, len(field.size))]
+        apart = tuple(step * each for step, each in zip(field.stride, finer, strict=True))
+        widened = widen_field(field._replace(stride=apart), kernel_size, 1, dilation)
+        return widened
+
+    bias_size = num_kernels if use_bias else None
+    return _with_kernels(
+        "transposed_convolution", kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field
+    )
+
+
+_CONVOLUTIONS: dict[int, Callable[..., Array]] = {1: ops.conv1d, 2: ops.conv2d, 3: ops.conv3d}
+_TRANSPOSED: dict[int, Callable[..., Array]] = {
+    1: ops.conv1d_transpose,
+    2: ops.conv2d_transpose,
+    3: ops.conv3d_transpose,
+}
+
+
+def _with_kernels(
+    name: str,
+    kernel_size: Ints,
+    init_kernels: Callable[[Key, Shape, int], dict[str, Array]],
+    bias_size: Callable[[int], int | None],
+    apply_params: Callable[..., Array],
+    cost: Callable[[dict[str, Array], Shape], Cost],
+    field: Callable[[ReceptiveField], ReceptiveField],
+    bias_init: Initializer = zeros,
+) -> Layer:
+    """Return the layer of a convolution of any kind.
+
+    Args:
+        name: of the layer, for messages.
+        kernel_size: an int or one for each spatial axis.
+        init_kernels: (key, kernel size, input channels) -> kernels by name; they are stored as float32.
+        bias_size: input channels -> number of biases; None: no bias.
+        apply_params: (params, x) -> y.
+        cost: as of a layer.
+        field: as of a layer.
+        bias_init: initializer of the bias.
+    """
+
+    def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
+        if len(shape) not in (2, 3, 4):
+            raise InputError(
+                f"{name}: the input needs 1 to 3 spatial axes and channels an example, as H, W, C; got shape {shape}."
+            )
+        kernels = init_kernels(key, window_size(name, "kernel_size", kernel_size, shape), shape[-1])
+        params = {part: kernel.astype(jnp.float32) for part, kernel in kernels.items()}
+        if (size := bias_size(shape[-1])) is not None:
+            params["bias"] = _init_bias(bias_init, key, size)
+        batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+        return Variables(params, {}), jax.eval_shape(apply_params, params, batch).shape[1:]
+
+    def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
+        return apply_params(variables.params, x), variables.state
+
+    return Layer(init, apply, cost, field)
 
 
 def _init_bias(bias_init: Initializer, key: Key, size: int) -> Array:
@@ -120,10 +331,26 @@ def _init_bias(bias_init: Initializer, key: Key, size: int) -> Array:
     return bias_init(jax.random.fold_in(key, 1), (size,), jnp.float32)
 
 
+def _depthwise(x: Array, kernel: Array, options: dict[str, Any]) -> Array:
+    """Convolve each channel of x (N, *space, C) with its kernels (*size, C, M)."""
+    *size, channels, multiplier = kernel.shape
+    kernel = kernel.reshape(*size, 1, channels * multiplier)
+    return _CONVOLUTIONS[len(size)](x, kernel, groups=channels, **options)
+
+
+def _add_bias(y: Array, bias: Array | None) -> Array:
+    """Add a bias to each channel, in at least float32, in which its gradient is then summed."""
+    if bias is None:
+        return y
+    wide = jnp.float32 if y.dtype.itemsize < 4 else y.dtype
+    return (y.astype(wide) + _along_channels(bias.astype(wide), y)).astype(y.dtype)
+
+
 def _cost(params: dict[str, Array], num_positions: int = 1) -> Cost:
     """Return the cost of a layer that uses all of its parameters at each position of its output."""
-    sizes = [leaf.size for leaf in params.values()]
-    return Cost(num_positions * sum(sizes), num_positions * params["kernel"].size)
+    sizes = {name: leaf.size for name, leaf in params.items()}
+    products = sum(size for name, size in sizes.items() if name != "bias")
+    return Cost(num_positions * sum(sizes.values()), num_positions * products)
 
 
 def _along_channels(a: Array, x: Array) -> Array:
@@ -140,45 +367,56 @@ def dense(num_units: int, kernel_init: Initializer, *, bias_init: Initializer = 
         bias_init: initializer of the bias (num_units,); by default 0.
 
     Raises:
-        InputError: in `init`, if an example has more than one axis.
+        InputError: if `num_units` is no integer, 1 or above; in `init`, if an example has more than one axis.
     """
+    num_units = to_int("dense", "num_units", num_units)
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         if len(shape) != 1:
             raise InputError(f"dense: the input needs one axis an example; got shape {shape}; put `flatten` before it.")
-        params = {"kernel": kernel_init(key, (shape[0], num_units)), "bias": _init_bias(bias_init, key, num_units)}
+        kernel = kernel_init(key, (shape[0], num_units)).astype(jnp.float32)
+        params = {"kernel": kernel, "bias": _init_bias(bias_init, key, num_units)}
         return Variables(params, {}), (num_units,)
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         return ops.dense(x, variables.params["kernel"], variables.params["bias"]), variables.state
 
-    return Layer(init, apply, cost=lambda params, shape: _cost(params), field=lambda _: ReceptiveField(math.inf))
+    return Layer(init, apply, cost=lambda params, shape: _cost(params), field=whole_field)
 
 
-def subsampling(size: int) -> Layer:
+def subsampling(size: Ints) -> Layer:
     """Multiply the mean of each window by a trained coefficient of its channel and add a trained bias.
 
     Coefficients are initially 1, biases 0.
 
     Args:
-        size: height and width of the windows in pixels; they do not overlap.
+        size: size of the windows in pixels, an int or one for each spatial axis; they do not overlap.
+
+    Raises:
+        InputError: in `init`, if the windows do not fit the input.
 
     Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B (S2 and S4).
     """
 
+    def means(x: Array) -> Array:
+        return ops.avg_pool(x, window_size("subsampling", "size", size, x.shape[1:]))
+
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         params = {"coefficient": jnp.ones(shape[-1], jnp.float32), "bias": jnp.zeros(shape[-1], jnp.float32)}
         batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        return Variables(params, {}), jax.eval_shape(lambda x: ops.avg_pool(x, size), batch).shape[1:]
+        return Variables(params, {}), jax.eval_shape(means, batch).shape[1:]
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
-        means = ops.avg_pool(x, size)
-        coefficient, bias = (_along_channels(variables.params[name], means) for name in ("coefficient", "bias"))
-        return means * coefficient + bias, variables.state
+        y = means(x)
+        y = y * _along_channels(variables.params["coefficient"], y)
+        return y + _along_channels(variables.params["bias"], y), variables.state
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
-        outputs = math.prod(make_window("avg_pool", shape[:-1], size, size, "VALID").output) * shape[-1]
-        return Cost(outputs * (size**2 + 1), outputs)  # the coefficient is used for each pixel, the bias once
+        window = make_window("avg_pool", shape[:-1], size, size, "VALID")
+        outputs = math.prod(window.output) * shape[-1]
+        return Cost(
+            outputs * (math.prod(window.size) + 1), outputs
+        )  # the coefficient is used for each pixel, the bias once
 
     return Layer(init, apply, cost=cost, field=lambda field: widen_field(field, size, size))
 
@@ -198,7 +436,7 @@ def radial_basis(centres: Float[np.ndarray, "centres numbers"], *, scale: float 
 
     Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", equation 9.
     """
-    points = jnp.asarray(centres, jnp.float32)
+    points = np.asarray(centres, np.float32)  # of NumPy: a layer may be made while JAX traces, and kept
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         if shape != points.shape[1:]:
@@ -211,7 +449,7 @@ def radial_basis(centres: Float[np.ndarray, "centres numbers"], *, scale: float 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
         return Cost(points.size, points.size)
 
-    return Layer(init, apply, cost=cost, field=lambda _: ReceptiveField(math.inf))
+    return Layer(init, apply, cost=cost, field=whole_field)
 
 
 def batch_normalization(*, momentum: float = 0.9, epsilon: float = 1e-5, initial_scale: float = 1.0) -> Layer:

@@ -5,6 +5,7 @@ from typing import Any
 from lenet_jax import components
 from lenet_jax.config.catalogue import built_in
 from lenet_jax.errors import InputError
+from lenet_jax.ops.windows import entries, to_ints
 from lenet_jax.types import Model
 
 MODELS = tuple(built_in("model"))
@@ -19,7 +20,7 @@ def create_model(
     Args:
         name: one of `MODELS`.
         input_shape: height, width and channels of the images.
-        num_classes: number of logits, 2 or above.
+        num_classes: number of logits, an integer, 2 or above.
         **options: options of the model's function in `lenet_jax.models`.
 
     Raises:
@@ -28,7 +29,12 @@ def create_model(
 
     >>> model = create_model("lenet", hidden_units=100)
     """
-    if num_classes < 2:
+    classes, shape = to_ints(num_classes, 1, least=2), to_ints(entries(input_shape), len(entries(input_shape)), least=1)
+    if classes is None:
         raise InputError(f"model: `num_classes` must be 2 or above; got {num_classes!r}.")
+    if not shape:
+        raise InputError(
+            f"model: `input_shape` must be (height, width, channels), each 1 or above; got {input_shape!r}."
+        )
     node = components.built_in_component("model", name, options)
-    return components.build(node, input_shape=tuple(input_shape), num_outputs=num_classes)
+    return components.build(node, input_shape=shape, num_outputs=classes[0])

@@ -4,10 +4,12 @@ from lenet_jax.ops import initializers
 from lenet_jax.ops.batches import BATCH_SIZE, map_batches
 from lenet_jax.ops.convolution import (
     conv1d,
+    conv1d_transpose,
     conv2d,
     conv2d_max_pool,
     conv2d_transpose,
     conv3d,
+    conv3d_transpose,
     depthwise_conv2d,
     separable_conv2d,
 )
@@ -22,10 +24,12 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "conv1d",
+    "conv1d_transpose",
     "conv2d",
     "conv2d_max_pool",
     "conv2d_transpose",
     "conv3d",
+    "conv3d_transpose",
     "dense",
     "depthwise_conv2d",
     "extract_patches",

@@ -1,8 +1,11 @@
-"""Convolutions (cross-correlations, as usual in deep learning) over one, two or three spatial axes.
+"""Convolutions over one, two or three spatial axes: cross-correlations, as in TensorFlow and PyTorch.
 
+Kernels are not flipped. Theano flips them: a kernel from there is turned, kernel[::-1, ::-1], before it is used here.
 The definition is `lax.conv_general_dilated`, which is also how they are computed on a GPU or TPU; `lenet_jax.ops.cpu`
 computes them on a CPU. They can be jitted, vmapped and differentiated any number of times in either mode.
 """
+
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import lax
@@ -13,41 +16,52 @@ from lenet_jax.errors import InputError
 from lenet_jax.ops.definitions import LAYOUTS
 from lenet_jax.ops.operation import apply
 from lenet_jax.ops.products import PooledConvolution, Product, Y
-from lenet_jax.ops.windows import Ints, Padding, Window, make_window, to_tuple
+from lenet_jax.ops.windows import (
+    Int,
+    Ints,
+    Padding,
+    Window,
+    entries,
+    make_window,
+    missing_batch_axis,
+    to_int,
+    to_tuple,
+)
 
 
 def conv1d(
-    x: Float[ArrayLike, "..."],
-    kernel: Float[ArrayLike, "..."],
+    x: Float[ArrayLike, "N W C"],
+    kernel: Float[ArrayLike, "Kw I O"],
     *,
     strides: Ints = 1,
     padding: Padding = "VALID",
     dilation: Ints = 1,
-    groups: int = 1,
+    groups: Int = 1,
 ) -> Float[Array, "N out_w O"]:
-    """Convolve sequences x (N, W, C) with a kernel (K_w, C // groups, O); see `conv2d`."""
+    """Convolve sequences x (N, W, C) with a kernel (K_w, C // groups, O); all else as `conv2d`."""
     return _convolve("conv1d", 1, x, kernel, strides, padding, dilation, groups)
 
 
 def conv2d(
-    x: Float[ArrayLike, "..."],
-    kernel: Float[ArrayLike, "..."],
+    x: Float[ArrayLike, "N H W C"],
+    kernel: Float[ArrayLike, "Kh Kw I O"],
     *,
     strides: Ints = 1,
     padding: Padding = "VALID",
     dilation: Ints = 1,
-    groups: int = 1,
+    groups: Int = 1,
 ) -> Float[Array, "N out_h out_w O"]:
     """Convolve images with a kernel.
 
     y[n, i, j, o] = sum over a, b, c of x[n, i*s + a*d, j*s + b*d, c] * kernel[a, b, c, o], strides s and dilation d.
+    The kernel is not flipped, as in TensorFlow and PyTorch; Theano flips it.
 
     Args:
         x: images (N, H, W, C), floating point.
         kernel: (K_h, K_w, C // groups, O), of the same dtype.
         strides: steps down and right in pixels, an int or two, each 1 or more.
-        padding: "VALID" (none), "SAME" (output = ceil(input / stride), as in TensorFlow) or
-            ((top, bottom), (left, right)) pixels of zeros.
+        padding: "VALID" (none), "SAME" (output = ceil(input / stride), as in TensorFlow) or pixels of zeros: an int for
+            all sides, two for rows and columns, or ((top, bottom), (left, right)).
         dilation: pixels from one entry of the kernel to the next, an int or two, each 1 or more.
         groups: number of groups that channels and kernels are split into; a kernel is applied to the channels of its
             group only.
@@ -56,7 +70,9 @@ def conv2d(
         (N, out_h, out_w, O).
 
     Raises:
-        InputError: if a rank, dtype, number of channels or option is wrong, or the kernel does not fit into the image.
+        InputError: if an array has another rank, is not floating point or they differ in dtype; if the numbers of
+            channels do not fit each other and `groups`; if an option is not made of integers, 1 or above (of a padding
+            0), or the kernel does not fit into the padded image.
 
     >>> conv2d(jnp.ones((1, 3, 3, 1)), jnp.ones((2, 2, 1, 1))).shape
     (1, 2, 2, 1)
@@ -65,14 +81,14 @@ def conv2d(
 
 
 def conv2d_max_pool(
-    x: Float[ArrayLike, "..."],
-    kernel: Float[ArrayLike, "..."],
-    bias: Float[ArrayLike, "..."] | None = None,
+    x: Float[ArrayLike, "N H W C"],
+    kernel: Float[ArrayLike, "Kh Kw I O"],
+    bias: Float[ArrayLike, " _"] | None = None,
     *,
     pool_size: Ints,
     strides: Ints = 1,
     padding: Padding = "VALID",
-    groups: int = 1,
+    groups: Int = 1,
 ) -> Float[Array, "N out_h out_w O"]:
     """Convolve, take the largest value of each pooling window, and add a bias to each channel.
 
@@ -85,20 +101,21 @@ def conv2d_max_pool(
         bias: (O,), of the same dtype; None adds nothing.
         pool_size: height and width of the pooling windows in pixels of the convolution's output, an int or two.
         strides: steps of the convolution in pixels, an int or two, each 1 or more.
-        padding: of the convolution: "VALID", "SAME" or ((top, bottom), (left, right)) pixels of zeros.
+        padding: of the convolution, as in `conv2d`.
         groups: number of groups that channels and kernels are split into.
 
     Returns:
         (N, out_h, out_w, O).
 
     Raises:
-        InputError: if a rank, dtype, number of channels or option is wrong, or a window does not fit into its input.
+        InputError: as `conv2d`; if `bias` does not fit, or the pooling window is larger than the convolution's output.
 
     >>> conv2d_max_pool(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), jnp.ones(1), pool_size=2)[0, :, :, 0]
     Array([[10.]], dtype=float32)
     """
     function = "conv2d_max_pool"
     x, kernel = _check_arrays(function, 2, x, kernel, LAYOUTS[2][1])
+    groups = to_int(function, "groups", groups)
     window = _check_convolution(function, x, kernel, strides, padding, 1, groups)
     pooling = make_window(function, window.output, pool_size, pool_size, "VALID", argument="pool_size")
     if bias is not None:
@@ -113,21 +130,21 @@ def conv2d_max_pool(
 
 
 def conv3d(
-    x: Float[ArrayLike, "..."],
-    kernel: Float[ArrayLike, "..."],
+    x: Float[ArrayLike, "N D H W C"],
+    kernel: Float[ArrayLike, "Kd Kh Kw I O"],
     *,
     strides: Ints = 1,
     padding: Padding = "VALID",
     dilation: Ints = 1,
-    groups: int = 1,
+    groups: Int = 1,
 ) -> Float[Array, "N out_d out_h out_w O"]:
-    """Convolve volumes x (N, D, H, W, C) with a kernel (K_d, K_h, K_w, C // groups, O); see `conv2d`."""
+    """Convolve volumes x (N, D, H, W, C) with a kernel (K_d, K_h, K_w, C // groups, O); all else as `conv2d`."""
     return _convolve("conv3d", 3, x, kernel, strides, padding, dilation, groups)
 
 
 def depthwise_conv2d(
-    x: Float[ArrayLike, "..."],
-    kernel: Float[ArrayLike, "..."],
+    x: Float[ArrayLike, "N H W C"],
+    kernel: Float[ArrayLike, "Kh Kw I M"],
     *,
     strides: Ints = 1,
     padding: Padding = "VALID",
@@ -160,9 +177,9 @@ def depthwise_conv2d(
 
 
 def separable_conv2d(
-    x: Float[ArrayLike, "..."],
-    depthwise_kernel: Float[ArrayLike, "..."],
-    pointwise_kernel: Float[ArrayLike, "..."],
+    x: Float[ArrayLike, "N H W C"],
+    depthwise_kernel: Float[ArrayLike, "Kh Kw I M"],
+    pointwise_kernel: Float[ArrayLike, "_ _ IM O"],
     *,
     strides: Ints = 1,
     padding: Padding = "VALID",
@@ -182,7 +199,7 @@ def separable_conv2d(
         (N, out_h, out_w, O).
 
     Raises:
-        InputError: as `conv2d`.
+        InputError: as `conv2d`; if `pointwise_kernel` is not one of a single pixel.
     """
     y = depthwise_conv2d(x, depthwise_kernel, strides=strides, padding=padding, dilation=dilation)
     pointwise_kernel = jnp.asarray(pointwise_kernel)
@@ -193,8 +210,27 @@ def separable_conv2d(
     return _convolve("separable_conv2d", 2, y, pointwise_kernel, 1, "VALID", 1, 1)
 
 
+def conv1d_transpose(
+    x: Float[ArrayLike, "N W C"],
+    kernel: Float[ArrayLike, "Kw O I"],
+    *,
+    strides: Ints = 1,
+    padding: Padding = "SAME",
+    output_shape: Ints | None = None,
+    dilation: Ints = 1,
+) -> Float[Array, "N out_w O"]:
+    """Apply the transpose of `conv1d` to x (N, W, C), with a kernel (K_w, O, C); all else as `conv2d_transpose`."""
+    return _transpose("conv1d_transpose", 1, x, kernel, strides, padding, output_shape, dilation)
+
+
 def conv2d_transpose(
-    x: Float[ArrayLike, "..."], kernel: Float[ArrayLike, "..."], *, strides: Ints = 1, padding: str = "SAME"
+    x: Float[ArrayLike, "N H W C"],
+    kernel: Float[ArrayLike, "Kh Kw O I"],
+    *,
+    strides: Ints = 1,
+    padding: Padding = "SAME",
+    output_shape: Ints | None = None,
+    dilation: Ints = 1,
 ) -> Float[Array, "N out_h out_w O"]:
     """Apply the transpose (the gradient with respect to the input) of `conv2d`, as tf.nn.conv2d_transpose.
 
@@ -202,34 +238,120 @@ def conv2d_transpose(
         x: images (N, H, W, C).
         kernel: (K_h, K_w, O, C), of the same dtype: the kernel of the transposed convolution, from O to C channels.
         strides: steps of that convolution in pixels, an int or two: the output is larger than `x` by this factor.
-        padding: of that convolution: "SAME" (output = input * stride) or "VALID"
-            (output = input * stride + max(kernel - stride, 0)).
+        padding: of that convolution, as in `conv2d`.
+        output_shape: (out_h, out_w), or (N, out_h, out_w, O) as TensorFlow has it: a size of images of which that
+            convolution makes images of the size of `x`; with strides s there are s of them. None: input * stride for
+            "SAME", input * stride + max(extent - stride, 0) for "VALID", extent = (kernel - 1) * dilation + 1, and for
+            pixels the smallest one, as in PyTorch.
+        dilation: of that convolution, an int or two.
 
     Returns:
         (N, out_h, out_w, O).
 
     Raises:
-        InputError: if a rank, dtype, number of channels or option is wrong.
+        InputError: if an array, an option or the numbers of channels are wrong, as in `conv2d`; if the convolution does
+            not make images of the size of `x` of images of `output_shape`.
     """
-    x, kernel = _check_arrays("conv2d_transpose", 2, x, kernel, "HWOC")
-    if kernel.shape[3] != x.shape[3]:
+    return _transpose("conv2d_transpose", 2, x, kernel, strides, padding, output_shape, dilation)
+
+
+def conv3d_transpose(
+    x: Float[ArrayLike, "N D H W C"],
+    kernel: Float[ArrayLike, "Kd Kh Kw O I"],
+    *,
+    strides: Ints = 1,
+    padding: Padding = "SAME",
+    output_shape: Ints | None = None,
+    dilation: Ints = 1,
+) -> Float[Array, "N out_d out_h out_w O"]:
+    """Apply the transpose of `conv3d` with a kernel (K_d, K_h, K_w, O, C); all else as `conv2d_transpose`."""
+    return _transpose("conv3d_transpose", 3, x, kernel, strides, padding, output_shape, dilation)
+
+
+def _transpose(
+    function: str,
+    num_axes: int,
+    x: ArrayLike,
+    kernel: ArrayLike,
+    strides: Ints,
+    padding: Padding,
+    output_shape: Ints | None,
+    dilation: Ints,
+) -> Array:
+    layout = f"{LAYOUTS[num_axes][1][:-2]}OC"
+    x, kernel = _check_arrays(function, num_axes, x, kernel, layout)
+    if kernel.shape[-1] != x.shape[-1]:
         raise InputError(
-            f"conv2d_transpose: `kernel` (HWOC) must have the {x.shape[3]} channels of `x` on its last axis; "
+            f"{function}: `kernel` ({layout}) must have the {x.shape[-1]} channels of `x` on its last axis; "
             f"got shape {kernel.shape}."
         )
-    if padding not in ("SAME", "VALID"):
-        raise InputError(f'conv2d_transpose: `padding` must be "SAME" or "VALID"; got {padding!r}.')
-    steps = to_tuple("conv2d_transpose", "strides", strides, 2)
-    # Pad `stride - 1` zeros between the pixels of the input, and convolve it with the flipped kernel.
-    padding_config = [(0, 0, 0)]
-    for n, k, s in zip(x.shape[1:3], kernel.shape[:2], steps, strict=True):
-        overlap = max(k - s, 0)
-        out, cut = (n * s, overlap // 2) if padding == "SAME" else (n * s + overlap, 0)
-        before = k - 1 - cut
-        padding_config.append((before, out + k - 1 - before - ((n - 1) * s + 1), s - 1))
-    x = lax.pad(x, jnp.zeros((), x.dtype), [*padding_config, (0, 0, 0)])
-    flipped = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
-    return _convolve("conv2d_transpose", 2, x, flipped, 1, "VALID", 1, 1)
+    if isinstance(padding, str) and padding not in ("SAME", "VALID"):
+        raise InputError(
+            f'{function}: `padding` must be "SAME" or "VALID"; got {padding!r}; pixels are given as {num_axes} '
+            "(before, after) pairs."
+        )
+    steps, rates = (
+        to_tuple(function, name, value, num_axes) for name, value in (("strides", strides), ("dilation", dilation))
+    )
+    space, size = x.shape[1:-1], kernel.shape[:-2]
+    least, default = _transposed_sizes(function, space, size, steps, padding, rates)
+    output = default if output_shape is None else _to_space(function, output_shape, x, kernel)
+    if any(not low <= out < low + step for out, low, step in zip(output, least, steps, strict=True)):
+        most = [low + step - 1 for low, step in zip(least, steps, strict=True)]
+        made, low, high, got = ("x".join(map(str, sizes)) for sizes in (space, least, most, output))
+        raise InputError(
+            f"{function}: `output_shape` must be a size of which the convolution makes {made}, from {low} to {high}; "
+            f"got {got}."
+        )
+    pads = make_window(function, output, size, steps, padding, rates).pads
+    # Put `stride - 1` zeros between the pixels of the input, and convolve it with the flipped kernel.
+    extents = [(k - 1) * d + 1 for k, d in zip(size, rates, strict=True)]
+    config = [
+        (extent - 1 - before, out - 1 - (n - 1) * step + before, step - 1)
+        for n, extent, step, out, (before, _) in zip(space, extents, steps, output, pads, strict=True)
+    ]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+    flipped = jnp.swapaxes(jnp.flip(kernel, tuple(range(num_axes))), -2, -1)
+    return _convolve(function, num_axes, x, flipped, 1, "VALID", rates, 1)
+
+
+def _transposed_sizes(
+    function: str,
+    space: Sequence[int],
+    size: Sequence[int],
+    strides: Sequence[int],
+    padding: Padding,
+    dilation: Sequence[int],
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the smallest size of images of which a convolution makes images of size `space`, and the default one."""
+    extents = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
+    axes = list(zip(space, extents, strides, strict=True))
+    if isinstance(padding, str) and padding == "SAME":
+        return tuple((n - 1) * s + 1 for n, _, s in axes), tuple(n * s for n, _, s in axes)
+    whole = tuple((n - 1) * s + k for n, k, s in axes)
+    if isinstance(padding, str):
+        return whole, tuple(n * s + max(k - s, 0) for n, k, s in axes)
+    pads = make_window(function, whole, size, strides, padding, dilation).pads
+    least = tuple(n - before - after for n, (before, after) in zip(whole, pads, strict=True))
+    if min(least) < 1:
+        raise InputError(
+            f"{function}: `padding` must leave at least one pixel of the output; got {padding!r}, of which "
+            f"{'x'.join(map(str, least))} pixels are left; use less padding."
+        )
+    return least, least
+
+
+def _to_space(function: str, output_shape: Ints, x: Array, kernel: Array) -> tuple[int, ...]:
+    """Return the spatial part of an `output_shape`, which may be that of the whole output."""
+    num_axes, given = x.ndim - 2, entries(output_shape)
+    if len(given) != num_axes + 2:
+        return to_tuple(function, "output_shape", output_shape, num_axes)
+    if given[0] != x.shape[0] or given[-1] != kernel.shape[-2]:
+        raise InputError(
+            f"{function}: `output_shape` must begin with the {x.shape[0]} examples of `x` and end with the "
+            f"{kernel.shape[-2]} channels that `kernel` makes; got {output_shape!r}."
+        )
+    return to_tuple(function, "output_shape", given[1:-1], num_axes)
 
 
 def _check_arrays(
@@ -239,7 +361,8 @@ def _check_arrays(
     layout = LAYOUTS[num_axes][0]
     for name, array, axes in (("x", x, layout), ("kernel", kernel, kernel_layout)):
         if array.ndim != len(axes):
-            raise InputError(f"{function}: `{name}` needs {len(axes)} axes ({axes}); got shape {array.shape}.")
+            remedy = missing_batch_axis(x, len(axes)) if name == "x" else ""
+            raise InputError(f"{function}: `{name}` needs {len(axes)} axes ({axes}); got shape {array.shape}{remedy}.")
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise InputError(
                 f"{function}: `{name}` must be floating point; got {array.dtype}; convert it with .astype(float)."
@@ -257,9 +380,10 @@ def _convolve(
     strides: Ints,
     padding: Padding,
     dilation: Ints,
-    groups: int,
+    groups: Int,
 ) -> Array:
     x, kernel = _check_arrays(function, num_axes, x, kernel, LAYOUTS[num_axes][1])
+    groups = to_int(function, "groups", groups)
     window = _check_convolution(function, x, kernel, strides, padding, dilation, groups)
     return apply(Product(window, groups, x.shape[1:-1], Y), x, kernel)[0]
 
@@ -268,7 +392,7 @@ def _check_convolution(
     function: str, x: Array, kernel: Array, strides: Ints, padding: Padding, dilation: Ints, groups: int
 ) -> Window:
     channels, (inputs, num_kernels) = x.shape[-1], kernel.shape[-2:]
-    if groups < 1 or channels % groups or num_kernels % groups:
+    if channels % groups or num_kernels % groups:
         raise InputError(
             f"{function}: `groups` must divide the {channels} channels of `x` and the {num_kernels} maps of `kernel`; "
             f"got {groups!r}."

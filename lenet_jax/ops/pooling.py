@@ -11,29 +11,32 @@ from lenet_jax.errors import InputError
 from lenet_jax.ops.definitions import widen
 from lenet_jax.ops.operation import apply
 from lenet_jax.ops.pools import MaxPool, SumPool
-from lenet_jax.ops.windows import Ints, Padding, Window, make_window
+from lenet_jax.ops.windows import Ints, Padding, Window, entries, make_window, to_tuple
 
 
 def max_pool(
-    x: Float[ArrayLike, "..."], window: Ints, *, strides: Ints | None = None, padding: Padding = "VALID"
-) -> Float[Array, "..."]:
+    x: Float[ArrayLike, "N *space C"], window: Ints, *, strides: Ints | None = None, padding: Padding = "VALID"
+) -> Float[Array, "N *output C"]:
     """Return the largest value in each window.
 
-    The gradient goes to the first of equal largest values, in row-major order.
+    The gradient goes to the first of equal largest values, in row-major order. A window of padding only has minus
+    infinity.
 
     Args:
-        x: (N, H, W, C), (N, W, C) or (N, D, H, W, C).
-        window: size in pixels, an int or one for each spatial axis.
+        x: (N, H, W, C), (N, W, C) or (N, D, H, W, C), floating point.
+        window: size in pixels, an int or one for each spatial axis; for (N, W, C) write (3,) where an int could be
+            meant for an image (H, W, C) without batch axis.
         strides: steps in pixels; None takes the window's size, so that windows do not overlap.
         padding: "VALID" drops the ragged border (Theano's ignore_border=True), "CEIL" keeps it
-            (ignore_border=False), "SAME" as in TensorFlow, or (before, after) pairs in pixels. Padding counts as minus
-            infinity.
+            (ignore_border=False), "SAME" as in TensorFlow, or pixels: an int, one for each spatial axis, or (before,
+            after) pairs. Padding counts as minus infinity.
 
     Returns:
         (N, *output, C) of the same dtype.
 
     Raises:
-        InputError: if `x` has another rank or is not floating point, or the window does not fit into it.
+        InputError: if `x` has another rank, is not floating point, or may be an image without batch axis; if an option
+            is not made of integers, or the window does not fit into `x`.
 
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0]
     Array([[ 5.,  7.],
@@ -44,15 +47,17 @@ def max_pool(
 
 
 def avg_pool(
-    x: Float[ArrayLike, "..."], window: Ints, *, strides: Ints | None = None, padding: Padding = "VALID"
-) -> Float[Array, "..."]:
+    x: Float[ArrayLike, "N *space C"], window: Ints, *, strides: Ints | None = None, padding: Padding = "VALID"
+) -> Float[Array, "N *output C"]:
     """Return the mean of each window over its pixels inside the image: padding is not counted.
 
+    A window of padding only has 0.
+
     Args:
-        x: (N, H, W, C), (N, W, C) or (N, D, H, W, C).
-        window: size in pixels, an int or one for each spatial axis.
+        x: (N, H, W, C), (N, W, C) or (N, D, H, W, C), floating point.
+        window: size in pixels, as in `max_pool`.
         strides: steps in pixels; None takes the window's size.
-        padding: "VALID", "CEIL", "SAME" or (before, after) pairs in pixels, as in `max_pool`.
+        padding: "VALID", "CEIL", "SAME" or pixels, as in `max_pool`.
 
     Returns:
         (N, *output, C) of the same dtype.
@@ -73,14 +78,30 @@ def _counts(window: Window, space: Sequence[int]) -> np.ndarray:
         window.pads, window.size, window.strides, window.output, space, strict=True
     ):
         start = np.arange(count) * stride - before
-        counts = counts[..., None] * (np.minimum(start + size, n) - np.maximum(start, 0))
-    return counts[None, ..., None]
+        counts = counts[..., None] * np.maximum(np.minimum(start + size, n) - np.maximum(start, 0), 0)
+    return np.maximum(counts, 1)[None, ..., None]  # windows of padding only have a sum of 0
 
 
 def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None, padding: Padding) -> Window:
-    if x.ndim not in (3, 4, 5):
+    num_axes = x.ndim - 2
+    if num_axes not in (1, 2, 3):
         raise InputError(f"{function}: `x` needs 1 to 3 spatial axes, as (N, H, W, C); got shape {x.shape}.")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(f"{function}: `x` must be floating point; got {x.dtype}; convert it with x.astype(float).")
+    if num_axes == 1 and _may_be_an_image(function, x, window, strides, padding):
+        raise InputError(
+            f"{function}: `x` of shape {x.shape} may be sequences (N, W, C) or an image without batch axis; for an "
+            "image add the axis, x[None], for grey ones x[..., None]; for sequences give a window of one entry: (2,)."
+        )
     strides = window if strides is None else strides
     return make_window(function, x.shape[1:-1], window, strides, padding, allow_ceil=True)
+
+
+def _may_be_an_image(function: str, x: Array, window: Ints, strides: Ints | None, padding: Padding) -> bool:
+    """Return whether the options suit an image (H, W, C) as well as, or better than, sequences x (N, W, C)."""
+    num_entries = {len(entries(option)) for option in (window, strides, padding)} - {0}
+    if num_entries:
+        return num_entries == {2}
+    (size,) = to_tuple(function, "window", window, 1)
+    height = x.shape[0]
+    return isinstance(height, int) and 1 < size <= height  # a number of sequences may be symbolic

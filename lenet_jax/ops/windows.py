@@ -5,8 +5,9 @@ of the padded array: the entries at that offset in all windows.
 """
 
 import itertools
+import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +17,9 @@ from jaxtyping import Array, Num, Shaped
 
 from lenet_jax.errors import InputError
 
-Ints = int | Sequence[int]
-Padding = str | Sequence[tuple[int, int]]
+Int = int | np.integer
+Ints = Int | Sequence[Int] | np.ndarray
+Padding = str | Int | Sequence[Int] | Sequence[Sequence[Int]] | np.ndarray
 Pads = tuple[tuple[int, int], ...]
 
 
@@ -38,18 +40,65 @@ class Window(NamedTuple):
 
 
 def to_tuple(function: str, argument: str, value: Ints, length: int) -> tuple[int, ...]:
-    """Return an int or a sequence of ints as a tuple of `length` entries, each 1 or more.
+    """Return an int or a sequence of ints, of Python or NumPy, as a tuple of `length` entries, each 1 or more.
 
     Raises:
         InputError: if it is neither; the message names the `argument` of `function`.
     """
-    values = (value,) * length if isinstance(value, int) else tuple(value)
-    if len(values) != length or not all(isinstance(v, int) and v >= 1 for v in values):
+    values = to_ints(value, length, least=1)
+    if values is None:
         raise InputError(
             f"{function}: `{argument}` must be an integer, 1 or above, or {length} of them, one a spatial axis; "
-            f"got {value!r}."
+            f"got {_plain(value)!r}."
         )
     return values
+
+
+def missing_batch_axis(x: Array, num_axes: int) -> str:
+    """Return the remedy for an array that has one axis too few, to end a message; "" for any other."""
+    return "; add the batch axis: x[None]" if x.ndim == num_axes - 1 else ""
+
+
+def to_int(function: str, argument: str, value: Int) -> int:
+    """Return an int of Python or NumPy, 1 or above, as an int.
+
+    Raises:
+        InputError: if it is none; the message names the `argument` of `function`.
+    """
+    number = _to_int(value, least=1)
+    if number is None:
+        raise InputError(f"{function}: `{argument}` must be an integer, 1 or above; got {_plain(value)!r}.")
+    return number
+
+
+def _to_int(value: Any, least: int) -> int | None:
+    """Return an integer of any type that is `least` or above; None for anything else, as a bool or a float."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return None
+    return number if number >= least else None
+
+
+def to_ints(value: Any, length: int, least: int) -> tuple[int, ...] | None:
+    """Return an integer, which stands for `length` equal ones, or `length` integers; None for anything else."""
+    one = _to_int(value, least)
+    values = [one] * length if one is not None else [_to_int(each, least) for each in entries(value)]
+    found = tuple(each for each in values if each is not None)
+    return found if len(found) == len(values) == length else None
+
+
+def entries(value: Any) -> list[Any]:
+    """Return the entries of a sequence, of an array too; none of a text or of what is no sequence."""
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return list(value) if is_sequence or getattr(value, "ndim", 0) else []
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy number or array as a Python number or lists, for a message of one line."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def make_window(
@@ -70,7 +119,8 @@ def make_window(
         space: spatial shape, in pixels.
         size: size of the window in pixels, an int or one for each axis.
         strides: steps in pixels, an int or one for each axis.
-        padding: "VALID", "SAME" or (before, after) pairs in pixels; "CEIL" too if `allow_ceil`.
+        padding: "VALID", "SAME", pixels on both sides, an int or one for each axis, or (before, after) pairs of them;
+            "CEIL" too if `allow_ceil`.
         dilation: pixels from one entry of the window to the next, an int or one for each axis.
         allow_ceil: whether windows may extend beyond the image on the right and at the bottom ("CEIL").
         argument: name of the argument of `function` that `size` is given by.
@@ -88,8 +138,8 @@ def make_window(
     if any(k > n for k, n in zip(extent, padded_space, strict=True)):
         raise InputError(
             f"{function}: `{argument}` must fit into the image; a window of {'x'.join(map(str, extent))} pixels is "
-            f"larger than {'x'.join(map(str, padded_space))} with padding {padding!r}; use a smaller window or more "
-            "padding."
+            f"larger than {'x'.join(map(str, padded_space))} with padding {_plain(padding)!r}; use a smaller window "
+            "or more padding."
         )
     output = tuple((n - k) // s + 1 for n, k, s in zip(padded_space, extent, strides, strict=True))
     return Window(size, strides, dilation, pads, output)
@@ -104,25 +154,25 @@ def _resolve_padding(
     allow_ceil: bool,
 ) -> Pads:
     axes = list(zip(space, extent, strides, strict=True))
-    if padding == "VALID":
+    if isinstance(padding, str) and padding == "VALID":
         return ((0, 0),) * len(axes)
-    if padding == "SAME":  # as in TensorFlow: an odd pixel goes after
+    if isinstance(padding, str) and padding == "SAME":  # as in TensorFlow: an odd pixel goes after
         totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in axes]
         return tuple((total // 2, total - total // 2) for total in totals)
-    if padding == "CEIL" and allow_ceil:  # as in Theano and PyTorch: the last window must begin inside the image
+    if isinstance(padding, str) and padding == "CEIL" and allow_ceil:
+        # As in Theano and PyTorch: the last window must begin inside the image.
         counts = [min(max(-(-(n - k) // s), 0), (n - 1) // s) + 1 for n, k, s in axes]
         return tuple((0, max((count - 1) * s + k - n, 0)) for count, (n, k, s) in zip(counts, axes, strict=True))
-    pairs = () if isinstance(padding, str) else tuple(tuple(pair) for pair in padding)
-    valid = len(pairs) == len(axes) and all(
-        len(pair) == 2 and all(isinstance(p, int) and p >= 0 for p in pair) for pair in pairs
-    )
-    if not valid:
+    if (sides := to_ints(padding, len(axes), least=0)) is not None:
+        return tuple((pixels, pixels) for pixels in sides)
+    pairs = [to_ints(entries(pair), 2, least=0) for pair in entries(padding)]
+    if len(pairs) != len(axes) or None in pairs:
         names = '"VALID", "SAME"' + (', "CEIL"' if allow_ceil else "")
         raise InputError(
             f"{function}: `padding` must be {names} or {len(axes)} (before, after) pairs of integers, 0 or above; "
-            f"got {padding!r}."
+            f"got {_plain(padding)!r}."
         )
-    return tuple((pair[0], pair[1]) for pair in pairs)
+    return tuple((pair[0], pair[1]) for pair in pairs if pair is not None)
 
 
 def pad_space(x: Array, pads: Pads, value: float = 0.0) -> Array:
@@ -143,11 +193,13 @@ def strided_slices(x: Array, window: Window, padding_value: float = 0.0) -> list
     return slices
 
 
-def sliding_windows(images: Shaped[np.ndarray, "..."], window: Ints, *, strides: Ints = 1) -> Shaped[np.ndarray, "..."]:
+def sliding_windows(
+    images: Shaped[np.ndarray, "..."] | Sequence[Any], window: Ints, *, strides: Ints = 1
+) -> Shaped[np.ndarray, "N out_h out_w Kh Kw *C"]:
     """Return every window of NumPy images as a read-only view: no pixel is copied.
 
     Args:
-        images: (N, H, W) or (N, H, W, C), any dtype.
+        images: (N, H, W) or (N, H, W, C), any dtype; lists of numbers are taken too, but copied.
         window: height and width in pixels, an int or two.
         strides: steps down and right in pixels, an int or two.
 
@@ -155,12 +207,13 @@ def sliding_windows(images: Shaped[np.ndarray, "..."], window: Ints, *, strides:
         (N, out_h, out_w, K_h, K_w) or (N, out_h, out_w, K_h, K_w, C), out = (size - window) // stride + 1.
 
     Raises:
-        InputError: if `images` has another rank, or the window does not fit into it.
+        InputError: if `images` has another rank, an option is not made of integers, or the window does not fit.
 
     >>> sliding_windows(np.arange(12).reshape(1, 3, 4), 2)[0, 1, 2]
     array([[ 6,  7],
            [10, 11]])
     """
+    images = np.asarray(images)
     if images.ndim not in (3, 4):
         raise InputError(f"sliding_windows: `images` needs 3 axes (NHW) or 4 (NHWC); got shape {images.shape}.")
     checked = make_window("sliding_windows", images.shape[1:3], window, strides, "VALID")
@@ -170,8 +223,8 @@ def sliding_windows(images: Shaped[np.ndarray, "..."], window: Ints, *, strides:
 
 
 def extract_patches(
-    x: Num[ArrayLike, "..."], window: Ints, *, strides: Ints = 1, padding: Padding = "VALID"
-) -> Num[Array, "N out_h out_w KKC"]:
+    x: Num[ArrayLike, "N H W C"], window: Ints, *, strides: Ints = 1, padding: Padding = "VALID"
+) -> Num[Array, "N out_h out_w KhKwC"]:
     """Return every window of images as a row: the JAX form of `sliding_windows`.
 
     A row lists the window's rows, columns, then channels, so `extract_patches(x, k) @ kernel.reshape(-1, out)` is
@@ -181,17 +234,17 @@ def extract_patches(
         x: images (N, H, W, C).
         window: height and width in pixels, an int or two.
         strides: steps down and right in pixels, an int or two.
-        padding: "VALID", "SAME" (as in TensorFlow) or ((top, bottom), (left, right)) pixels of zeros.
+        padding: "VALID", "SAME" (as in TensorFlow) or pixels of zeros, as in `conv2d`.
 
     Returns:
         (N, out_h, out_w, K_h * K_w * C), of the same dtype.
 
     Raises:
-        InputError: if `x` has another rank, or the window does not fit into it.
+        InputError: if `x` has another rank, an option is not made of integers, or the window does not fit into it.
     """
     x = jnp.asarray(x)
     if x.ndim != 4:
-        raise InputError(f"extract_patches: `x` needs 4 axes (NHWC); got shape {x.shape}.")
+        raise InputError(f"extract_patches: `x` needs 4 axes (NHWC); got shape {x.shape}{missing_batch_axis(x, 4)}.")
     checked = make_window(
         "extract_patches", x.shape[1:3], to_tuple("extract_patches", "window", window, 2), strides, padding
     )

@@ -39,12 +39,14 @@ def step(
 
     Args:
         steps_per_epoch: iterations an epoch.
-        epochs: the factor applies once that many epochs are done.
+        epochs: the factor applies once that many epochs are done; those that end in the warm-up, once that is over.
         factor: 0 to 1.
         warmup_epochs: epochs of linear growth from 0.
     """
     warmup = round(warmup_epochs * steps_per_epoch)
-    boundaries = {max(e * steps_per_epoch - warmup, 0): factor for e in epochs}
+    boundaries: dict[int, float] = {}
+    for boundary in (max(e * steps_per_epoch - warmup, 0) for e in epochs):  # several of them may be one
+        boundaries[boundary] = boundaries.get(boundary, 1.0) * factor
     return _after_warmup(optax.piecewise_constant_schedule(1.0, boundaries), warmup)
 
 

@@ -268,3 +268,202 @@ def test_networks_of_every_combinator_take_one_key_an_example():
         np.testing.assert_allclose(a, b[2:4], rtol=1e-5, atol=1e-6)
     other, _ = value_and_gradient(x, KEYS[::-1])
     assert not jnp.allclose(other[0], outputs[0])
+
+
+# ---- convolutions of every kind --------------------------------------------------------------------------------------
+
+SPACES = {1: (11,), 2: (9, 7), 3: (5, 6, 7)}
+SIZES = {1: (4,), 2: (3, 2), 3: (2, 3, 1)}
+CONVOLUTIONS = {1: lj.conv1d, 2: lj.conv2d, 3: lj.conv3d}
+TRANSPOSED = {1: lj.conv1d_transpose, 2: lj.conv2d_transpose, 3: lj.conv3d_transpose}
+
+
+def applied(layer, space, channels=4):
+    """Return the layer's parameters, an input, its output, and the trace of the layer in a model."""
+    model = layers.make_model(layer, (*space, channels))
+    params = model.init(KEY).params
+    if "bias" in params:
+        params = {**params, "bias": jnp.arange(1.0, params["bias"].size + 1)}
+    x = jax.random.normal(jax.random.key(1), (2, *space, channels))
+    y, _ = model.apply(Variables(params, {}), x)
+    (row,) = lj.summarize(model)
+    assert row.output_shape == y.shape[1:]
+    assert row.parameters == sum(leaf.size for leaf in params.values())
+    return params, x, y, row
+
+
+def bias_of(params, y):
+    return params["bias"].reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+@pytest.mark.parametrize("options", [{"strides": 2}, {"dilation": 2, "groups": 2}, {"padding": "SAME"}], ids=str)
+@pytest.mark.parametrize("num_axes", [1, 2, 3])
+def test_convolution_over_any_number_of_axes_is_the_operation_and_a_bias(num_axes, options):
+    space, size = SPACES[num_axes], SIZES[num_axes]
+    params, x, y, row = applied(layers.convolution(6, size, fan_in_uniform(), **options), space)
+    expected = CONVOLUTIONS[num_axes](x, params["kernel"], **options)
+    np.testing.assert_allclose(y, expected + bias_of(params, y), rtol=1e-5, atol=1e-5)
+    positions = np.prod(y.shape[1:-1])
+    assert (row.connections, row.multiply_adds) == (positions * row.parameters, positions * params["kernel"].size)
+    assert row.receptive_field == tuple((k - 1) * options.get("dilation", 1) + 1 for k in size)
+
+
+@pytest.mark.parametrize("num_axes", [1, 2, 3])
+def test_depthwise_convolves_each_channel_alone(num_axes):
+    space, size = SPACES[num_axes], SIZES[num_axes]
+    layer = layers.depthwise_convolution(2, size, he_normal(kernel="depthwise"), strides=2, padding="SAME")
+    params, x, y, row = applied(layer, space)
+    assert params["kernel"].shape == (*size, 4, 2)
+    for channel in range(4):
+        alone = CONVOLUTIONS[num_axes](
+            x[..., channel : channel + 1], params["kernel"][..., channel : channel + 1, :], strides=2, padding="SAME"
+        )
+        mine = slice(2 * channel, 2 * channel + 2)
+        np.testing.assert_allclose(y[..., mine], alone + bias_of(params, y)[..., mine], rtol=1e-5, atol=1e-5)
+    assert row.multiply_adds == np.prod(y.shape[1:-1]) * np.prod(size) * 8
+    assert row.receptive_field == size
+
+
+def test_separable_is_the_operation_and_a_bias():
+    layer = layers.separable_convolution(
+        5, (3, 2), he_normal(kernel="depthwise"), he_normal(), multiplier=2, strides=(1, 2), dilation=2
+    )
+    params, x, y, row = applied(layer, (9, 7))
+    expected = lj.separable_conv2d(x, params["depthwise"], params["pointwise"], strides=(1, 2), dilation=2)
+    np.testing.assert_allclose(y, expected + bias_of(params, y), rtol=1e-5, atol=1e-5)
+    assert row.multiply_adds == np.prod(y.shape[1:-1]) * (3 * 2 * 4 * 2 + 8 * 5)
+    assert row.receptive_field == (5, 3)
+    volumes = layers.separable_convolution(5, 2, he_normal(kernel="depthwise"), he_normal(), use_bias=False)
+    params, _, y, _ = applied(volumes, SPACES[3])
+    assert "bias" not in params
+    assert y.shape == (2, 4, 5, 6, 5)
+
+
+@pytest.mark.parametrize("num_axes", [1, 2, 3])
+def test_transposed_is_the_operation_and_a_bias(num_axes):
+    space, size = SPACES[num_axes], SIZES[num_axes]
+    layer = layers.transposed_convolution(3, size, he_normal(kernel="transposed"), strides=2)
+    params, x, y, row = applied(layer, space)
+    assert params["kernel"].shape == (*size, 3, 4)
+    expected = TRANSPOSED[num_axes](x, params["kernel"], strides=2)
+    np.testing.assert_allclose(y, expected + bias_of(params, y), rtol=1e-5, atol=1e-5)
+    assert row.multiply_adds == np.prod(space) * params["kernel"].size
+    assert row.connections == row.multiply_adds + np.prod(y.shape[1:])
+    larger = layers.transposed_convolution(
+        3, 3, he_normal(kernel="transposed"), strides=2, padding="VALID", output_shape=(20, 15), dilation=1
+    )
+    assert applied(larger, (9, 7))[2].shape == (2, 20, 15, 3)
+
+
+def test_receptive_fields_of_all_kinds_are_what_the_gradient_reaches():
+    ones = jax.nn.initializers.ones
+    network = {
+        "wide": layers.convolution(2, (1, 3), ones, dilation=(1, 2), use_bias=False),
+        "halved": layers.depthwise_convolution(1, (3, 2), ones, strides=(2, 1)),
+        "pooled": layers.average_pooling((2, 1)),
+        "doubled": layers.transposed_convolution(2, (5, 3), ones, strides=(2, 3), padding="VALID"),
+        "last": layers.separable_convolution(2, (3, 2), ones, ones),
+    }
+    model = layers.make_model(layers.serial(network), (40, 30, 2))
+    variables = model.init(KEY)
+    x = jnp.ones((1, 40, 30, 2))
+    for row in lj.summarize(model):
+        shape = row.output_shape
+        seen = [0, 0]
+        for offset in range(4):  # places differ behind a transposed convolution
+            place = tuple(n // 2 + offset for n in shape[:2])
+            total = lambda x, row=row, place=place: lj.activations(model, variables, x)[row.layer][(0, *place)].sum()  # noqa: E731
+            reached = np.asarray(jax.grad(total)(x))[0].any(axis=-1)
+            along = [np.flatnonzero(reached.any(axis=axis)) for axis in (1, 0)]
+            seen = [max(a, int(np.ptp(pixels)) + 1) for a, pixels in zip(seen, along, strict=True)]
+        assert tuple(seen) == row.receptive_field, row.layer
+
+
+def test_pooling_and_resizing_along_each_axis():
+    x = jax.random.normal(KEY, (2, 6, 9, 3))
+    for layer, expected in (
+        (layers.max_pooling((2, 3)), lj.max_pool(x, (2, 3))),
+        (layers.average_pooling([2, 3], strides=np.array([1, 2])), lj.avg_pool(x, (2, 3), strides=(1, 2))),
+        (layers.resize((3, 9)), jax.image.resize(x, (2, 3, 9, 3), "linear")),
+        (layers.global_average_pooling(), x.mean((1, 2))),
+    ):
+        variables, shape = layer.init(KEY, x.shape[1:])
+        y, _ = layer.apply(variables, x, train=False, key=None)
+        assert shape == expected.shape[1:]
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    for space in SPACES.values():
+        size = (2,) * len(space)
+        assert layers.max_pooling(size).init(KEY, (*space, 3))[1] == (*(n // 2 for n in space), 3)
+        assert layers.global_average_pooling().init(KEY, (*space, 3))[1] == (3,)
+
+
+@pytest.mark.parametrize("num_axes", [1, 3])
+def test_a_pooled_convolution_of_sequences_and_volumes(num_axes):
+    space, size = SPACES[num_axes], SIZES[num_axes]
+    pool_size = (2,) * num_axes
+    params, x, y, _ = applied(layers.convolution(3, size, fan_in_uniform(), pool_size=pool_size), space)
+    expected = lj.max_pool(CONVOLUTIONS[num_axes](x, params["kernel"]), pool_size) + bias_of(params, y)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "message"),
+    [
+        (lambda: layers.convolution(4, 3.0, he_normal()), (8, 8, 1), "convolution: `kernel_size` must be an integer"),
+        (lambda: layers.convolution(4, (3,), he_normal()), (8, 8, 1), "`kernel_size` must be an integer, .*or 2 of"),
+        (lambda: layers.convolution(0, 3, he_normal()), (8, 8, 1), "convolution: `num_kernels` must be an integer"),
+        (lambda: layers.convolution(4, 3, he_normal()), (8, 8), r"grey image .*; for sequences give `kernel_size` one"),
+        (lambda: layers.convolution(4, 3, he_normal()), (8,), "convolution: the input needs 1 to 3 spatial axes"),
+        (lambda: layers.convolution(4, 9, he_normal()), (8, 8, 1), "conv2d: `window` must fit into the image"),
+        (lambda: layers.convolution(4, 3, he_normal(), strides=0), (8, 8, 1), "conv2d: `strides` must be an integer"),
+        (lambda: layers.max_pooling(2.0), (8, 8, 1), "max_pool: `window` must be an integer"),
+        (lambda: layers.average_pooling(2), (8, 8), "avg_pool: .*grey image .*for sequences give `window` one entry"),
+        (lambda: layers.depthwise_convolution(True, 3, he_normal()), (8, 8, 1), "`multiplier` must be an integer"),
+        (lambda: layers.transposed_convolution(2, 3, he_normal(), strides=None), (8, 8, 1), "`strides` must be an"),
+        (lambda: layers.dense(2.5, he_normal()), (8,), "dense: `num_units` must be an integer, 1 or above; got 2.5"),
+        (lambda: layers.serial([layers.flatten()]), (8,), "serial: `layers` must map names to layers; got a list"),
+        (lambda: layers.branch({"a": jnp.tanh}), (8,), "branch: `paths` must map names to layers; 'a' is"),
+    ],
+)
+def test_layers_refuse_what_does_not_fit_by_name(make, shape, message, without_type_checks):
+    with pytest.raises(lj.InputError, match=message):
+        make().init(KEY, shape)
+
+
+def test_the_gradient_of_a_bias_in_bfloat16_is_summed_in_float32():
+    layer = layers.convolution(2, 3, fan_in_uniform(), strides=2, padding=1)
+    variables, _ = layer.init(KEY, (80, 80, 1))
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables.params)
+    x = jax.random.normal(KEY, (1, 80, 80, 1), jnp.bfloat16)
+
+    def total(params):
+        return jnp.sum(layer.apply(Variables(params, {}), x, train=True, key=None)[0].astype(jnp.float32))
+
+    assert jax.grad(total)(params)["bias"].astype(jnp.float32).tolist() == [1600, 1600]
+
+
+def test_a_model_that_is_made_while_jax_traces_can_be_kept():
+    for name in ("lenet", "lenet5", "mnist_cnn"):
+        made = []
+
+        def logits(x, name=name, made=made):
+            made.append(lj.create_model(name))
+            return made[0].apply(made[0].init(KEY), x)[0]
+
+        x = jnp.ones((1, 28, 28, 1))
+        inside = jax.jit(logits)(x)
+        np.testing.assert_allclose(made[0].apply(made[0].init(KEY), x)[0], inside, rtol=1e-4, atol=1e-4)
+
+
+def test_layers_are_float32_with_x64_and_take_images_of_numpy():
+    with jax.enable_x64(True):
+        model = lj.create_model("lenet", num_kernels=(2, 2), hidden_units=8)
+        variables = model.init(jax.random.key(0))
+        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+        assert model.apply(variables, np.ones((1, 28, 28, 1), np.uint8) / 256)[0].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("key", [0, None, np.ones(3)])
+def test_a_seed_is_no_key(key, without_type_checks):
+    with pytest.raises(lj.InputError, match=r"model: `key` must be a key; got .*; make one: jax\.random\.key"):
+        lj.create_model("lenet").init(key)

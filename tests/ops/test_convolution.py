@@ -299,7 +299,7 @@ X, K = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 4))
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((X[0], K), {}, "conv2d: `x` needs 4 axes (NHWC); got shape (4, 4, 2)."),
+        ((X[0], K), {}, "conv2d: `x` needs 4 axes (NHWC); got shape (4, 4, 2); add the batch axis: x[None]."),
         ((X, K[0]), {}, "conv2d: `kernel` needs 4 axes (HWIO); got shape (3, 2, 4)."),
         ((X.astype(int), K), {}, "conv2d: `x` must be floating point; got int32; convert it with .astype(float)."),
         ((X, K.astype(jnp.bfloat16)), {}, "conv2d: `x` and `kernel` must have one dtype; got float32 and bfloat16."),
@@ -458,3 +458,97 @@ def test_convolution_and_pooling_refuse_bad_input_with_the_rule_and_the_value(bi
     with pytest.raises(lj.InputError) as error:
         inspect.unwrap(lj.ops.conv2d_max_pool)(X, K, bias, **{"pool_size": 2, **options})
     assert str(error.value) == message
+
+
+# ---- transposed convolutions -----------------------------------------------------------------------------------------
+
+TRANSPOSED = {1: lj.conv1d_transpose, 2: lj.conv2d_transpose, 3: lj.conv3d_transpose}
+
+
+@hypothesis.given(cases())
+def test_transposed_convolutions_are_gradients_of_convolutions_for_every_size(case):
+    image, kernel, options = case
+    options = {**options, "groups": 1}
+    num_axes, kernel = image.ndim - 2, kernel[..., :1, :].repeat(image.shape[-1], -2)
+    forward = functools.partial(CONVOLUTIONS[num_axes], kernel=kernel, **options)
+    y, transpose = jax.vjp(forward, jnp.asarray(image))
+    cotangent = np.random.default_rng(0).standard_normal(y.shape).astype(np.float32)
+    del options["groups"]
+    ours = functools.partial(TRANSPOSED[num_axes], cotangent, kernel, **options)
+    expected = transpose(jnp.asarray(cotangent))[0]
+    close(ours(output_shape=image.shape[1:-1]), expected)
+    close(ours(output_shape=image.shape), expected)  # as TensorFlow has it
+    default = ours()
+    assert jax.eval_shape(forward, default).shape == y.shape
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize(("strides", "extra"), [(1, 0), (2, 0), (2, 1), (3, 2)])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_transposed_convolutions_equal_torch(padding, strides, extra, dilation):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((2, 4, 5, 3)), rng.standard_normal((3, 4, 2, 3))
+    theirs = torch.nn.functional.conv_transpose2d(
+        torch.tensor(np.moveaxis(x, -1, 1)),
+        torch.tensor(kernel.transpose(3, 2, 0, 1).copy()),
+        stride=strides,
+        padding=padding,
+        output_padding=extra,
+        dilation=dilation,
+    )
+    expected = np.moveaxis(theirs.numpy(), 1, -1)
+    ours = lj.conv2d_transpose(
+        x.astype(np.float32),
+        kernel.astype(np.float32),
+        strides=strides,
+        padding=padding,
+        output_shape=expected.shape[1:3],
+        dilation=dilation,
+    )
+    close(ours, expected, 1e-4)
+
+
+def test_a_transposed_convolution_by_hand():
+    x, kernel = jnp.array([1.0, 10.0]).reshape(1, 2, 1), jnp.array([1.0, 2.0, 3.0]).reshape(3, 1, 1)
+    full = lj.conv1d_transpose(x, kernel, strides=2, padding="VALID")
+    assert full[0, :, 0].tolist() == [1, 2, 13, 20, 30]  # the kernel is stamped, not flipped
+    longer = lj.conv1d_transpose(x, kernel, strides=2, padding="VALID", output_shape=6)
+    assert longer[0, :, 0].tolist() == [1, 2, 13, 20, 30, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"output_shape": (9, 8), "strides": 2},
+            "`output_shape` must be a size of which the convolution makes 4x4, from 7x7 to 8x8; got 9x8.",
+        ),
+        (
+            {"output_shape": (2, 8, 8, 4), "strides": 2},
+            "`output_shape` must begin with the 1 examples of `x` and end with the 4 channels that `kernel` makes; "
+            "got (2, 8, 8, 4).",
+        ),
+        (
+            {"output_shape": (8.0, 8)},
+            "`output_shape` must be an integer, 1 or above, or 2 of them, one a spatial axis; got (8.0, 8).",
+        ),
+        (
+            {"padding": 3},
+            "`padding` must leave at least one pixel of the output; got 3, of which 0x0 pixels are left; use less "
+            "padding.",
+        ),
+    ],
+)
+def test_transposed_convolutions_refuse_sizes_that_do_not_fit(options, message, without_type_checks):
+    with pytest.raises(lj.InputError) as error:
+        lj.conv2d_transpose(X, jnp.ones((3, 3, 4, 2)), **options)
+    assert str(error.value) == f"conv2d_transpose: {message}"
+
+
+def test_kernels_are_not_flipped():
+    image = jnp.zeros((1, 3, 3, 1)).at[0, 1, 1, 0].set(1.0)
+    kernel = jnp.arange(9.0).reshape(3, 3, 1, 1)
+    assert lj.conv2d(image, kernel, padding="SAME")[0, :, :, 0].tolist() == [[8, 7, 6], [5, 4, 3], [2, 1, 0]]
+    theano = lj.conv2d(image, kernel[::-1, ::-1], padding="SAME")
+    np.testing.assert_array_equal(theano[0, :, :, 0], kernel[:, :, 0, 0])

@@ -45,3 +45,43 @@ def test_refuses_bad_input():
         lj.glorot_uniform(pool_area=0)
     with pytest.raises(lj.InputError, match=r"`shape` needs input and output channels as its last axes; got \(3,\)"):
         lj.fan_in_uniform()(jax.random.key(0), (3,))
+
+
+FANS = {  # counted by hand: kernel area 3 x 3
+    ("plain", (3, 3, 8, 16)): (72, 144),
+    ("plain", (3, 3, 2, 16)): (18, 144),  # 4 groups of 8 channels
+    ("plain", (7, 5)): (7, 5),
+    ("depthwise", (3, 3, 8, 2)): (9, 18),
+    ("transposed", (3, 3, 16, 8)): (72, 144),
+}
+
+
+@pytest.mark.parametrize(("kernel", "shape"), FANS)
+def test_the_fans_of_each_kind_of_kernel(kernel, shape):
+    fan_in, fan_out = FANS[kernel, shape]
+    assert lj.initializers.fans(shape, kernel) == (fan_in, fan_out)
+    many = (*shape[:-2], *(1000 * n if kernel == "depthwise" and i == 0 else n for i, n in enumerate(shape[-2:])))
+    drawn = lj.fan_in_uniform(kernel=kernel)(jax.random.key(0), many)
+    assert float(jnp.max(jnp.abs(drawn))) == pytest.approx(1 / math.sqrt(fan_in), rel=0.1)
+    drawn = lj.glorot_uniform(kernel=kernel)(jax.random.key(0), many)
+    assert float(jnp.max(jnp.abs(drawn))) == pytest.approx(math.sqrt(6 / (fan_in + fan_out)), rel=0.1)
+
+
+def test_he_normal_of_depthwise_kernels_has_the_variance_of_their_inputs():
+    drawn = lj.initializers.he_normal(kernel="depthwise")(jax.random.key(0), (3, 3, 5000, 1))
+    assert float(jnp.var(drawn)) == pytest.approx(2 / 9, rel=0.05)
+    scaling = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+    plain = lj.initializers.he_normal()
+    assert jnp.array_equal(*(init(jax.random.key(0), SHAPE, jnp.float32) for init in (plain, scaling)))
+
+
+@pytest.mark.parametrize("make", [lj.fan_in_uniform, lj.glorot_uniform, lj.initializers.he_normal])
+@pytest.mark.parametrize("shape", [(0, 10), (10, 0), (0, 0), (3, 3, 0, 8), (0, 3, 4, 8)])
+def test_kernels_without_inputs_or_outputs_are_empty(make, shape):
+    for kernel in ("plain", "depthwise", "transposed"):
+        assert make(kernel=kernel)(jax.random.key(0), shape).shape == shape
+
+
+def test_an_unknown_kind_of_kernel_is_refused(without_type_checks):
+    with pytest.raises(lj.InputError, match="`kernel` must be one of plain, depthwise, transposed; got 'grouped'"):
+        lj.fan_in_uniform(kernel="grouped")

@@ -150,3 +150,47 @@ def test_bad_input_is_refused_with_the_rule_and_the_value():
         lj.max_pool(x, 2, padding="FULL")
     with pytest.raises(lj.InputError, match=r"`window` must be an integer, 1 or above, or 2 of them, .*; got \(2,\)"):
         lj.max_pool(x, (2,))
+
+
+@pytest.mark.parametrize("ours", [lj.max_pool, lj.avg_pool])
+def test_an_image_without_batch_axis_is_not_taken_for_sequences(ours):
+    for shape in ((28, 28, 1), (8, 28, 28)):
+        with pytest.raises(lj.InputError, match=r"may be .* an image without batch axis; .* x\[None\], .* as|\(2,\)"):
+            ours(jnp.zeros(shape), 2)
+        with pytest.raises(lj.InputError, match="image without batch axis"):
+            ours(jnp.zeros(shape), (2, 2))
+        with pytest.raises(lj.InputError, match="image without batch axis"):
+            ours(jnp.zeros(shape), 2, padding=((1, 1), (1, 1)))
+    assert ours(jnp.zeros((8, 28, 3)), (2,)).shape == (8, 14, 3)
+    assert ours(jnp.zeros((8, 28, 3)), 2, strides=[1]).shape == (8, 27, 3)
+    assert ours(jnp.zeros((1, 28, 3)), 4).shape == (1, 7, 3)  # no image: it would have one row
+
+
+def test_windows_of_padding_only_have_no_largest_value_and_a_mean_of_0():
+    x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+    padding = ((3, 0), (0, 3))
+    largest, mean = (ours(x, 2, strides=1, padding=padding)[0, :, :, 0] for ours in (lj.max_pool, lj.avg_pool))
+    inf = np.inf
+    assert largest.tolist() == [
+        [-inf, -inf, -inf, -inf],
+        [-inf, -inf, -inf, -inf],
+        [2, 2, -inf, -inf],
+        [4, 4, -inf, -inf],
+    ]
+    assert mean.tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [1.5, 2, 0, 0], [2.5, 3, 0, 0]]
+    gradient = jax.grad(lambda x: jnp.sum(lj.avg_pool(x, 2, strides=1, padding=padding)))(x)
+    assert jnp.all(jnp.isfinite(gradient))
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME", "CEIL", ((1, 1), (2, 0))])
+@pytest.mark.parametrize("strides", [1, 2])
+def test_infinities_and_nan_stay_in_their_windows(padding, strides):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 5, 6, 2)).astype(np.float32)
+    x[0, 1, 2, 0], x[0, 4, 5, 1], x[1, 0, 0, 0], x[1, 3:, :3, 1] = np.inf, -np.inf, np.nan, -np.inf
+    pads = explicit_pads(x, (2, 2), (strides,) * 2, padding) if isinstance(padding, str) else padding
+    for ours, reduce in ((lj.max_pool, np.max), (lj.avg_pool, np.mean)):
+        y = ours(jnp.asarray(x), 2, strides=strides, padding=padding)
+        empty = -np.inf if reduce is np.max else 0.0
+        expected = pool(x, (2, 2), (strides,) * 2, pads, lambda a, axis, r=reduce, e=empty: r(a, axis) if a.size else e)
+        np.testing.assert_allclose(y, expected, rtol=1e-5)

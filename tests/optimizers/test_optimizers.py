@@ -210,3 +210,14 @@ def test_hyperparameters_are_found_in_transformations_inside_others():
     state = optimizers.set_hyperparameters(optimizer.init(params), {"learning_rate": 0.25, "decay": 2.0})
     updates, _ = optimizer.update({"kernel": jnp.full((1, 1), 0.5)}, state, params)
     assert float(updates["kernel"][0, 0]) == -0.25 * (0.5 + 2.0 * 1.0)
+
+
+@pytest.mark.parametrize("warmup_epochs", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("epochs", [(1, 2), (2, 1, 3), (2, 2), (4,)])
+def test_all_steps_that_meet_the_warm_up_count_once_it_is_over(epochs, warmup_epochs):
+    factor = schedules.step(epochs=epochs, factor=0.5, warmup_epochs=warmup_epochs, steps_per_epoch=10)
+    for iteration in range(60):
+        done = sum(iteration >= 10 * epoch for epoch in epochs)
+        warm = 10 * warmup_epochs
+        expected = iteration / warm if iteration < warm else 0.5**done
+        assert float(factor(iteration)) == pytest.approx(expected, rel=1e-6)
