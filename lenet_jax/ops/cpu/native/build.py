@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +22,7 @@ except ImportError:  # run by hand
 
 FOLDER = Path(__file__).resolve().parent
 LIBRARY = FOLDER / "kernels.so"
-OLDEST_JAXLIB = "jaxlib==0.10.1"
-"""Its headers: later versions load what is built with them, but a library for a later one stops an older backend."""
+INCLUDE = FOLDER / "include"  # XLA's headers, of the oldest version that is supported
 
 COMPILE = "-O3 -std=c++20 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -pthread"
 # The baseline first: of a function of the standard library that several objects hold, the linker keeps the first.
@@ -42,12 +42,17 @@ def find_compiler() -> list[str] | None:
     return [found] if found else None
 
 
-def build(compiler: list[str], include: str, library: Path = LIBRARY, options: str = "") -> None:
+def is_up_to_date() -> bool:
+    """Return whether the library is later than everything that it is built from."""
+    sources = [*FOLDER.glob("*.h"), *FOLDER.glob("*.cc"), Path(__file__)]
+    return LIBRARY.exists() and all(LIBRARY.stat().st_mtime > source.stat().st_mtime for source in sources)
+
+
+def build(compiler: list[str], library: Path = LIBRARY, options: str = "") -> None:
     """Compile the kernels for each instruction set, and link them into one shared library.
 
     Args:
         compiler: the command.
-        include: folder of XLA's headers, `jax.ffi.include_dir()`.
         library: file to write.
         options: further options of the compiler, such as -fsanitize=address.
 
@@ -61,7 +66,7 @@ def build(compiler: list[str], include: str, library: Path = LIBRARY, options: s
             for name, flags in sets.items()
         ]
         compiles.append(
-            (f"{COMPILE} -isystem {shlex.quote(include)}", FOLDER / "bindings.cc", Path(work) / "bindings.o")
+            (f"{COMPILE} -isystem {shlex.quote(str(INCLUDE))}", FOLDER / "bindings.cc", Path(work) / "bindings.o")
         )
 
         def compile_one(flags: str, source: Path, target: Path) -> None:
@@ -85,10 +90,6 @@ class KernelsBuildHook(BuildHookInterface):  # pyright: ignore[reportGeneralType
 
     PLUGIN_NAME = "custom"
 
-    def dependencies(self) -> list[str]:
-        """Return what the build needs: XLA's headers, where there is a compiler for them."""
-        return [OLDEST_JAXLIB] if self.target_name == "wheel" and find_compiler() and _has_oldest_jaxlib() else []
-
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build the library, or say in one line that it is left out."""
         if self.target_name != "wheel":
@@ -97,35 +98,26 @@ class KernelsBuildHook(BuildHookInterface):  # pyright: ignore[reportGeneralType
         problem = "no C++ compiler was found"
         if compiler:
             try:
-                import jaxlib
-
-                build(compiler, str(Path(jaxlib.__file__).parent / "include"))
-            except ImportError:
-                problem = f"{OLDEST_JAXLIB}, whose headers they need, is not for this Python"
+                if not is_up_to_date():
+                    build(compiler)
             except subprocess.CalledProcessError as error:
                 problem = f"{compiler[0]} failed: {error.stderr.strip().splitlines()[-1]}"
             else:
                 build_data["artifacts"].append(str(LIBRARY.relative_to(self.root)))
                 build_data["pure_python"] = False
-                build_data["infer_tag"] = True
+                build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
                 return
         self.app.display_warning(f"lenet_jax is installed without its native kernels, and is slower: {problem}.")
 
 
-def _has_oldest_jaxlib() -> bool:
-    return sys.version_info < (3, 14)
-
-
 def main() -> int:
     """Build the kernels in place."""
-    import jax
-
     compiler = find_compiler()
     if compiler is None:
         print("no C++ compiler was found: install g++, or name one in CXX", file=sys.stderr)
         return 1
     try:
-        build(compiler, jax.ffi.include_dir())
+        build(compiler)
     except subprocess.CalledProcessError as error:
         print(error.stderr, file=sys.stderr)
         return 1
