@@ -58,6 +58,7 @@ def evaluate(
         _check_split("evaluate", "`split`", split, task.objective)
         labels = split.targets["targets"] if has_weights(split.targets) else split.targets
         if is_concrete(labels):
+            labels = jax.device_get(labels)
             low, high = int(labels.min()), int(labels.max())
             _check_range("evaluate", "`split`", low, high, count_outputs(task, split))
     return evaluate_task(task, variables, split, batch_size=batch_size, axis_name=axis_name)

@@ -39,7 +39,8 @@ def cross_entropy(
             f"got {labels.dtype}{labels.shape}."
         )
     if is_concrete(labels) and labels.size:
-        low, high = int(labels.min()), int(labels.max())
+        known = jax.device_get(labels)  # of NumPy: inside `jit` even a known array's smallest entry is traced
+        low, high = int(known.min()), int(known.max())
         if low < 0 or high >= logits.shape[-1]:
             raise InputError(
                 f"cross_entropy: `labels` must be 0 to {logits.shape[-1] - 1}, as there are {logits.shape[-1]} logits; "

@@ -44,3 +44,8 @@ def test_labels_that_are_known_and_do_not_fit_are_refused(without_type_checks):
         with pytest.raises(lj.InputError, match=r"cross_entropy: `labels` must be integers of shape \(2,\)"):
             lj.cross_entropy(logits, labels)
     assert lj.cross_entropy(logits, [0, 2]).shape == (2,)
+
+
+def test_labels_may_be_constants_of_a_program():
+    logits = jnp.zeros((2, 3))
+    assert jax.jit(lambda logits: lj.cross_entropy(logits, jnp.array([0, 2])))(logits).shape == (2,)
