@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from lenet_jax import ops
 from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Cost, Layer, Shape, function, is_one_key, widen_field
+from lenet_jax.ops.definitions import add_to_channels, scale_channels, widen
 from lenet_jax.ops.initializers import Initializer
 from lenet_jax.ops.windows import Padding, make_window
 from lenet_jax.types import Key, ReceptiveField, Variables
@@ -77,7 +78,7 @@ def convolution(
         if pool_size is not None:
             return ops.conv2d_max_pool(x, kernel, params.get("bias"), pool_size=pool_size, **options)
         y = ops.conv2d(x, kernel, **options)
-        return y + _along_channels(params["bias"], y) if use_bias else y
+        return add_to_channels(y, params["bias"]) if use_bias else y
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         if len(shape) != 3:
@@ -105,11 +106,6 @@ def _cost(params: dict[str, Array], num_positions: int = 1) -> Cost:
     """Return the cost of a layer that uses all of its parameters at each position of its output."""
     sizes = [leaf.size for leaf in params.values()]
     return Cost(num_positions * sum(sizes), num_positions * params["kernel"].size)
-
-
-def _along_channels(a: Array, x: Array) -> Array:
-    """Reshape a (C,) so that it broadcasts against x (..., C)."""
-    return jnp.expand_dims(a, tuple(range(x.ndim - 1)))
 
 
 def dense(num_units: int, kernel_init: Initializer) -> Layer:
@@ -153,8 +149,7 @@ def subsampling(size: int) -> Layer:
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         means = ops.avg_pool(x, size)
-        coefficient, bias = (_along_channels(variables.params[name], means) for name in ("coefficient", "bias"))
-        return means * coefficient + bias, variables.state
+        return scale_channels(means, variables.params["coefficient"], variables.params["bias"]), variables.state
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
         outputs = math.prod(make_window("avg_pool", shape[:-1], size, size, "VALID").output) * shape[-1]
@@ -186,7 +181,9 @@ def radial_basis(centres: Float[np.ndarray, "centres numbers"], *, scale: float 
         return Variables({}, {}), points.shape[:1]
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
-        return -scale * jnp.sum((x[:, None, :] - points[None]) ** 2, axis=-1), variables.state
+        wide = widen(x)
+        distances = jnp.sum((wide[:, None, :] - points.astype(wide.dtype)[None]) ** 2, axis=-1)
+        return (-scale * distances).astype(x.dtype), variables.state
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
         return Cost(points.size, points.size)
@@ -272,7 +269,8 @@ def dropout(rate: float) -> Layer:
         return Variables({}, {}), shape
 
     def draw(key: Key, shape: Shape) -> Array:
-        return jax.random.bernoulli(key, 1 - rate, shape)
+        # In float32 even where JAX's default is float64, so that the same key draws the same mask.
+        return jax.random.bernoulli(key, jnp.asarray(1 - rate, jnp.float32), shape)
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         if not train or rate == 0:

@@ -4,7 +4,8 @@ Tolerances. A result may differ from the definition, computed in float64 from th
 parts: each sum of n numbers, taken in float32 at least (float64 for float64), errs by at most n epsilons of that type,
 and each number that is rounded to the dtype by half an epsilon of the dtype. Errors are compared with the largest
 value, since sums of either sign cancel. A first derivative is rounded up to three times as often as the value, as where
-parts of it from two uses or two devices are added, a second derivative six times. In half precision the sums' part is nothing, so a result is right within a
+parts of it from two uses or two devices are added, a second derivative six times. In half precision the
+sums' part is nothing, so a result is right within a
 rounding or two of the dtype, which sums in half precision are not.
 """
 
