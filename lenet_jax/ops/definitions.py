@@ -121,6 +121,22 @@ def along_channels(a: Array, x: Array) -> Array:
     return jnp.expand_dims(a, tuple(range(x.ndim - 1)))
 
 
+def add_to_channels(x: Array, bias: Array) -> Array:
+    """Return x (..., C) plus a value for each channel (C,), of the dtype of x.
+
+    It is computed in float32 at least, so that the gradient of the bias, a sum over all positions, is too.
+    """
+    wide = widen(x)
+    return (wide + along_channels(bias.astype(wide.dtype), x)).astype(x.dtype)
+
+
+def scale_channels(x: Array, scale: Array, bias: Array) -> Array:
+    """Return x (..., C) times a value for each channel (C,) plus another, computed as in `add_to_channels`."""
+    wide = widen(x)
+    scale, bias = (along_channels(a.astype(wide.dtype), x) for a in (scale, bias))
+    return (wide * scale + bias).astype(x.dtype)
+
+
 def _reduce_window(x: Array, start: float, operator: Callable[[Array, Array], Array], window: Window) -> Array:
     padding = ((0, 0), *window.pads, (0, 0))
     size, strides = (1, *window.size, 1), (1, *window.strides, 1)

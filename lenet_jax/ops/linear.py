@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
-from lenet_jax.ops.definitions import along_channels
+from lenet_jax.ops.definitions import add_to_channels
 
 
 def dense(
@@ -39,4 +39,4 @@ def dense(
     bias = jnp.asarray(bias)
     if bias.shape != kernel.shape[1:]:
         raise InputError(f"dense: `bias` needs shape {kernel.shape[1:]}, one value per output; got {bias.shape}.")
-    return y + along_channels(bias, y)
+    return add_to_channels(y, bias)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
 from lenet_jax.ops import statistics
-from lenet_jax.ops.definitions import along_channels
+from lenet_jax.ops.definitions import along_channels, scale_channels, widen
 
 
 def local_response_norm(
@@ -47,14 +47,15 @@ def local_response_norm(
     if not bias > 0:
         raise InputError(f"local_response_norm: `bias` must be above 0; got {bias!r}.")
     x = jnp.asarray(x)
-    squares = jnp.pad(x * x, [(0, 0)] * (x.ndim - 1) + [(depth_radius, depth_radius)])
+    wide = widen(x)
+    squares = jnp.pad(wide * wide, [(0, 0)] * (x.ndim - 1) + [(depth_radius, depth_radius)])
     channels = x.shape[-1]
     near = (lax.slice_in_dim(squares, d, d + channels, axis=-1) for d in range(2 * depth_radius + 1))
     total = bias + alpha * functools.reduce(jnp.add, near)
     if beta == 0.75:  # two square roots take a quarter of the time of a power
         root = lax.rsqrt(total)
-        return x * root * jnp.sqrt(root)
-    return x * total**-beta
+        return (wide * root * jnp.sqrt(root)).astype(x.dtype)
+    return (wide * total**-beta).astype(x.dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
@@ -125,4 +126,4 @@ def batch_norm(
     """
     factor = lax.rsqrt(variance + epsilon) * scale.astype(variance.dtype)
     shift = bias.astype(mean.dtype) - mean * factor
-    return x * along_channels(factor, x).astype(x.dtype) + along_channels(shift, x).astype(x.dtype)
+    return scale_channels(x, factor, shift)

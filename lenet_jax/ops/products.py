@@ -135,7 +135,7 @@ class PooledConvolution(Operation):
         if dkernel is not None:
             terms += apply(product, x, dkernel, index)
         if dbias is not None:
-            terms.append(jnp.broadcast_to(definitions.along_channels(dbias, y), y.shape))
+            terms.append(definitions.add_to_channels(jnp.zeros_like(y), dbias))
         if not terms:
             return (y, index), (None, None)
         dot = functools.reduce(jnp.add, terms)

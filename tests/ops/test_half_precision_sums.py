@@ -13,6 +13,7 @@ import pytest
 
 from lenet_jax import ops
 from lenet_jax.layers import batch_normalization, convolution, subsampling
+from lenet_jax.ops import fan_in_uniform
 from lenet_jax.types import Variables
 from tests.ops import definitions as D
 
@@ -23,7 +24,7 @@ def pooling(window):
 
 
 def bias_of_convolution(x, bias, kernel):
-    layer = convolution(2, 1, None, strides=2)
+    layer = convolution(2, 1, fan_in_uniform(), strides=2)
     return layer.apply(Variables({"kernel": kernel, "bias": bias}, {}), x, train=True, key=None)[0]
 
 
@@ -59,13 +60,13 @@ ROWS = {
     ),
     "layers.convolution": (
         bias_of_convolution,
-        lambda x, bias, kernel: D.conv(x, kernel, strides=2) + bias,
+        lambda x, bias, kernel: D.conv(x, kernel, strides=2) + bias.reshape(1, 1, 1, -1),
         [(1, 128, 128, 1), (2,), (1, 1, 1, 2)],
     ),
     "layers.subsampling": (subsampled, functools.partial(D.subsampling, size=2), [(1, 128, 128, 2), (2,), (2,)]),
     "layers.batch_normalization inference": (
         at_inference,
-        lambda x, bias, scale: x / np.sqrt(1 + 1e-7) * scale + bias,
+        lambda x, bias, scale: x / np.sqrt(1 + 1e-7) * scale.reshape(1, -1) + bias.reshape(1, -1),
         [(4096, 2), (2,), (2,)],
     ),
 }
