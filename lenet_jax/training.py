@@ -100,8 +100,8 @@ class TrainResult(NamedTuple):
     iterations: Int[Array, "..."]  # minibatch iterations done
     status: Int[Array, "..."]  # a Status
     history: Evaluation
-    """Arrays over the validations that a run may have. Those after the end have `iteration` 0, losses of infinity and
-    no examples; `history.iteration > 0` selects the others."""
+    """Arrays over the validations that a run may have. Those after the end have `iteration` 0, no examples, and losses
+    of NaN, or of infinity where `jax_debug_nans` would report NaN; `history.iteration > 0` selects the others."""
 
 
 def make_task(
@@ -507,9 +507,9 @@ def make_train(
             state, evaluation = train_interval(task, optimizer, config, state, data, axis_name=axis_name)
             return state, jax.tree.map(lambda column, value: column.at[number].set(value), history, evaluation)
 
-        # Infinity, where NaN would say the same: a sound run that stops early has none for `jax_debug_nans` to find.
-        unused = no_evaluation(task.objective, config, loss=jnp.inf)
-        history = jax.tree.map(lambda x: jnp.full((plan.num_intervals, *x.shape), x, x.dtype), unused)
+        history = jax.tree.map(
+            lambda x: jnp.full((plan.num_intervals, *x.shape), x, x.dtype), no_evaluation(task.objective, config)
+        )
         state, history = lax.while_loop(running, advance, (state, history))
         validation = state.best_validation
         if config.weights == "last":
@@ -528,8 +528,9 @@ def result_variables(config: TrainerConfig, state: TrainState) -> Variables:
     return state.best if config.weights == "best" else evaluation_variables(state)
 
 
-def no_evaluation(objective: Objective, config: TrainerConfig, loss: float = jnp.nan) -> Evaluation:
-    """Return the evaluation of a run that did not run: losses of NaN, or as given, and counts of 0."""
+def no_evaluation(objective: Objective, config: TrainerConfig) -> Evaluation:
+    """Return the evaluation of a run that did not run: counts of 0, losses of NaN, or infinity under debug_nans."""
+    loss = jnp.inf if jax.config.jax_debug_nans else jnp.nan
     losses = jnp.full((), loss, jnp.float32)
     running = dict.fromkeys(_running_metrics(objective, config), losses)
     return Evaluation(jnp.zeros((), jnp.int32), losses, no_examples(objective)._replace(loss_sum=losses), running)
