@@ -74,6 +74,16 @@ def apply(operation: Operation, *arrays: Array) -> Arrays:
     return tuple(_operation_p.bind(*(_vary_over(varying, x) for x in arrays), operation=operation))
 
 
+def merge_first_axes(x: Array) -> Array:
+    """Reshape (A, B, ...) to (A * B, ...)."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
+def split_first_axis(shape: Sequence[int], results: Arrays) -> Arrays:
+    """Reshape every (A * B, ...) to (A, B, ...), the two numbers of `shape`."""
+    return tuple(y.reshape(*shape, *y.shape[1:]) for y in results)
+
+
 def zeros(shape: Sequence[int], like: Array) -> Array:
     """Return zeros of the dtype of `like`, which vary over the same axes of a mesh."""
     return _vary_over(_varying_axes(like), jnp.zeros(shape, like.dtype))

@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array
 
 from lenet_jax.ops import cpu, definitions
-from lenet_jax.ops.operation import Arrays, Operation, Tangents, apply, zeros
+from lenet_jax.ops.operation import Arrays, Operation, Tangents, apply, merge_first_axes, split_first_axis, zeros
 from lenet_jax.ops.windows import Window
 
 
@@ -18,8 +18,7 @@ class _OfImages(Operation):
     def map_first_axes(self, arrays: Sequence[Array], axes: Sequence[int | None]) -> Arrays | None:
         if None in axes:
             return None
-        merged = [x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]) for x in arrays]
-        return tuple(y.reshape(*arrays[0].shape[:2], *y.shape[1:]) for y in apply(self, *merged))
+        return split_first_axis(arrays[0].shape[:2], apply(self, *map(merge_first_axes, arrays)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Choice(_OfImages):
     def on_cpu(self, *arrays: Array) -> Arrays:
         if self.transposed:
             return (cpu.scatter(*arrays, window=self.window, space=self.space),)
-        return (cpu.choose(*arrays, window=self.window),)
+        return self.define(*arrays)
 
     def jvp(self, primals: Sequence[Array], tangents: Tangents) -> tuple[Arrays, Tangents]:
         _, index = primals

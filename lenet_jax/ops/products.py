@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from lenet_jax.ops import cpu, definitions
-from lenet_jax.ops.operation import Arrays, Operation, Tangents, apply, zeros
+from lenet_jax.ops.operation import Arrays, Operation, Tangents, apply, merge_first_axes, split_first_axis, zeros
 from lenet_jax.ops.pools import MaxPool
 from lenet_jax.ops.windows import Window
 
@@ -88,14 +88,11 @@ class Product(Operation):
             return None
         size = next(x.shape[0] for x, axis in zip(arrays, axes, strict=True) if axis == 0)
         merged = [
-            x if i == position else _merge(x if axes[i] == 0 else jnp.broadcast_to(x, (size, *x.shape)))
+            x if i == position else merge_first_axes(x if axes[i] == 0 else jnp.broadcast_to(x, (size, *x.shape)))
             for i, x in enumerate(arrays)
         ]
-        return tuple(y.reshape(size, -1, *y.shape[1:]) for y in apply(self, *merged))
-
-
-def _merge(x: Array) -> Array:
-    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+        images = merged[1 - position]
+        return split_first_axis((size, images.shape[0] // max(size, 1)), apply(self, *merged))
 
 
 Activation = Literal["relu", "tanh"]
@@ -149,5 +146,4 @@ class PooledConvolution(Operation):
         x, kernel, bias = arrays
         if axes[1] == 0 or axes[2] == 0:
             return None
-        y, index = apply(self, _merge(x), kernel, bias)
-        return tuple(a.reshape(*x.shape[:2], *a.shape[1:]) for a in (y, index))
+        return split_first_axis(x.shape[:2], apply(self, merge_first_axes(x), kernel, bias))

@@ -19,7 +19,6 @@ from lenet_jax.ops.windows import Window
 
 __all__ = [
     "Chosen",
-    "choose",
     "convolution",
     "input_gradient",
     "kernel_gradient",
@@ -66,7 +65,7 @@ def _best_pool(x: Array, window: Window) -> ModuleType:
 def convolution(x: Array, kernel: Array, *, window: Window, groups: int, chosen: Chosen | None = None) -> Array:
     """Return the convolution of x with a kernel, or its values at the chosen positions."""
     y = _best(x).convolution(x, kernel, window=window, groups=groups)
-    return y if chosen is None else choose(y, chosen.index, window=chosen.pooling)
+    return y if chosen is None else definitions.choose(y, chosen.index, window=chosen.pooling)
 
 
 @_in_float32
@@ -117,14 +116,9 @@ def max_pool(x: Array, *, window: Window) -> tuple[Array, Array]:
     return _best_pool(x, window).max_pool(x, window=window)
 
 
-def choose(x: Array, index: Array, *, window: Window) -> Array:
-    """Return the value of x at the position `index` in each window."""
-    return definitions.choose(x, index, window=window)
-
-
 @_in_float32
 def scatter(dy: Array, index: Array, *, window: Window, space: Sequence[int]) -> Array:
-    """Return images of spatial shape `space` with each value of dy added at its position: the transpose of `choose`."""
+    """Return images of spatial shape `space` with each value of dy added at its position: `choose`, transposed."""
     return _best_pool(dy, window).scatter(dy, index, window=window, space=space)
 
 
