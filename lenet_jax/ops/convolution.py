@@ -109,7 +109,7 @@ def conv2d_max_pool(
                 f"`x`; got {bias.shape} and {bias.dtype}."
             )
     bias = jnp.zeros(kernel.shape[-1], x.dtype) if bias is None else bias
-    return apply(PooledConvolution(window, groups, pooling, None), x, kernel, bias)[0]
+    return apply(PooledConvolution(window, groups, pooling), x, kernel, bias)[0]
 
 
 def conv3d(

@@ -1,4 +1,4 @@
-"""The three products of a convolution, and a convolution with max-pooling, bias and activation in one pass.
+"""The three products of a convolution, and a convolution with max-pooling and bias in one pass.
 
 The sum of conv(x, kernel) * y over all positions is linear in each of three arrays: images x (N, *space, C), a kernel
 (*size, C // groups, O) and maps y (N, *output, O). Its derivative with respect to one of them is a product of the other
@@ -10,7 +10,7 @@ window's positions it belongs to: the gradients behind a max-pool, without the p
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,31 +95,24 @@ class Product(Operation):
         return split_first_axis((size, images.shape[0] // max(size, 1)), apply(self, *merged))
 
 
-Activation = Literal["relu", "tanh"]
-
-
 @dataclasses.dataclass(frozen=True)
 class PooledConvolution(Operation):
-    """activation(max_pool(conv(x, kernel)) + bias) of x, kernel and bias, and the position of each largest value."""
+    """max_pool(conv(x, kernel)) + bias of x, kernel and bias, and the position of each largest value."""
 
     window: Window
     groups: int
     pooling: Window
-    activation: Activation | None
 
     def define(self, *arrays: Array) -> Arrays:
         x, kernel, bias = arrays
         y = definitions.conv(x, kernel, window=self.window, groups=self.groups)
         largest, index = MaxPool(self.pooling).define(y)
-        return self._activate(largest + definitions.along_channels(bias, y)), index
-
-    def _activate(self, y: Array) -> Array:
-        return {None: lambda y: y, "relu": jax.nn.relu, "tanh": jnp.tanh}[self.activation](y)
+        return largest + definitions.along_channels(bias, y), index
 
     def on_cpu(self, *arrays: Array) -> Arrays:
         x, kernel, bias = arrays
         options = {"window": self.window, "groups": self.groups, "pooling": self.pooling}
-        return cpu.pooled_convolution(x, kernel, bias, **options, activation=self.activation)
+        return cpu.pooled_convolution(x, kernel, bias, **options)
 
     def jvp(self, primals: Sequence[Array], tangents: Tangents) -> tuple[Arrays, Tangents]:
         x, kernel, _ = primals
@@ -135,12 +128,7 @@ class PooledConvolution(Operation):
             terms.append(jnp.broadcast_to(definitions.along_channels(dbias, y), y.shape))
         if not terms:
             return (y, index), (None, None)
-        dot = functools.reduce(jnp.add, terms)
-        if self.activation == "tanh":
-            dot = dot * (1 - y * y)
-        elif self.activation == "relu":
-            dot = jnp.where(y > 0, dot, 0)
-        return (y, index), (dot, None)
+        return (y, index), (functools.reduce(jnp.add, terms), None)
 
     def map_first_axes(self, arrays: Sequence[Array], axes: Sequence[int | None]) -> Arrays | None:
         x, kernel, bias = arrays

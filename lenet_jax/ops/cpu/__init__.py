@@ -1,4 +1,4 @@
-"""How operations are computed on a CPU, in one place: by native kernels, or without them by slices and products.
+"""How operations are computed on a CPU, in one place: by slices and matrix products.
 
 Images are (N, *space, C), kernels (*size, C // groups, O). Half-precision arrays are computed in float32 and rounded
 once. Where `chosen` is given, maps have one value for each window of a pooling, that at a position in the window.
@@ -6,7 +6,6 @@ once. Where `chosen` is given, maps have one value for each window of a pooling,
 
 import functools
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from lenet_jax.ops import definitions
-from lenet_jax.ops.cpu import native, plain
+from lenet_jax.ops.cpu import plain
 from lenet_jax.ops.windows import Window
 
 __all__ = [
@@ -52,19 +51,10 @@ def _in_float32(compute: Callable) -> Callable:
     return converted
 
 
-def _best(x: Array) -> ModuleType:
-    """Return the module with the functions that compute with arrays like x."""
-    return native if native.computes(x) else plain
-
-
-def _best_pool(x: Array, window: Window) -> ModuleType:
-    return native if native.computes(x) and len(window.offsets) <= native.MAX_POSITIONS else plain
-
-
 @_in_float32
 def convolution(x: Array, kernel: Array, *, window: Window, groups: int, chosen: Chosen | None = None) -> Array:
     """Return the convolution of x with a kernel, or its values at the chosen positions."""
-    y = _best(x).convolution(x, kernel, window=window, groups=groups)
+    y = plain.convolution(x, kernel, window=window, groups=groups)
     return y if chosen is None else definitions.choose(y, chosen.index, window=chosen.pooling)
 
 
@@ -80,55 +70,46 @@ def input_gradient(
 ) -> Array:
     """Return the gradient of the sum of `convolution` times dy with respect to x, whose spatial shape is `space`."""
     if chosen is not None:
-        pooling, index = chosen
-        if native.computes_pooled(dy, window, groups, pooling):
-            return native.pooled_input_gradient(dy, index, kernel, window=window, pooling=pooling, space=space)
-        dy = scatter(dy, index, window=pooling, space=window.output)
-    return _best(dy).input_gradient(dy, kernel, window=window, groups=groups, space=space)
+        dy = scatter(dy, chosen.index, window=chosen.pooling, space=window.output)
+    return plain.input_gradient(dy, kernel, window=window, groups=groups, space=space)
 
 
 @_in_float32
 def kernel_gradient(x: Array, dy: Array, *, window: Window, groups: int, chosen: Chosen | None = None) -> Array:
     """Return the gradient of the sum of `convolution` times dy with respect to the kernel."""
     if chosen is not None:
-        pooling, index = chosen
-        if native.computes_pooled(x, window, groups, pooling):
-            return native.pooled_kernel_gradient(x, dy, index, window=window, pooling=pooling)
-        dy = scatter(dy, index, window=pooling, space=window.output)
-    return _best(x).kernel_gradient(x, dy, window=window, groups=groups)
+        dy = scatter(dy, chosen.index, window=chosen.pooling, space=window.output)
+    return plain.kernel_gradient(x, dy, window=window, groups=groups)
 
 
 @_in_float32
 def pooled_convolution(
-    x: Array, kernel: Array, bias: Array, *, window: Window, groups: int, pooling: Window, activation: str | None
+    x: Array, kernel: Array, bias: Array, *, window: Window, groups: int, pooling: Window
 ) -> tuple[Array, Array]:
-    """Return activation(max_pool(convolution) + bias), and the position of the largest value in each window."""
-    if native.computes_pooled(x, window, groups, pooling):
-        return native.pooled_convolution(x, kernel, bias, window=window, pooling=pooling, activation=activation)
+    """Return max_pool(convolution) + bias, and the position of the largest value in each window."""
     y, index = max_pool(convolution(x, kernel, window=window, groups=groups), window=pooling)
-    y = y + definitions.along_channels(bias, y)
-    return {None: lambda y: y, "relu": jax.nn.relu, "tanh": jnp.tanh}[activation](y), index
+    return y + definitions.along_channels(bias, y), index
 
 
 @_in_float32
 def max_pool(x: Array, *, window: Window) -> tuple[Array, Array]:
     """Return the largest value in each window of x, and its position, the first of equal ones."""
-    return _best_pool(x, window).max_pool(x, window=window)
+    return plain.max_pool(x, window=window)
 
 
 @_in_float32
 def scatter(dy: Array, index: Array, *, window: Window, space: Sequence[int]) -> Array:
     """Return images of spatial shape `space` with each value of dy added at its position: `choose`, transposed."""
-    return _best_pool(dy, window).scatter(dy, index, window=window, space=space)
+    return plain.scatter(dy, index, window=window, space=space)
 
 
 @_in_float32
 def sum_pool(x: Array, *, window: Window) -> Array:
     """Return the sum over each window of x."""
-    return _best(x).sum_pool(x, window=window)
+    return plain.sum_pool(x, window=window)
 
 
 @_in_float32
 def sum_pool_gradient(dy: Array, *, window: Window, space: Sequence[int]) -> Array:
     """Return images of spatial shape `space` with each value of dy added to its window: the transpose of `sum_pool`."""
-    return _best(dy).sum_pool_gradient(dy, window=window, space=space)
+    return plain.sum_pool_gradient(dy, window=window, space=space)

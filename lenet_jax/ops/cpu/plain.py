@@ -1,4 +1,4 @@
-"""Convolution and pooling in JAX by slices and matrix products, where there are no native kernels.
+"""Convolution and pooling in JAX by slices and matrix products.
 
 XLA's CPU backend runs the gradients of a convolution inside a loop as nests of loops, 7 to 20 times slower (jax issue
 12868), and those of a max-pool on one thread. Here every offset inside the window is a strided slice of the images, and
