@@ -41,8 +41,8 @@ def summarize(model: Model) -> list[Row]:
         InputError: if the model records no layers, such as a flax module.
 
     >>> from lenet_jax.models import create_model
-    >>> summarize(create_model("lenet"))[0].parameters
-    520
+    >>> [(row.layer, row.output_shape, row.parameters) for row in summarize(create_model("lenet"))[:2]]
+    [('conv1.maps', (24, 24, 20), 0), ('conv1', (12, 12, 20), 520)]
     """
     trace, input_shape = model.trace, model.input_shape
     if trace is None or input_shape is None:
