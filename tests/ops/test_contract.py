@@ -30,7 +30,8 @@ def is_left_out(context, name, dtype):
 
     Where XLA divides a program itself, its CPU backend aborts on some sums of half precision over devices. On explicit
     meshes, JAX has no second derivatives of convolutions in groups. The weight of an auxiliary loss is a constant,
-    whose cotangent may not vary over devices. Jets have no rules for `reduce_window_max`, `scatter` and `remat`.
+    whose cotangent may not vary over devices. Jets have no rules for `reduce_window_max`, `scatter`,
+    `remat` and functions with derivatives of their own.
     """
     if context.startswith("gspmd"):
         return dtype in ("bfloat16", "float16")
@@ -42,6 +43,10 @@ def is_left_out(context, name, dtype):
 
 
 NO_JETS = {
+    "normalize_batch",
+    "normalize_batch images",
+    "layers.batch_normalization",
+    "layers.batch_normalization vectors",
     "layers.branch",
     "layers.convolution pooled",
     "layers.convolution table",
