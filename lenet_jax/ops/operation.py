@@ -185,7 +185,8 @@ def _jet(primals: Sequence[Any], series: Sequence[Any], *, operation: Operation)
     """Taylor-mode differentiation of the definition; integers are constants."""
     varying = [i for i, x in enumerate(primals) if jnp.issubdtype(x.dtype, jnp.inexact)]
     define = _with_constants(operation.define, primals, varying)
-    return jet.jet(define, [primals[i] for i in varying], [series[i] for i in varying])
+    # Inside a rule the series are coefficients, not derivatives.
+    return jet.jet(define, [primals[i] for i in varying], [series[i] for i in varying], factorial_scaled=False)
 
 
 def _with_constants(

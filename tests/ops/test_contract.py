@@ -29,15 +29,30 @@ def is_left_out(context, name, dtype):
     """Return whether `lax` itself fails there.
 
     Where XLA divides a program itself, its CPU backend aborts on some sums of half precision over devices. On explicit
-    meshes, JAX has no second derivatives of convolutions in groups.
+    meshes, JAX has no second derivatives of convolutions in groups. The weight of an auxiliary loss is a constant,
+    whose cotangent may not vary over devices. Jets have no rules for `reduce_window_max`, `scatter`,
+    `remat` and functions with derivatives of their own.
     """
     if context.startswith("gspmd"):
         return dtype in ("bfloat16", "float16")
-    if context == "jets":  # which have no rule for the largest value of a window
-        return any(word in name for word in ("max_pool", "layers.serial", "layers.branch", "layers.convolution pooled"))
+    if context == "jets":
+        return "max_pool" in name or name in NO_JETS
+    if context == "gradients_inside_shard_map" and name == "layers.auxiliary":
+        return True
     return context == "explicit_hvp" and name in GROUPED
 
 
+NO_JETS = {
+    "normalize_batch",
+    "normalize_batch images",
+    "layers.batch_normalization",
+    "layers.batch_normalization vectors",
+    "layers.branch",
+    "layers.convolution pooled",
+    "layers.convolution table",
+    "layers.rematerialized",
+    "layers.serial",
+}
 GROUPED = {
     "conv1d dilation",
     "conv2d groups",
