@@ -1,6 +1,7 @@
 // The convolution.
 #pragma once
 
+#include "columns.h"
 #include "correlate.h"
 #include "depthwise.h"
 #include "packing.h"
@@ -26,7 +27,10 @@ inline Correlation make_correlation(const Axis (&axes)[4], int channels, int ker
 
 template <class T>
 Panels choose_panels(const Correlation& correlation, int groups) {
-  const int vectors = choose_vectors<T>(correlation.kernels, correlation.columns().outputs);
+  int vectors = choose_vectors<T>(correlation.kernels, correlation.columns().outputs);
+  // With one tap little is done with each input: wide tiles read it less often.
+  if (kRegisters >= 32 && correlation.num_taps() == 1 && correlation.kernels % (kMostVectors * kLanes<T>) == 0)
+    vectors = kMostVectors;
   return make_panels<T>(groups, correlation.kernels, correlation.num_taps() * correlation.channels, vectors);
 }
 
@@ -46,6 +50,7 @@ void dense_convolution(Pool& pool, const Convolution& shape, const T* x, const T
 template <class T>
 void convolution(Pool& pool, const Convolution& shape, const T* x, const T* kernel, T* y) {
   if (is_depthwise(shape)) return depthwise_convolution(pool, shape, x, kernel, y);
+  if (suits_columns<T>(shape, shape.kernels)) return convolution_along_columns(pool, shape, x, kernel, y);
   dense_convolution(pool, shape, x, kernel, y);
 }
 

@@ -1,9 +1,9 @@
 // The gradient with respect to the input: for each phase of the strides, a correlation of dy with some of the taps.
 #pragma once
 
+#include "columns.h"
 #include "convolution.h"
 #include "depthwise.h"
-#include "few_channels.h"
 #include "phases.h"
 
 namespace lenet_jax::LENET_JAX_INSTRUCTION_SET {
@@ -41,7 +41,7 @@ void dense_input_gradient(Pool& pool, const Convolution& shape, const T* dy, con
 template <class T>
 void input_gradient(Pool& pool, const Convolution& shape, const T* dy, const T* kernel, T* dx) {
   if (is_depthwise(shape)) return depthwise_input_gradient(pool, shape, dy, kernel, dx);
-  if (has_few_channels<T>(shape)) return input_gradient_of_few_channels(pool, shape, dy, kernel, dx);
+  if (suits_columns<T>(shape, shape.channels)) return input_gradient_along_columns(pool, shape, dy, kernel, dx);
   dense_input_gradient(pool, shape, dy, kernel, dx);
 }
 

@@ -76,7 +76,11 @@ def define(g, x, kernel, dy):
         to, source = np.ix_(images, *outputs), np.ix_(images, *inputs)
         y[to] += np.einsum("...gc,cgo->...go", x[source], kernel[tap])
         dx[source] += np.einsum("...go,cgo->...gc", dy[to], kernel[tap])
-        dkernel[tap] = np.einsum("bgc,bgo->cgo", x[source].reshape(math.prod(x[source].shape[:-2]), *x.shape[-2:]), dy[to].reshape(math.prod(dy[to].shape[:-2]), *dy.shape[-2:]))
+        dkernel[tap] = np.einsum(
+            "bgc,bgo->cgo",
+            x[source].reshape(math.prod(x[source].shape[:-2]), *x.shape[-2:]),
+            dy[to].reshape(math.prod(dy[to].shape[:-2]), *dy.shape[-2:]),
+        )
     flat = lambda a: a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])  # noqa: E731
     return flat(y), flat(dx), flat(dkernel)
 
