@@ -1,5 +1,5 @@
-// Correlations with few output channels, which would leave most lanes empty: lanes are neighbouring columns instead. They
-// are the first layer's gradient of the input, and LeNet-5's first convolution.
+// Correlations with few output channels, which would leave most lanes empty: lanes are neighbouring columns instead.
+// Such are LeNet-5's first convolution and the gradient of an image.
 #pragma once
 
 #include "parallel.h"

@@ -10,7 +10,7 @@
 
 namespace lenet_jax::LENET_JAX_INSTRUCTION_SET {
 
-// A tile reads each weight once for all its positions, so short rows are worse than many images: then the batch is last.
+// A tile reads each weight once for all its positions: where rows are short, the images are the better last axis.
 inline void put_columns_last(Axis (&axes)[4]) {
   constexpr int kShortRow = 4;
   if (axes[3].outputs < kShortRow && axes[0].outputs > axes[3].outputs) std::rotate(axes, axes + 1, axes + 4);

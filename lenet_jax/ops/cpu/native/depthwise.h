@@ -34,7 +34,8 @@ void repeat_channels(Pool& pool, Index count, int multiplier, const T* from, T* 
 template <class T>
 void sum_repeated_channels(Pool& pool, Index count, int multiplier, const T* from, T* to) {
   parallel_parts(pool, count, [=](Index first, Index end) {
-    for (Index i = first; i < end; ++i) to[i] = std::accumulate(from + i * multiplier, from + (i + 1) * multiplier, T(0));
+    for (Index i = first; i < end; ++i)
+      to[i] = std::accumulate(from + i * multiplier, from + (i + 1) * multiplier, T(0));
   });
 }
 
@@ -48,8 +49,8 @@ inline Convolution with_repeated_channels(Convolution shape) {
   return shape;
 }
 
-// Calls function(x, tap) for each row of the kernel that meets the image at a row of outputs: the offset of the input row,
-// and the number of the row's first tap.
+// Calls function(x, tap) for each row of the kernel that meets the image at a row of outputs: the offset of the input
+// row, and the number of the row's first tap.
 template <class Function>
 void for_each_kernel_row(const Axis (&axes)[4], const int (&outputs)[3], Function function) {
   const Range depths = axes[1].taps_inside(outputs[1]), heights = axes[2].taps_inside(outputs[2]);
@@ -154,8 +155,8 @@ void depthwise_input_gradient(Pool& pool, const Convolution& shape, const T* dy,
   if (multiplier > 1) sum_repeated_channels(pool, num_inputs(shape), multiplier, sums, dx);
 }
 
-// sums[tap] += x * dy over a row's columns, for the taps from first_tap on, all at the columns where all of them meet the
-// image, then each at those where it alone does.
+// sums[tap] += x * dy over a row's columns, for kTaps taps from first_tap on: together at the columns where all of them
+// meet the image, then each at the others where it does.
 template <int kTaps, class T>
 LENET_JAX_INLINE void add_depthwise_gradient(const Axis& columns, int first_tap, int lanes, const T* x, const T* dy,
                                              T* sums, int channels) {
@@ -199,12 +200,12 @@ void add_depthwise_row(const Axis (&axes)[4], int channels, int row, const T* x,
     for (int channel = 0; channel < channels; channel += kLanes<T>) {
       for (int tap = 0; tap < columns.taps; tap += kDepthwiseTaps) {
         with_constant<kDepthwiseTaps>(std::min(kDepthwiseTaps, columns.taps - tap), [&](auto count) {
+          const T* row = x + input + channel;
           T* row_sums = sums + row_tap * channels + channel;
           if (channel + kLanes<T> <= channels)
-            add_depthwise_gradient<count>(columns, tap, kLanes<T>, x + input + channel, dy + channel, row_sums, channels);
+            add_depthwise_gradient<count>(columns, tap, kLanes<T>, row, dy + channel, row_sums, channels);
           else
-            add_depthwise_gradient<count>(columns, tap, channels - channel, x + input + channel, dy + channel, row_sums,
-                                          channels);
+            add_depthwise_gradient<count>(columns, tap, channels - channel, row, dy + channel, row_sums, channels);
         });
       }
     }

@@ -10,7 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 NATIVE = HERE.parents[3] / "lenet_jax" / "ops" / "cpu" / "native"
 FLAGS = {
-    "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512 -mfma".split(),
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512", "-mfma"],
     "avx2": ["-mavx2", "-mfma"],
     "baseline": [],
 }
