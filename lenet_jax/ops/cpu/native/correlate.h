@@ -6,8 +6,9 @@
 
 namespace lenet_jax::LENET_JAX_INSTRUCTION_SET {
 
-// y[i] = the sum over taps of x[i * stride + tap * dilation - before] times that tap's weights, in each group. The images
-// of a batch are an axis too, with one tap; tiles lie along the last axis, whose taps follow each other in the weights.
+// y[i] = the sum over taps of x[i * stride + tap * dilation - before] times that tap's weights, in each group. The
+// images of a batch are an axis too, with one tap; tiles lie along the last axis, whose taps follow each other in the
+// weights.
 struct Correlation {
   Axis axes[4];
   int channels, kernels;  // of each group, in x and in y

@@ -202,7 +202,7 @@ void add_partial_sums(Pool& pool, const Panels& panels, int num_sums, int groups
 }
 
 template <class T>
-void kernel_gradient(Pool& pool, const Convolution& shape, const T* x, const T* dy, T* dkernel) {
+void dense_kernel_gradient(Pool& pool, const Convolution& shape, const T* x, const T* dy, T* dkernel) {
   static thread_local Scratch all_sums;
   Axis axes[4];
   convolution_axes(shape, axes);
@@ -231,6 +231,12 @@ void kernel_gradient(Pool& pool, const Convolution& shape, const T* x, const T* 
     for (int i = range.first; i < range.end; ++i) gradient.add(blocks[i], x, dy);
   });
   add_partial_sums(pool, panels, num_sums, shape.groups, kernels, sums, dkernel);
+}
+
+template <class T>
+void kernel_gradient(Pool& pool, const Convolution& shape, const T* x, const T* dy, T* dkernel) {
+  if (is_depthwise(shape)) return depthwise_kernel_gradient(pool, shape, x, dy, dkernel);
+  dense_kernel_gradient(pool, shape, x, dy, dkernel);
 }
 
 }  // namespace lenet_jax::LENET_JAX_INSTRUCTION_SET

@@ -27,8 +27,8 @@ void pack(Pool& pool, const Panels& panels, int groups, int kernels, const T* ke
   });
 }
 
-// For the gradient of the input, whose "output channels" are the input's: columns are the `channels` of each group, rows
-// the taps listed in `taps` and the `kernels` of each group.
+// For the gradient of the input, which is the correlation's output: columns are the `channels` of each group, rows the
+// taps listed in `taps` and the `kernels` of each group.
 template <class T>
 void pack_transposed(Pool& pool, const Panels& panels, const std::vector<Index>& taps, int groups, int channels,
                      int kernels, const T* kernel, T* packed) {

@@ -10,7 +10,8 @@ namespace lenet_jax::LENET_JAX_INSTRUCTION_SET {
 
 constexpr int kMostVectors = 4;
 
-// The most positions of a tile: its sums, one row of weights and one input fill the registers. More than 14 gain nothing.
+// The most positions of a tile: its sums, one row of weights and one input fill the registers. More than 14 gain
+// nothing.
 constexpr int most_positions(int vectors) { return std::min(14, (kRegisters - vectors - 1) / vectors); }
 
 template <class T, int kPositions, int kVectors>
@@ -44,9 +45,9 @@ LENET_JAX_INLINE void add_products(const T* x, Index step, const T* weights, Ind
   }
 }
 
-// A tap at the edge of the image has no input at some of a tile's positions. Sums stay in registers only if the compiler
-// knows which, so there is one loop for each number of missing positions up to this; tiles are laid so that more do not
-// occur (see row_tiles.h).
+// A tap at the edge of the image has no input at some of a tile's positions. Sums stay in registers only if the
+// compiler knows which, so there is one loop for each number of missing positions up to this; tiles are laid so that
+// more do not occur (see row_tiles.h).
 constexpr int kMostMissing = 4;
 
 // add_products for the positions in `inside` alone, which lack at most kMostMissing, all of them first or all last.

@@ -20,8 +20,8 @@ LENET_JAX_INLINE Vector<T> interleave(Vector<T> a, Vector<T> b, std::integer_seq
 #endif
 }
 
-// Writes the transpose of `rows` rows of `columns` numbers, at most kLanes of each: `columns` rows of kLanes numbers, with
-// zeros in place of missing rows.
+// Writes the transpose of the first `rows` rows of `columns` numbers, of each kLanes at most: `columns` rows of kLanes
+// numbers, with zeros in place of missing rows.
 template <class T>
 void transpose(const T* from, Index from_step, int rows, int columns, T* to, Index to_step) {
   constexpr int kSize = kLanes<T>;

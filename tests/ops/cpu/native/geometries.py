@@ -67,7 +67,7 @@ def _overlaps(g):
 
 def define(g, x, kernel, dy):
     """y, dx and dkernel in float64, tap by tap."""
-    by_group = lambda a: a.astype(np.float64).reshape(*a.shape[:-1], g.groups, -1)  # noqa: E731
+    by_group = lambda a: a.astype(np.float64).reshape(*a.shape[:-1], g.groups, a.shape[-1] // g.groups)  # noqa: E731
     x, dy = by_group(x), by_group(dy)
     kernel = by_group(kernel)  # (*size, C / groups, groups, O / groups)
     y, dx, dkernel = np.zeros_like(dy), np.zeros_like(x), np.zeros_like(kernel)
@@ -77,9 +77,11 @@ def define(g, x, kernel, dy):
         y[to] += np.einsum("...gc,cgo->...go", x[source], kernel[tap])
         dx[source] += np.einsum("...go,cgo->...gc", dy[to], kernel[tap])
         dkernel[tap] = np.einsum(
-            "bgc,bgo->cgo", x[source].reshape(-1, *x.shape[-2:]), dy[to].reshape(-1, *dy.shape[-2:])
+            "bgc,bgo->cgo",
+            x[source].reshape(math.prod(x[source].shape[:-2]), *x.shape[-2:]),
+            dy[to].reshape(math.prod(dy[to].shape[:-2]), *dy.shape[-2:]),
         )
-    flat = lambda a: a.reshape(*a.shape[:-2], -1)  # noqa: E731
+    flat = lambda a: a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])  # noqa: E731
     return flat(y), flat(dx), flat(dkernel)
 
 
