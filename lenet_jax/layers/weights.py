@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from lenet_jax import ops
 from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Cost, Layer, Shape, function, is_one_key, whole_field, widen_field, window_size
+from lenet_jax.ops.definitions import add_to_channels, scale_channels, widen
 from lenet_jax.ops.initializers import Initializer
 from lenet_jax.ops.windows import Ints, Padding, make_window, to_int, to_tuple
 from lenet_jax.types import Key, LayerTrace, ReceptiveField, Variables
@@ -339,11 +340,7 @@ def _depthwise(x: Array, kernel: Array, options: dict[str, Any]) -> Array:
 
 
 def _add_bias(y: Array, bias: Array | None) -> Array:
-    """Add a bias to each channel, in at least float32, in which its gradient is then summed."""
-    if bias is None:
-        return y
-    wide = jnp.float32 if y.dtype.itemsize < 4 else y.dtype
-    return (y.astype(wide) + _along_channels(bias.astype(wide), y)).astype(y.dtype)
+    return y if bias is None else add_to_channels(y, bias)
 
 
 def _cost(params: dict[str, Array], num_positions: int = 1) -> Cost:
@@ -351,11 +348,6 @@ def _cost(params: dict[str, Array], num_positions: int = 1) -> Cost:
     sizes = {name: leaf.size for name, leaf in params.items()}
     products = sum(size for name, size in sizes.items() if name != "bias")
     return Cost(num_positions * sum(sizes.values()), num_positions * products)
-
-
-def _along_channels(a: Array, x: Array) -> Array:
-    """Reshape a (C,) so that it broadcasts against x (..., C)."""
-    return jnp.expand_dims(a, tuple(range(x.ndim - 1)))
 
 
 def dense(num_units: int, kernel_init: Initializer, *, bias_init: Initializer = zeros) -> Layer:
@@ -407,9 +399,8 @@ def subsampling(size: Ints) -> Layer:
         return Variables(params, {}), jax.eval_shape(means, batch).shape[1:]
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
-        y = means(x)
-        y = y * _along_channels(variables.params["coefficient"], y)
-        return y + _along_channels(variables.params["bias"], y), variables.state
+        params = variables.params
+        return scale_channels(means(x), params["coefficient"], params["bias"]), variables.state
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
         window = make_window("avg_pool", shape[:-1], size, size, "VALID")
@@ -444,7 +435,9 @@ def radial_basis(centres: Float[np.ndarray, "centres numbers"], *, scale: float 
         return Variables({}, {}), points.shape[:1]
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
-        return -scale * jnp.sum((x[:, None, :] - points[None]) ** 2, axis=-1), variables.state
+        wide = widen(x)
+        distances = jnp.sum((wide[:, None, :] - points.astype(wide.dtype)[None]) ** 2, axis=-1)
+        return (-scale * distances).astype(x.dtype), variables.state
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
         return Cost(points.size, points.size)
@@ -530,7 +523,8 @@ def dropout(rate: float) -> Layer:
         return Variables({}, {}), shape
 
     def draw(key: Key, shape: Shape) -> Array:
-        return jax.random.bernoulli(key, 1 - rate, shape)
+        # In float32 even where JAX's default is float64, so that the same key draws the same mask.
+        return jax.random.bernoulli(key, jnp.asarray(1 - rate, jnp.float32), shape)
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         if not train or rate == 0:
