@@ -72,15 +72,15 @@ inline void copy_shifted(const Stage& stage, const PatchLayout& layout, const fl
   std::memset(to, 0, 2 * kLanes<float> * sizeof(float));
 }
 
+// Copies the patch of every position to consecutive numbers. Each row is copied as a whole vector, since rows are shorter
+// than that: both arrays have room for one more, and the next row or patch overwrites what is too much.
 inline void pack_patches(const Stage& stage, const PatchLayout& layout, const float* padded, std::ptrdiff_t stride,
                          float* to) {
-  constexpr int kWidth = kLanes<float>;
   const int length = stage.row_length();
   for (int row = 0; row < stage.rows * stage.pool_height; ++row)
-    for (int column = 0; column < stage.columns * stage.pool_width; ++column, to += layout.vectors * kWidth) {
+    for (int column = 0; column < stage.columns * stage.pool_width; ++column, to += layout.vectors * kLanes<float>) {
       const float* from = padded + row * stride + static_cast<std::ptrdiff_t>(column) * stage.channels;
-      for (int i = 0; i < stage.kernel_height; ++i)
-        std::memcpy(to + i * length, from + i * stride, length * sizeof(float));
+      for (int i = 0; i < stage.kernel_height; ++i) store(to + i * length, load(from + i * stride));
     }
 }
 
@@ -175,8 +175,8 @@ struct Division {
 };
 
 inline Division divide(const Stage& stage, const PatchLayout& layout) {
-  constexpr int kTasks = 16;
-  constexpr std::ptrdiff_t kMostNumbers = 1 << 17;  // of all groups: they are to stay in the second cache
+  constexpr int kTasks = 8;
+  constexpr std::ptrdiff_t kMostNumbers = 1 << 18;  // of all groups: they are to stay in the second cache
   const std::ptrdiff_t sums = stage.kernels * layout.sums_of_channel();
   const int groups = std::clamp<int>(kMostNumbers / sums, 1, std::min(kTasks, stage.batch));
   const int blocks = std::clamp(stage.kernels / 16, 1, kTasks / groups);
