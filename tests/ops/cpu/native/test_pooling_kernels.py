@@ -132,7 +132,7 @@ def _pooling_case(seed):
 @pytest.mark.parametrize("seed", range(200))
 def test_pools_and_their_gradients_are_those_of_numpy(kernels, seed):
     x, geometry, dy = _pooling_case(seed)
-    size, strides, before, output = geometry
+    size, strides, before, _ = geometry
     pooling = make_window(*geometry)
     y, index = kernels.max_pool(x, pooling)
     expected, chosen = reference.max_pool(x, *geometry)
