@@ -1,9 +1,9 @@
 // y = activation(max_pool(convolution(x, kernel)) + bias) in one pass: the convolution's output is never written.
 //
 // A tile of the map is computed in registers: some positions of one or two rows by some vectors of output channels.
-// Windows of 2x2 are finished there; others go through a row of largest values in memory. The kernel is packed in panels
-// of one tile's width, so that a tile reads it from beginning to end. One or two output channels beyond full vectors
-// would waste a vector: they are sums of products along the rows of x.
+// Windows of 2x2 are finished there; others go through a row of largest values in memory. The kernel is packed in
+// panels of one tile's width, so that a tile reads it from beginning to end. One or two output channels beyond full
+// vectors would waste a vector: they are sums of products along the rows of x.
 #pragma once
 
 #include <vector>
@@ -16,7 +16,8 @@
 
 namespace lenet_jax::LENET_JAX_INSTRUCTION_SET {
 
-// Vectors of output channels in a panel, and columns of a tile of two rows: sums, kernel and one number of x in registers.
+// Vectors of output channels in a panel, and columns of a tile of two rows: the sums, the kernel and one number of x
+// are to fit in the registers.
 constexpr int kMostPooledVectors = 3;
 constexpr int most_columns(int vectors) {
   const int columns = (kRegisters - 1 - vectors) / (2 * vectors) / 2 * 2;

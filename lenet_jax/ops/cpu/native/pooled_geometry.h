@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "geometry.h"
-#include "instruction_set.h"
+#include "vector.h"
 
 namespace lenet_jax::LENET_JAX_INSTRUCTION_SET {
 
@@ -60,9 +60,12 @@ inline void copy_padded_row(const Stage& stage, const float* image, int row, int
     return;
   }
   const float* source = image + static_cast<std::ptrdiff_t>(height) * stage.width * stage.channels;
-  std::memset(to, 0, from * sizeof(float));
-  std::memcpy(to + from, source + (from - first), (until - from) * sizeof(float));
-  std::memset(to + until, 0, (length - until) * sizeof(float));
+  constexpr int kWidth = kLanes<float>;
+  std::fill(to, to + from, 0.0f);
+  int i = from;
+  for (; i + kWidth <= until; i += kWidth) store(to + i, load(source + (i - first)));
+  store_first(to + i, load_first(source + (i - first), until - i), until - i);
+  std::fill(to + until, to + length, 0.0f);
 }
 
 }  // namespace lenet_jax::LENET_JAX_INSTRUCTION_SET

@@ -1,7 +1,7 @@
 // dx = the gradient of sum(max_pool(convolution(x, kernel)) * dy), from the positions that the pooling chose.
 //
-// For each window and position of it, the channels that chose the position add a row of the kernel each, times dy, to the
-// image: a set of bits says which channels, so that nothing is sorted, and the sums stay in registers. One row of
+// For each window and position of it, the channels that chose the position add a row of the kernel each, times dy, to
+// the image: a set of bits says which channels, so that nothing is sorted, and the sums stay in registers. One row of
 // the kernel is used for the whole image before the next one, since it then stays in the first cache.
 #pragma once
 
@@ -34,8 +34,8 @@ inline void choose_channels(const Stage& stage, const std::uint8_t* index, int n
 // Adds to `dx` the sum of the kernel's rows (each of `Vectors` vectors, `last` numbers in the last one) of the channels
 // in `words`, times dy.
 template <int Vectors>
-LENET_JAX_INLINE void add_rows(const std::uint64_t* words, int num_words, const float* dy, const float* kernel, int last,
-                               float* dx) {
+LENET_JAX_INLINE void add_rows(const std::uint64_t* words, int num_words, const float* dy, const float* kernel,
+                               int last, float* dx) {
   constexpr int kWidth = kLanes<float>;
   Vector<float> sums[Vectors];
 #pragma GCC unroll 16
@@ -115,7 +115,8 @@ inline void copy_image(const Stage& stage, const float* padded, std::ptrdiff_t r
   const int read = std::clamp(stage.padded_width() - stage.left, 0, stage.width) * stage.channels;
   for (int row = 0; row < stage.height; ++row, dx += length) {
     const int count = row + stage.top < stage.padded_height() ? read : 0;
-    if (count) std::memcpy(dx, padded + (row + stage.top) * row_stride + stage.left * stage.channels, count * sizeof(float));
+    const float* from = padded + stage.left * stage.channels + (count ? row + stage.top : 0) * row_stride;
+    if (count) std::memcpy(dx, from, count * sizeof(float));
     std::memset(dx + count, 0, (length - count) * sizeof(float));
   }
 }
@@ -127,7 +128,8 @@ inline void pooled_input_gradient(Pool& pool, const Convolution& convolution, co
   const Stage stage = make_stage(convolution, pooling);
   if (stage.batch == 0) return;
   const int padded_length = round_up(stage.row_length(), kLanes<float>);
-  float* packed = kernel_memory.get<float>(static_cast<std::size_t>(stage.kernel_height) * stage.kernels * padded_length);
+  const std::size_t rows = static_cast<std::size_t>(stage.kernel_height) * stage.kernels;
+  float* packed = kernel_memory.get<float>(rows * padded_length);
   pack_rows(stage, kernel, packed);
   const int images_at_once = stage.batch >= 32 ? kMostImages : 1;
   parallel(pool, divide_rounding_up(stage.batch, images_at_once), [=](int task) {

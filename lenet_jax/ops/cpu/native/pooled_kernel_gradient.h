@@ -72,15 +72,15 @@ inline void copy_shifted(const Stage& stage, const PatchLayout& layout, const fl
   std::memset(to, 0, 2 * kLanes<float> * sizeof(float));
 }
 
+// Copies the patch of every position to consecutive numbers. Each row is copied as a whole vector, since rows are
+// shorter than that: both arrays have room for one more, and the next row or patch overwrites what is too much.
 inline void pack_patches(const Stage& stage, const PatchLayout& layout, const float* padded, std::ptrdiff_t stride,
                          float* to) {
-  constexpr int kWidth = kLanes<float>;
   const int length = stage.row_length();
   for (int row = 0; row < stage.rows * stage.pool_height; ++row)
-    for (int column = 0; column < stage.columns * stage.pool_width; ++column, to += layout.vectors * kWidth) {
+    for (int column = 0; column < stage.columns * stage.pool_width; ++column, to += layout.vectors * kLanes<float>) {
       const float* from = padded + row * stride + static_cast<std::ptrdiff_t>(column) * stage.channels;
-      for (int i = 0; i < stage.kernel_height; ++i)
-        std::memcpy(to + i * length, from + i * stride, length * sizeof(float));
+      for (int i = 0; i < stage.kernel_height; ++i) store(to + i * length, load(from + i * stride));
     }
 }
 
@@ -175,8 +175,8 @@ struct Division {
 };
 
 inline Division divide(const Stage& stage, const PatchLayout& layout) {
-  constexpr int kTasks = 16;
-  constexpr std::ptrdiff_t kMostNumbers = 1 << 17;  // of all groups: they are to stay in the second cache
+  constexpr int kTasks = 8;
+  constexpr std::ptrdiff_t kMostNumbers = 1 << 18;  // of all groups: they are to stay in the second cache
   const std::ptrdiff_t sums = stage.kernels * layout.sums_of_channel();
   const int groups = std::clamp<int>(kMostNumbers / sums, 1, std::min(kTasks, stage.batch));
   const int blocks = std::clamp(stage.kernels / 16, 1, kTasks / groups);
@@ -227,7 +227,8 @@ inline void pooled_kernel_gradient(Pool& pool, const Convolution& convolution, c
     const int group = task / division.blocks, block = task % division.blocks;
     const int begin = stage.kernels * block / division.blocks, end = stage.kernels * (block + 1) / division.blocks;
     float* group_sums = sums + group * num_sums;
-    std::memset(group_sums + begin * layout.sums_of_channel(), 0, (end - begin) * layout.sums_of_channel() * sizeof(float));
+    const std::ptrdiff_t channel_sums = layout.sums_of_channel();
+    std::fill(group_sums + begin * channel_sums, group_sums + end * channel_sums, 0.0f);
     float* image = image_memory.get<float>(layout_size(layout));
     const std::int64_t batch = stage.batch;
     const int first = batch * group / division.groups, last = batch * (group + 1) / division.groups;
@@ -235,7 +236,8 @@ inline void pooled_kernel_gradient(Pool& pool, const Convolution& convolution, c
       const float* from = x + static_cast<std::ptrdiff_t>(n) * stage.height * stage.width * stage.channels;
       if (layout.packed) {
         const int length = stage.padded_width() * stage.channels;
-        float* padded = padded_memory.get<float>(static_cast<std::size_t>(stage.padded_height()) * length + kLanes<float>);
+        const std::size_t padded_size = static_cast<std::size_t>(stage.padded_height()) * length;
+        float* padded = padded_memory.get<float>(padded_size + kLanes<float>);
         for (int row = 0; row < stage.padded_height(); ++row)
           copy_padded_row(stage, from, row, 0, length, padded + static_cast<std::ptrdiff_t>(row) * length);
         pack_patches(stage, layout, padded, length, image);

@@ -1,8 +1,8 @@
 // Max-pooling and sums over windows, and their gradients, over up to three spatial axes.
 //
-// All four read, for each output, numbers at a few places ("taps") of their input. Vectors run along the channels; where
-// there are fewer channels than lanes and the windows lie side by side, along several windows of a row at once. The
-// gradients gather too: an element of dx looks at the windows that contain it, so that no two tasks write to one place.
+// All four read, for each output, numbers at a few places ("taps") of their input, in vectors along the channels (fewer
+// channels than lanes leave the others idle). The gradients gather too: an element of dx looks at the windows that
+// contain it, so that no two tasks write to one place.
 #pragma once
 
 #include <algorithm>
@@ -144,16 +144,8 @@ inline std::size_t most_taps(const TapTable& table) {
   return most;
 }
 
-// How far output `w` and the ones after it read the same places, each `step` outputs further by `shift` inputs: such outputs
-// are computed from copies of every `shift`-th input, side by side.
-inline bool same_taps(const std::vector<AxisTap>& a, const std::vector<AxisTap>& b, int shift) {
-  if (a.size() != b.size()) return false;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    if (a[i].position != b[i].position || a[i].at + shift != b[i].at) return false;
-  return true;
-}
-
-// Calls compute(image, taps, num_taps, output's offset) for every output of every image; a task is one row of outputs.
+// Calls compute(image, taps, num_taps, output's offset) for every output of every image; a task is some rows
+// of outputs.
 template <class Compute>
 void for_outputs(Pool& pool, int batch, const TapTable& table, Compute compute) {
   const int depth = table.output(0), height = table.output(1), width = table.output(2);

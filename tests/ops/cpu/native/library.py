@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-import lenet_jax.ops.cpu
+from lenet_jax.ops import cpu
 
 FLAGS = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
     "avx2": ["-mavx2", "-mfma"],
     "baseline": [],
 }
-HEADERS = Path(lenet_jax.ops.cpu.__file__).parent / "native"
+HEADERS = Path(str(cpu.__file__)).parent / "native"
 COMPILER = shutil.which("g++")
 
 
