@@ -530,7 +530,7 @@ def result_variables(config: TrainerConfig, state: TrainState) -> Variables:
 
 def no_evaluation(objective: Objective, config: TrainerConfig) -> Evaluation:
     """Return the evaluation of a run that did not run: counts of 0, losses of NaN, or infinity under debug_nans."""
-    loss = jnp.inf if jax.config.jax_debug_nans else jnp.nan
+    loss = jnp.inf if jax.config.jax_debug_nans else jnp.nan  # pyright: ignore[reportAttributeAccessIssue]
     losses = jnp.full((), loss, jnp.float32)
     running = dict.fromkeys(_running_metrics(objective, config), losses)
     return Evaluation(jnp.zeros((), jnp.int32), losses, no_examples(objective)._replace(loss_sum=losses), running)
