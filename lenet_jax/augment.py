@@ -82,6 +82,7 @@ def random_affine(
     _check_range("random_affine", "shift", shift, 1e9)
 
     def augment(key: Key, image: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
+        _check_image("random_affine", image)
         draws = jax.random.uniform(key, (7,), jnp.float32, -1.0, 1.0)
         angle = draws[0] * jnp.deg2rad(jnp.float32(degrees))
         tall, wide = (jnp.float32(1) + draw * jnp.float32(scale) for draw in draws[1:3])
@@ -94,6 +95,14 @@ def random_affine(
         return _transform(image, matrix, draws[5:7] * jnp.float32(shift))
 
     return augment
+
+
+def _check_image(name: str, image: Array) -> None:
+    if image.ndim != 3:
+        raise InputError(
+            f"{name}: `image` must be one image (H, W, C); got shape {image.shape}; map over a batch with a key "
+            "for each: jax.vmap(augment)(keys, images)."
+        )
 
 
 def _transform(image: Array, matrix: Any, offset: Array) -> Array:
@@ -115,9 +124,9 @@ def _pixels(height: int, width: int) -> list[Array]:
 
 def _sample_bilinear(image: Array, coordinates: list[Array]) -> Array:
     """Return the image at these rows and columns, (H * W,) each, interpolated linearly; outside is 0."""
-    height, width, _ = image.shape
+    height, width, channels = image.shape
     floors = [jnp.floor(coordinate) for coordinate in coordinates]
-    flat = image.reshape(height * width, -1)
+    flat = image.reshape(height * width, channels)
     total = jnp.zeros_like(flat)
     for row in (0, 1):
         for column in (0, 1):
@@ -151,6 +160,7 @@ def random_elastic(*, strength: NonNegative = 8.0, smoothness: Positive = 4.0) -
     _check_range("random_elastic", "smoothness", smoothness, 1e9, above=True)
 
     def augment(key: Key, image: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
+        _check_image("random_elastic", image)
         height, width, _ = image.shape
         distances = jax.random.uniform(key, (2, height, width), jnp.float32, -1.0, 1.0)
         down, across = _gaussian(height, smoothness), _gaussian(width, smoothness)
@@ -181,6 +191,7 @@ def random_crop(margin: NonNegativeInt) -> Augment:
     _check_range("random_crop", "margin", margin, 1e9, integer=True)
 
     def augment(key: Key, image: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
+        _check_image("random_crop", image)
         padded = jnp.pad(image, [(margin, margin), (margin, margin), (0, 0)])
         down, right = jax.random.randint(key, (2,), 0, 2 * margin + 1)
         return lax.dynamic_slice(padded, (down, right, jnp.zeros_like(down)), image.shape)
@@ -192,6 +203,7 @@ def random_flip() -> Augment:
     """Return the augmentation that mirrors an image, left for right, with probability 1/2."""
 
     def augment(key: Key, image: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
+        _check_image("random_flip", image)
         return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
     return augment
@@ -219,6 +231,7 @@ def random_lighting(deviation: NonNegative = 0.1) -> Augment:
     _check_range("random_lighting", "deviation", deviation, 1e9)
 
     def augment(key: Key, image: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
+        _check_image("random_lighting", image)
         if image.shape[-1] != 3:
             raise InputError(
                 f"random_lighting: `images` must have 3 channels; got shape {image.shape}; leave the lighting out."
@@ -241,6 +254,7 @@ def random_cutout(size: Count) -> Augment:
     _check_range("random_cutout", "size", size, 1e9, above=True, integer=True)
 
     def augment(key: Key, image: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
+        _check_image("random_cutout", image)
         height, width, _ = image.shape
         centre = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
 

@@ -102,14 +102,10 @@ def _sharded(of_lanes: LaneFn, lanes: PyTree, shared: PyTree, num_lanes: int, de
     missing = -num_lanes % len(devices)
     padded = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], missing, 0)]) if missing else x, lanes)
     sharded, replicated = PartitionSpec(AXIS), PartitionSpec()
-    run = jax.shard_map(
-        of_lanes,
-        mesh=Mesh(devices, (AXIS,)),
-        in_specs=(sharded, replicated),
-        out_specs=sharded,
-        check_vma=False,
-    )
-    return jax.tree.map(lambda y: y[:num_lanes] if missing else y, run(padded, shared))
+    mesh = Mesh(devices, (AXIS,))
+    run = jax.shard_map(of_lanes, mesh=mesh, in_specs=(sharded, replicated), out_specs=sharded, check_vma=False)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # instead of a mesh that the caller may have set
+        return jax.tree.map(lambda y: y[:num_lanes] if missing else y, run(padded, shared))
 
 
 def advance(

@@ -505,7 +505,9 @@ def make_train(
             state, history = carry
             number = state.iteration // plan.interval
             state, evaluation = train_interval(task, optimizer, config, state, data, axis_name=axis_name)
-            return state, jax.tree.map(lambda column, value: column.at[number].set(value), history, evaluation)
+            return state, jax.tree.map(
+                lambda column, value: column.at[number].set(value.astype(column.dtype)), history, evaluation
+            )
 
         history = jax.tree.map(
             lambda x: jnp.full((plan.num_intervals, *x.shape), x, x.dtype), no_evaluation(task.objective, config)

@@ -158,10 +158,13 @@ assert jax.device_count() == 3
 train = jax.jit(lanes.make_train_lanes(MODEL, OPTIMIZER, CONFIG))
 result = train(KEYS, VALUES, DATA)
 two = jax.jit(lanes.make_train_lanes(MODEL, OPTIMIZER, CONFIG))(KEYS[:2], lane(VALUES, slice(2)), DATA)
+with jax.set_mesh(jax.make_mesh((3,), ("batch",))):  # of explicit axes
+    doubled = jax.jit(lanes.over_lanes(lambda lane, factor: lane * factor, strategy="devices"))(jax.numpy.arange(4), 2)
 print(json.dumps({
     "same": [bits(lane(result, i)) == bits(alone()[i]) for i in range(10)],
     "fewer_lanes_than_devices": [bits(lane(two, i)) == bits(alone()[i]) for i in range(2)],
     "devices": len(result.iterations.devices()),
+    "inside_a_mesh": doubled.tolist(),
 }))
 """
 
@@ -170,6 +173,7 @@ def test_lanes_sharded_over_three_devices_are_the_runs_alone():
     found = on_devices(ON_THREE, 3)
     assert all(found["same"])
     assert all(found["fewer_lanes_than_devices"])
+    assert found["inside_a_mesh"] == [0, 2, 4, 6]
 
 
 ON_FOUR = """

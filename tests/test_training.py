@@ -338,3 +338,15 @@ def test_a_sound_run_that_stops_early_has_no_nan(wrap):
     assert np.isfinite(result.history.train_loss[used]).all()
     assert np.isinf(result.history.train_loss[~used]).all()
     assert np.isinf(result.history.validation.loss_sum[~used]).all()
+
+
+def test_parameters_of_float64_are_trained_as_such_and_recorded_in_float32():
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        model = lj.Model(
+            lambda key: lj.Variables(jnp.zeros((100, 4), jnp.float64), {}),
+            lambda variables, x, *, train=False, key=None: (x.reshape(len(x), 100) @ variables.params, {}),
+        )
+        train = lj.make_train(model, optax.sgd(0.1), trainer(max_epochs=1))
+        result = jax.eval_shape(train, KEY, {}, DATA)
+    assert result.variables.params.dtype == jnp.float64
+    assert result.history.train_loss.dtype == result.history.validation.loss_sum.dtype == jnp.float32

@@ -48,6 +48,10 @@ class Layer(NamedTuple):
     """(variables, x, field) -> the traces of its parts and the receptive field of the output; None without parts."""
     stochastic: bool = False
     """Whether `apply` draws random numbers in training."""
+    activation: str | None = None
+    """Name, in `jax.nn`, of the activation that the layer is; None for other layers."""
+    activated: "Callable[[str], Layer | None]" = lambda name: None
+    """Name of an activation -> the layer together with it, computed in one pass; None where there is no such way."""
 
 
 def function(fn: Callable[[Array], Array]) -> Layer:
@@ -78,13 +82,13 @@ def activation(fn: Callable[[Array], Array] | str) -> Layer:
         names = typing.get_args(Activation)
         if fn not in names:
             raise unknown_name("activation", fn, names)
-        return function(getattr(jax.nn, fn))
+        return function(getattr(jax.nn, fn))._replace(activation=fn)
     return function(fn)
 
 
 def flatten() -> Layer:
     """Reshape each example to one axis: rows, columns, channels, in this order."""
-    return function(lambda x: x.reshape(x.shape[0], -1))
+    return function(lambda x: x.reshape(x.shape[0], math.prod(x.shape[1:])))
 
 
 def resize(size: Ints) -> Layer:

@@ -1,6 +1,7 @@
 """Layers built from layers: in series, in parallel, with a shortcut, rematerialized, with an auxiliary classifier."""
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -91,11 +92,15 @@ def serial(layers: Mapping[str, Layer]) -> Layer:
     Args:
         layers: name -> layer, in the order of application.
 
+    A convolution with max-pooling and the ReLU or tanh that follows it are one operation,
+    `lenet_jax.ops.conv2d_max_pool`.
+
     Raises:
         InputError: if `layers` is no mapping of layers; in `init`, if one does not fit the output of the one before;
             the message names the layer.
     """
     _check_parts("serial", "layers", layers)
+    computed = _join_activations(layers)
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         parts = {}
@@ -106,7 +111,7 @@ def serial(layers: Mapping[str, Layer]) -> Layer:
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         keys = _split_key(key, layers)
         state = {}
-        for name, layer in layers.items():
+        for name, layer in computed.items():
             x, new_state = layer.apply(child_variables(variables, name), x, train=train, key=keys[name])
             if new_state:
                 state[name] = new_state
@@ -121,6 +126,17 @@ def serial(layers: Mapping[str, Layer]) -> Layer:
         return traces, field
 
     return Layer(init, apply, trace=trace, stochastic=_is_stochastic(layers))
+
+
+def _join_activations(layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Return the layers, those that an activation follows together with it where they can be computed in one pass."""
+    computed = dict(layers)
+    for (name, layer), (next_name, following) in itertools.pairwise(layers.items()):
+        joined = layer.activated(following.activation) if following.activation else None
+        if joined is not None:
+            computed[name] = joined
+            del computed[next_name]
+    return computed
 
 
 def branch(paths: Mapping[str, Layer]) -> Layer:

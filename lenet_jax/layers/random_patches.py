@@ -1,5 +1,7 @@
 """Units that each see one patch of an image, at a place of its own."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -47,8 +49,9 @@ def random_patches(num_units: int, patch_size: int, kernel_init: Initializer, *,
         rows, columns = patch_pixels(x.shape[1:3], num_units, patch_size, seed)
         whole = jnp.zeros((*x.shape[1:], num_units), kernel.dtype)  # 0 outside of the patch of a unit
         whole = whole.at[rows, columns, :, np.arange(num_units)].set(kernel.transpose(0, 1, 3, 2))
-        flat = x.reshape(x.shape[0], -1)
-        return ops.dense(flat, whole.reshape(-1, num_units), variables.params["bias"]), variables.state
+        num_inputs = math.prod(x.shape[1:])
+        y = ops.dense(x.reshape(x.shape[0], num_inputs), whole.reshape(num_inputs, num_units), variables.params["bias"])
+        return y, variables.state
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
         return Cost(sum(leaf.size for leaf in params.values()), params["kernel"].size)

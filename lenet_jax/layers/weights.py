@@ -16,6 +16,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Cost, Layer, Shape, function, is_one_key, whole_field, widen_field, window_size
 from lenet_jax.ops.definitions import add_to_channels, scale_channels, widen
 from lenet_jax.ops.initializers import Initializer
+from lenet_jax.ops.products import FUSED_ACTIVATIONS
 from lenet_jax.ops.windows import Ints, Padding, make_window, to_int, to_tuple
 from lenet_jax.types import Key, LayerTrace, ReceptiveField, Variables
 
@@ -88,14 +89,19 @@ def convolution(
         empty = jnp.zeros((*kernel.shape[:-1], num_channels, num_kernels), kernel.dtype)
         return empty.at[..., channels, kernels].set(kernel)
 
-    def apply_params(params: dict[str, Array], x: Array, pool_size: Ints | None = pool_size) -> Array:
+    def apply_params(
+        params: dict[str, Array], x: Array, pool_size: Ints | None = pool_size, activation: Any = None
+    ) -> Array:
         kernel, bias = full_kernel(params, x.shape[-1]), params.get("bias")
         if pool_size is not None and x.ndim == 4 and to_tuple("conv2d", "dilation", dilation, 2) == (1, 1):
-            return ops.conv2d_max_pool(x, kernel, bias, pool_size=pool_size, groups=groups, **options)
+            return ops.conv2d_max_pool(
+                x, kernel, bias, pool_size=pool_size, groups=groups, activation=activation, **options
+            )
         y = _CONVOLUTIONS[x.ndim - 2](x, kernel, dilation=dilation, groups=groups, **options)
         if pool_size is not None:
             y = ops.max_pool(y, to_tuple("convolution", "pool_size", pool_size, x.ndim - 2))
-        return _add_bias(y, bias)
+        y = _add_bias(y, bias)
+        return y if activation is None else getattr(jax.nn, activation)(y)
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
         return _cost(
@@ -120,7 +126,16 @@ def convolution(
     layer = _with_kernels(
         "convolution", kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field, bias_init
     )
-    return layer if pool_size is None else layer._replace(trace=trace)
+    if pool_size is None:
+        return layer
+
+    def activated(name: str) -> Layer | None:
+        def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
+            return apply_params(variables.params, x, activation=name), variables.state
+
+        return layer._replace(apply=apply) if name in FUSED_ACTIVATIONS else None
+
+    return layer._replace(trace=trace, activated=activated)
 
 
 def depthwise_convolution(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from lenet_jax.errors import InputError
 from lenet_jax.ops.definitions import LAYOUTS
 from lenet_jax.ops.operation import apply
-from lenet_jax.ops.products import PooledConvolution, Product, Y
+from lenet_jax.ops.products import FUSED_ACTIVATIONS, Activation, PooledConvolution, Product, Y
 from lenet_jax.ops.windows import (
     Int,
     Ints,
@@ -89,11 +89,13 @@ def conv2d_max_pool(
     strides: Ints = 1,
     padding: Padding = "VALID",
     groups: Int = 1,
+    activation: Activation | None = None,
 ) -> Float[Array, "N out_h out_w O"]:
-    """Convolve, take the largest value of each pooling window, and add a bias to each channel.
+    """Convolve, take the largest value of each pooling window, add a bias to each channel, and apply an activation.
 
-    y = max_pool(conv2d(x, kernel), pool_size) + bias, computed in fewer passes over memory on a CPU. Pooling windows do
-    not overlap, and incomplete ones at the border are dropped. The gradient goes to the first of equal largest values.
+    y = activation(max_pool(conv2d(x, kernel), pool_size) + bias), computed in one pass over memory on a CPU, where
+    gradients visit the largest values only. Pooling windows do not overlap, and incomplete ones at the border are
+    dropped. The gradient goes to the first of equal largest values. `lenet_jax.layers.serial` finds these layers.
 
     Args:
         x: images (N, H, W, C), floating point.
@@ -103,12 +105,14 @@ def conv2d_max_pool(
         strides: steps of the convolution in pixels, an int or two, each 1 or more.
         padding: of the convolution, as in `conv2d`.
         groups: number of groups that channels and kernels are split into.
+        activation: "relu", "tanh" or None.
 
     Returns:
         (N, out_h, out_w, O).
 
     Raises:
-        InputError: as `conv2d`; if `bias` does not fit, or the pooling window is larger than the convolution's output.
+        InputError: as `conv2d`; if `bias` does not fit, the pooling window is larger than the convolution's output, or
+            there is no activation of that name.
 
     >>> conv2d_max_pool(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), jnp.ones(1), pool_size=2)[0, :, :, 0]
     Array([[10.]], dtype=float32)
@@ -125,8 +129,10 @@ def conv2d_max_pool(
                 f"{function}: `bias` needs shape {kernel.shape[-1:]}, one value per kernel, and the dtype {x.dtype} of "
                 f"`x`; got {bias.shape} and {bias.dtype}."
             )
+    if activation is not None and activation not in FUSED_ACTIVATIONS:
+        raise InputError(f"{function}: `activation` must be one of {FUSED_ACTIVATIONS}, or None; got {activation!r}.")
     bias = jnp.zeros(kernel.shape[-1], x.dtype) if bias is None else bias
-    return apply(PooledConvolution(window, groups, pooling, None), x, kernel, bias)[0]
+    return apply(PooledConvolution(window, groups, pooling, activation), x, kernel, bias)[0]
 
 
 def conv3d(

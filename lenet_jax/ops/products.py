@@ -10,7 +10,7 @@ window's positions it belongs to: the gradients behind a max-pool, without the p
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -96,6 +96,8 @@ class Product(Operation):
 
 
 Activation = Literal["relu", "tanh"]
+FUSED_ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+"""Names, in `jax.nn`, of the activations that a convolution with max-pooling can end with."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lenet_jax import layers, ops
+from lenet_jax.layers.random_patches import patch_pixels
 from tests.ops import definitions as D
 
 
@@ -70,6 +71,19 @@ OPERATIONS = {
     "conv2d_transpose": row(ops.conv2d_transpose, D.conv_transpose, (2, 3, 4, 4), (3, 3, 5, 4), strides=2),
     "conv2d_transpose valid": row(
         ops.conv2d_transpose, D.conv_transpose, (2, 3, 2, 2), (2, 4, 3, 2), strides=(3, 1), padding="VALID"
+    ),
+    "conv2d_transpose dilation": row(
+        ops.conv2d_transpose,
+        D.conv_transpose,
+        (2, 2, 3, 3),
+        (2, 3, 2, 3),
+        strides=2,
+        dilation=(2, 1),
+        output_shape=(3, 6),
+    ),
+    "conv1d_transpose": row(ops.conv1d_transpose, D.conv_transpose, (3, 4, 2), (3, 4, 2), strides=2, padding="VALID"),
+    "conv3d_transpose": row(
+        ops.conv3d_transpose, D.conv_transpose, (1, 2, 3, 2, 2), (2, 2, 3, 3, 2), strides=(1, 2, 2)
     ),
     "depthwise_conv2d": row(ops.depthwise_conv2d, D.depthwise, (2, 6, 6, 3), (3, 3, 3, 2), padding="SAME"),
     "depthwise_conv2d strides": row(
@@ -169,7 +183,8 @@ def _init(key, shape, dtype=jnp.float32):
 
 
 def _conv_layer(x, bias, kernel, **options):
-    return D.conv(x, kernel, **options) + bias.reshape(1, 1, 1, -1)
+    y = D.conv(x, kernel, **options)
+    return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
 
 
 def _table_layer(x, bias, kernel, *, table, channels):
@@ -212,8 +227,31 @@ def _two_denses():
     return layers.serial({"a": layers.dense(4, _init), "t": layers.activation("tanh"), "b": layers.dense(3, _init)})
 
 
+def _depthwise_layer(x, bias, kernel, **options):
+    y = D.depthwise(x, kernel, **options)
+    return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+def _separable_layer(x, bias, depthwise, pointwise, **options):
+    return _conv_layer(D.depthwise(x, depthwise, **options), bias, pointwise)
+
+
+def _transposed_layer(x, bias, kernel, **options):
+    y = D.conv_transpose(x, kernel, **options)
+    return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+def _random_patches(x, bias, kernel, *, patches):
+    """Return the response of each unit, which sees the pixels from (top, left) on of its own patch."""
+    size = kernel.shape[0]
+    seen = jnp.stack([x[:, r : r + size, c : c + size] for r, c in patches], -1)
+    return (seen * kernel[None]).sum((1, 2, 3)) + bias.reshape(1, -1)
+
+
 CENTRES = np.linspace(-1, 1, 12).reshape(3, 4)
 TABLE = [[0], [0, 2], [1, 2]]
+_ROWS, _COLUMNS = np.broadcast_arrays(*patch_pixels((4, 5), 4, 2, 5))
+PATCHES = [(int(r), int(c)) for r, c in zip(_ROWS[0, 0], _COLUMNS[0, 0], strict=True)]
 
 LAYERS = {
     "convolution": layer_row(
@@ -236,6 +274,39 @@ LAYERS = {
         layers.convolution(3, 2, _init, table=TABLE),
         (2, 4, 3, 3),
         partial(_table_layer, table=TABLE, channels=3),
+        roundings=2,
+    ),
+    "convolution 1d": layer_row(
+        layers.convolution(3, (2,), _init, dilation=2), (2, 6, 2), partial(_conv_layer, dilation=2), roundings=2
+    ),
+    "convolution 3d": layer_row(
+        layers.convolution(2, (2, 1, 2), _init, strides=(1, 2, 1)),
+        (1, 3, 4, 3, 2),
+        partial(_conv_layer, strides=(1, 2, 1)),
+        roundings=2,
+    ),
+    "depthwise_convolution": layer_row(
+        layers.depthwise_convolution(2, 3, _init, padding="SAME"),
+        (2, 4, 5, 3),
+        partial(_depthwise_layer, padding="SAME"),
+        roundings=2,
+    ),
+    "separable_convolution": layer_row(
+        layers.separable_convolution(4, 2, _init, _init, strides=2),
+        (2, 5, 4, 3),
+        partial(_separable_layer, strides=2),
+        roundings=3,
+    ),
+    "transposed_convolution": layer_row(
+        layers.transposed_convolution(3, 3, _init, strides=2),
+        (2, 3, 2, 2),
+        partial(_transposed_layer, strides=2),
+        roundings=2,
+    ),
+    "random_patches": layer_row(
+        layers.random_patches(4, 2, _init, seed=5),
+        (3, 4, 5, 2),
+        partial(_random_patches, patches=PATCHES),
         roundings=2,
     ),
     "dense": layer_row(layers.dense(3, _init), (4, 5), lambda x, bias, kernel: D.dense(x, kernel, bias), roundings=2),
@@ -310,4 +381,25 @@ LAYERS = {
     ),
     "rematerialized": layer_row(layers.rematerialized(_two_denses()), (3, 4), _two_dense, roundings=8),
     "auxiliary": layer_row(layers.auxiliary(layers.dense(3, _init), weight=0.25), (3, 4), _with_auxiliary, roundings=2),
+}
+
+EMPTY |= {
+    "layers.flatten": layer_row(layers.flatten(), (0, 2, 3, 2), lambda x: x.reshape(0, 12)),
+    "layers.convolution pooled": layer_row(
+        layers.convolution(2, 2, _init, pool_size=2),
+        (0, 5, 3, 2),
+        lambda x, bias, kernel: D.conv_max_pool(x, kernel, bias, pool_size=2),
+    ),
+    "layers.dropout": layer_row(layers.dropout(0.4), (0, 5), partial(_dropped, rate=0.4, key=3), key=3),
+    "layers.global_average_pooling": layer_row(layers.global_average_pooling(), (0, 5, 4, 3), lambda x: x.mean((1, 2))),
+    "layers.random_patches": layer_row(
+        layers.random_patches(4, 2, _init, seed=5), (0, 4, 5, 2), partial(_random_patches, patches=PATCHES)
+    ),
+    "layers.serial": layer_row(
+        layers.serial({"a": layers.convolution(2, 2, _init), "flat": layers.flatten(), "out": layers.dense(3, _init)}),
+        (0, 3, 3, 2),
+        lambda x, bias, kernel, out_bias, out_kernel: D.dense(
+            _conv_layer(x, bias, kernel).reshape(0, 8), out_kernel, out_bias
+        ),
+    ),
 }

@@ -34,18 +34,20 @@ def conv_max_pool(x, kernel, bias=None, *, pool_size, **options):
     return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
 
 
-def conv_transpose(x, kernel, *, strides=1, padding="SAME"):
-    """Return the transpose of the linear map images -> conv(images, kernel (K_h, K_w, O, C))."""
-    steps = _each(strides, 2)
-    extra = [0 if padding == "SAME" else max(k - s, 0) for k, s in zip(kernel.shape, steps, strict=False)]
-    space = [n * s + e for n, s, e in zip(x.shape[1:3], steps, extra, strict=True)]
-    images = jax.ShapeDtypeStruct((x.shape[0], *space, kernel.shape[2]), x.dtype)
-    return jax.linear_transpose(lambda images: conv(images, kernel, strides=strides, padding=padding), images)(x)[0]
+def conv_transpose(x, kernel, *, strides=1, padding="SAME", dilation=1, output_shape=None):
+    """Return the transpose of the linear map images -> conv(images, kernel (*K, O, C))."""
+    steps, rates = (_each(option, x.ndim - 2) for option in (strides, dilation))
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel.shape, rates, strict=False)]
+    extra = [0 if padding == "SAME" else max(k - s, 0) for k, s in zip(extents, steps, strict=True)]
+    space = output_shape or [n * s + e for n, s, e in zip(x.shape[1:-1], steps, extra, strict=True)]
+    images = jax.ShapeDtypeStruct((x.shape[0], *space, kernel.shape[-2]), x.dtype)
+    options = {"strides": strides, "padding": padding, "dilation": dilation}
+    return jax.linear_transpose(lambda images: conv(images, kernel, **options), images)(x)[0]
 
 
 def depthwise(x, kernel, **options):
-    channels = x.shape[-1]
-    return conv(x, kernel.reshape(*kernel.shape[:2], 1, -1), groups=channels, **options)
+    *size, channels, multiplier = kernel.shape
+    return conv(x, kernel.reshape(*size, 1, channels * multiplier), groups=channels, **options)
 
 
 def separable(x, depthwise_kernel, pointwise_kernel, **options):

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from lenet_jax import layers, ops
 from tests.ops.contract import Cell
 from tests.ops.contract_contexts import ON_ONE_DEVICE
 from tests.ops.contract_devices import ON_TWO_DEVICES
@@ -81,6 +82,14 @@ def cells(contexts, rows, share):
         for d, dtype in enumerate(DTYPES)
         if not is_left_out(context, name, dtype)
     ]
+
+
+def test_every_public_operation_and_layer_has_a_row():
+    of_no_arrays = {"BATCH_SIZE", "initializers", "fan_in_uniform", "glorot_uniform", "map_batches", "sliding_windows"}
+    no_layers = {"Cost", "Layer", "Shape", "make_model", "take_auxiliary", "trace_layer"}
+    rows = {name.split()[0] for name in ROWS}
+    assert set(ops.__all__) - of_no_arrays <= rows
+    assert {f"layers.{name}" for name in set(layers.__all__) - no_layers} <= rows
 
 
 @pytest.mark.parametrize(("context", "name", "dtype"), cells(ON_ONE_DEVICE, ROWS, 17))

@@ -26,7 +26,7 @@ def convolution(x: Array, kernel: Array, *, window: Window, groups: int) -> Arra
     if is_fast or _is_large(window):  # XLA's own is fast, in loops too
         return definitions.conv(x, kernel, window=window, groups=groups)
     y = jnp.einsum("npkgc,kcgo->npgo", _patches(x, window, groups), _split_kernel(kernel, groups))
-    return y.reshape(x.shape[0], *window.output, -1)
+    return y.reshape(x.shape[0], *window.output, kernel.shape[-1])
 
 
 def kernel_gradient(x: Array, dy: Array, *, window: Window, groups: int) -> Array:
@@ -45,7 +45,7 @@ def input_gradient(dy: Array, kernel: Array, *, window: Window, groups: int, spa
         conv = functools.partial(definitions.conv, kernel=kernel, window=window, groups=groups)
         return _transpose(conv, (dy.shape[0], *space, kernel.shape[-2] * groups), dy)
     patches = jnp.einsum("npgo,kcgo->npkgc", _split_channels(dy, groups), _split_kernel(kernel, groups))
-    patches = patches.reshape(dy.shape[0], *window.output, patches.shape[2], -1)
+    patches = patches.reshape(dy.shape[0], *window.output, patches.shape[2], kernel.shape[-2] * groups)
     return _add_windows([patches[..., k, :] for k in range(patches.shape[-2])], window, space)
 
 
@@ -90,7 +90,7 @@ def _transpose(linear: Callable[[Array], Array], shape: Sequence[int], dy: Array
 def _patches(x: Array, window: Window, groups: int) -> Array:
     """Return (N, windows, offsets, groups, C // groups)."""
     patches = jnp.stack(strided_slices(x, window), -2)
-    return patches.reshape(x.shape[0], -1, patches.shape[-2], groups, x.shape[-1] // groups)
+    return patches.reshape(x.shape[0], math.prod(window.output), patches.shape[-2], groups, x.shape[-1] // groups)
 
 
 def _split_channels(y: Array, groups: int) -> Array:
