@@ -239,5 +239,7 @@ def test_amounts_out_of_range_are_refused(call, message, without_type_checks):
     ],
 )
 def test_a_batch_instead_of_an_image_is_refused(augment, without_type_checks):
-    with pytest.raises(lj.InputError, match=r"must be one image \(H, W, C\); got shape \(2, 8, 8, 3\); map over a batch"):
+    with pytest.raises(
+        lj.InputError, match=r"must be one image \(H, W, C\); got shape \(2, 8, 8, 3\); map over a batch"
+    ):
         augment(jax.random.key(0), jnp.zeros((2, 8, 8, 3)))

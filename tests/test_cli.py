@@ -489,8 +489,10 @@ def test_report_draws_all_layers_for_an_image_of_choice(finished_run, tmp_path, 
     assert main(["report", str(run), "--image=3"]) == 0
     page = (run / "index.html").read_text()
     assert "The test image 3, a " in page
-    drawn = {path.stem.split("_", 1)[1] for path in (run / "figures").glob("0*.png")}
+    drawn = {path.stem.split("_", 1)[1] for path in (run / "figures").glob("[0-9]*.png")}
     assert drawn == {"conv1_kernels", "conv1_maps", "tanh1_maps", "conv2_kernels", "conv2_maps", "tanh2_maps"} | {
+        "conv1_maps_maps",  # before the pooling
+        "conv2_maps_maps",
         "hidden_units",
         "tanh3_units",
         "softmax_units",

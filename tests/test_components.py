@@ -249,14 +249,14 @@ def test_the_options_of_a_built_in_have_ranges(group, name, option, rule, good, 
             "lenett",
             {},
             "`model` has no 'lenett'; choose one of: lenet, lenet5, alexnet, googlenet, "
-            "mnist_cnn, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
+            "mnist_cnn, patch_units, resnet101, resnet152, resnet18, resnet34, resnet50, window_classifier, zfnet.",
         ),
         (
             "model",
             "lenet",
             {"kernelsize": 3},
             "`model` has no 'kernelsize'; "
-            "choose one of: kernel_size, num_kernels, activation, hidden_units, pool_size, strides.",
+            "choose one of: kernel_size, num_kernels, activation, bias_range, hidden_units, pool_size, strides.",
         ),
         (
             "optimizer",

@@ -40,7 +40,7 @@ def modules():
     return [
         module.name
         for module in pkgutil.walk_packages(lj.__path__, "lenet_jax.")
-        if module.name not in ("lenet_jax.__main__",)
+        if module.name not in ("lenet_jax.__main__", "lenet_jax.ops.cpu.native.kernels")  # which is no Python
     ]
 
 

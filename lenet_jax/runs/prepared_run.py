@@ -65,7 +65,14 @@ class PreparedRun(NamedTuple):
         """Return whether an array may be divided by a traced option before the optimizer, as by 1 - rate in dropout."""
         parts = {"augment": self.config.augment, "objective": self.config.objective}
         own = [name for name, part in parts.items() if not _are_built_in(components.targets_in(name, part))]
-        return any(path.startswith(("model.", *own)) for path in self.options)
+        paths = [path for path in self.options if path.startswith(("model.", *own))]
+        if not paths:
+            return False
+        step, values, *shapes = self._traced(trace_step)
+        jaxpr = jax.make_jaxpr(step)(values, *shapes).jaxpr
+        used = {id(array) for equation in jaxpr.eqns for array in equation.invars}
+        numbers = dict(zip(sorted(values), jaxpr.invars, strict=False))
+        return any(id(numbers[path]) in used for path in paths)
 
     def at(self, values: Mapping[str, Any], guards: Guards | None = None) -> Parts:
         """Return the parts of a program in which the float options are traced.
@@ -80,9 +87,13 @@ class PreparedRun(NamedTuple):
 
     def trace(self, function: Callable[[Parts, Any, Split], Any], guards: Guards | None = None) -> Any:
         """Return the shapes of what a function of a program's parts, a key and two examples returns."""
+        return jax.eval_shape(*self._traced(function, guards))
+
+    def _traced(self, function: Callable[[Parts, Any, Split], Any], guards: Guards | None = None) -> tuple[Any, ...]:
+        """Return a function of the float options, a key and two examples, and the shapes of these."""
         values = {path: scalar() for path in self.options}
         pair = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype), self.data.train)
-        return jax.eval_shape(lambda values, *args: function(self.at(values, guards), *args), values, KEY_SHAPE, pair)
+        return lambda values, *args: function(self.at(values, guards), *args), values, KEY_SHAPE, pair
 
     def describe(self) -> dict[str, Any]:
         """Return what `run.json` records of the run before it starts."""

@@ -100,11 +100,11 @@ OPERATIONS = {
     "max_pool padded": row(
         ops.max_pool, D.max_pool, (3, 5, 6, 1), window=(3, 2), strides=(1, 2), padding=((1, 1), (0, 1))
     ),
-    "max_pool 1d": row(ops.max_pool, D.max_pool, (2, 7, 3), window=3, strides=1, padding="SAME"),
+    "max_pool 1d": row(ops.max_pool, D.max_pool, (2, 7, 3), window=(3,), strides=1, padding="SAME"),
     "max_pool 3d": row(ops.max_pool, D.max_pool, (2, 4, 3, 4, 2), window=(2, 3, 2), padding="CEIL"),
     "avg_pool": row(ops.avg_pool, D.avg_pool, (2, 6, 4, 3), window=2),
     "avg_pool overlapping": row(ops.avg_pool, D.avg_pool, (2, 6, 7, 3), window=3, strides=2, padding="SAME"),
-    "avg_pool 1d": row(ops.avg_pool, D.avg_pool, (2, 7, 3), window=3, strides=2, padding="CEIL"),
+    "avg_pool 1d": row(ops.avg_pool, D.avg_pool, (2, 7, 3), window=(3,), strides=2, padding="CEIL"),
     "avg_pool 3d": row(ops.avg_pool, D.avg_pool, (2, 4, 3, 4, 2), window=(2, 3, 2)),
     "dense": row(ops.dense, D.dense, (3, 5), (5, 7), (7,)),
     "dense many axes": row(ops.dense, D.dense, (2, 3, 2, 4), (4, 3)),

@@ -69,9 +69,9 @@ def test_all_layers_are_drawn_for_an_image_and_large_ones_in_part(tmp_path):
     evaluation = EvaluationReport(model, variables, split, 256.0, {"examples": 3}, split.targets, np.eye(10), "test")
     drawn = {name: (caption, figure) for name, caption, figure in _draw_all_layers(evaluation, 2)}
     assert drawn["image"][0] == "The test image 2, a 7."
-    assert drawn["03_conv2_kernels"][0] == "Kernels of `conv2`: 2 of 2 inputs (columns), 20 of 80 kernels."
-    assert drawn["03_conv2_maps"][0] == "Outputs of `conv2` for the test image 2, a 7: 64 of 80 maps."
-    assert len(drawn["08_softmax_units"][1].axes[0].patches) == 10
+    assert drawn["05_conv2_kernels"][0] == "Kernels of `conv2`: 2 of 2 inputs (columns), 20 of 80 kernels."
+    assert drawn["05_conv2_maps"][0] == "Outputs of `conv2` for the test image 2, a 7: 64 of 80 maps."
+    assert len(drawn["10_softmax_units"][1].axes[0].patches) == 10
 
 
 def test_a_run_of_regression_has_no_figures_of_classes_and_no_images(tmp_path):

@@ -57,6 +57,7 @@ def test_its_configuration_is_complete_in_the_words_of_today(interrupted):
         "strides": 1,
         "hidden_units": 2,
         "activation": "tanh",
+        "bias_range": 0.0,
     }
     assert record.config.optimizer == {
         "_target_": "lenet_jax.optimizers.sgd",
