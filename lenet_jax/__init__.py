@@ -11,7 +11,7 @@ What to use for what:
 - data: `load_dataset`, or a `Dataset` of `Split`s of your arrays;
 - training: `make_train(model, make_optimizer("adam"), config.TrainerConfig())` is a whole run as one function, to `jit`
   and `vmap`; `make_train_lanes` many runs; `objectives` and `Objective` other losses; `training.train_step` a single
-  step; `sharding` one run over several devices;
+  step;
 - results: `TrainResult`, whose `status` is a `Status`; `evaluate`, `predict_logits`, `confusion_matrix`,
   `save_variables`, `load_variables`;
 - runs with records, sweeps, reports: the command `lenet-jax`.

@@ -4,7 +4,7 @@ import importlib.util
 import os
 from collections.abc import Mapping, MutableMapping
 
-_MAX_DEVICES = 16  # with more devices, each one would have too little work
+_MAX_DEVICES = 16  # more lanes of a sweep would seldom be there to use them
 # LLVM unrolls short loops completely before it vectorizes, and then finds no loop to vectorize. Without this limit,
 # tanh of the feature maps of 16 examples takes seven times as long.
 _NO_FULL_UNROLL = "--xla_backend_extra_options=-unroll-full-max-count=4"
@@ -20,7 +20,8 @@ def available_cores() -> int:
 def tune_environment(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set the environment variables that make JAX fast on a CPU, unless already set; call it before `import jax`.
 
-    JAX_NUM_CPU_DEVICES: one device per core; `lenet_jax.sharding` splits minibatches over these devices.
+    JAX_NUM_CPU_DEVICES: one device per core, so that a sweep can train a run on each. A single run uses the first one,
+    whose operations use all cores.
     XLA_FLAGS: compiles short loops to vector instructions. The variable is unchanged if JAX has a plugin for another
     platform, because the compiler of that platform reads the same flag.
 

@@ -14,7 +14,6 @@ from lenet_jax.objective import (
     Totals,
     add_examples,
     check_model,
-    is_streaming,
     no_totals,
     predict,
     to_metrics,
@@ -33,7 +32,6 @@ def evaluate(
     objective: Objective | None = None,
     compute_dtype: str = "float32",
     batch_size: int = BATCH_SIZE,
-    axis_name: str | None = None,
 ) -> Metrics:
     """Measure a model on every example of a split, the last partial batch included.
 
@@ -45,8 +43,6 @@ def evaluate(
         objective: its metrics are measured; None: classification.
         compute_dtype: "float32" or "bfloat16".
         batch_size: examples that are evaluated at a time, 1 or above.
-        axis_name: a mapped axis, as of `jax.shard_map`, that the batches are split over; all of its devices get the
-            same arguments and return the same metrics.
 
     Raises:
         InputError: if the split is empty, has not one target an input, or `batch_size` is below 1; if the objective
@@ -61,12 +57,10 @@ def evaluate(
             labels = jax.device_get(labels)
             low, high = int(labels.min()), int(labels.max())
             _check_range("evaluate", "`split`", low, high, count_outputs(task, split))
-    return evaluate_task(task, variables, split, batch_size=batch_size, axis_name=axis_name)
+    return evaluate_task(task, variables, split, batch_size=batch_size)
 
 
-def evaluate_task(
-    task: Task, variables: Variables, split: Split, *, batch_size: int = BATCH_SIZE, axis_name: str | None = None
-) -> Metrics:
+def evaluate_task(task: Task, variables: Variables, split: Split, *, batch_size: int = BATCH_SIZE) -> Metrics:
     """Measure a task on every example of a split; see `evaluate`."""
     num_examples = count_examples(split)
     if num_examples == 0 or batch_size < 1:
@@ -84,16 +78,9 @@ def evaluate_task(
         inputs, targets = jax.tree.map(lambda x: x[jnp.minimum(indices, num_examples - 1)], split)
         return add_examples(task, variables, totals, inputs, targets, mask), None
 
-    num_batches = -(-num_examples // batch_size)
-    if any(map(is_streaming, task.objective.metrics.values())):
-        axis_name = None  # all devices measure everything: such states do not add up
-    if axis_name is None:
-        starts = jnp.arange(num_batches)
-    else:  # those beyond the last one add nothing
-        num_devices = lax.axis_size(axis_name)
-        starts = num_devices * jnp.arange(-(-num_batches // num_devices)) + lax.axis_index(axis_name)
-    totals, _ = lax.scan(add, no_totals(task.objective, split.targets), batch_size * starts)
-    return to_metrics(task.objective, totals if axis_name is None else lax.psum(totals, axis_name))
+    starts = jnp.arange(0, num_examples, batch_size)
+    totals, _ = lax.scan(add, no_totals(task.objective, split.targets), starts)
+    return to_metrics(task.objective, totals)
 
 
 def predict_logits(

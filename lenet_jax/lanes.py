@@ -28,20 +28,18 @@ AXIS = "lanes"
 LaneFn = Callable[[Any, Any], Any]  # (lane, shared) -> result, each a pytree
 
 
-def choose_strategy(num_lanes: int, devices: Sequence[Any], *, is_split: bool = False) -> str:
+def choose_strategy(num_lanes: int, devices: Sequence[Any]) -> str:
     """Return the strategy that "auto" stands for: "vmap" on GPU and TPU, "devices" or "map" on a CPU.
 
-    On a CPU an operation of a single lane keeps a core busy, and lanes on separate cores need no synchronization.
+    On a CPU lanes on separate cores wait for each other less often than the parts of one operation do.
 
     Args:
         num_lanes: 1 or above.
         devices: the devices that the lanes may use.
-        is_split: whether a single lane already uses all devices, because its minibatches are split over them. If so,
-            the lanes run sequentially, each bit-identical to a single run.
     """
     if devices[0].platform != "cpu":
         return "vmap"
-    return "devices" if min(num_lanes, len(devices)) > 1 and not is_split else "map"
+    return "devices" if min(num_lanes, len(devices)) > 1 else "map"
 
 
 def over_lanes(fn: LaneFn, *, strategy: str = "auto", devices: Sequence[Any] | None = None) -> LaneFn:

@@ -1,12 +1,9 @@
-"""A minibatch in microbatches, one after another, whose losses and gradients are added up.
+"""A minibatch in microbatches, one after another, whose losses and gradients are added up, to save memory.
 
-It saves memory; on a CPU it is faster, too, as what is computed for a few examples stays in the processor's cache. How
-many examples that are is a property of the device; no random number depends on it.
+No random number depends on their size.
 """
 
-import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,26 +16,17 @@ from lenet_jax.types import Variables
 LossFn = Callable[[Variables, PyTree], tuple[Array, PyTree]]
 """(variables, microbatch) -> (loss of each example, new state); the arrays of a microbatch have one first axis."""
 
-# Examples of a microbatch whose activations fit a core's cache; experiments/benchmarks/README.md has what it gains.
-_LARGEST_ON_CPU = 64
-_SMALLEST_ON_CPU = 16
-_UNROLL = 2  # two independent microbatches overlap on two cores
+_LARGEST = 512  # examples; larger microbatches need more memory and are no faster, see experiments/benchmarks/README.md
 
 
-class MicrobatchSize(NamedTuple):
-    """Examples of a microbatch, on a CPU and elsewhere."""
-
-    cpu: int
-    default: int
-
-
-def choose_size(batch_size: int, grad_accumulation_steps: int, *, is_separable: bool) -> MicrobatchSize:
-    """Return the size of the microbatches.
+def choose_size(batch_size: int, grad_accumulation_steps: int, *, is_separable: bool) -> int:
+    """Return the number of examples of a microbatch.
 
     Args:
-        batch_size: of the minibatch, or of the part of it that this device computes.
+        batch_size: number of examples of the minibatch.
         grad_accumulation_steps: number of microbatches that the user asks for; it divides the batch.
-        is_separable: whether the loss of an example does not depend on its microbatch; else none is divided further.
+        is_separable: whether the loss of an example does not depend on its microbatch; if so, one of more than 512
+            examples is divided further.
 
     Raises:
         InputError: if `grad_accumulation_steps` does not divide the batch.
@@ -49,12 +37,12 @@ def choose_size(batch_size: int, grad_accumulation_steps: int, *, is_separable: 
             f"examples; got {grad_accumulation_steps!r}."
         )
     asked = batch_size // grad_accumulation_steps
-    divisors = (n for n in range(min(_LARGEST_ON_CPU, asked), _SMALLEST_ON_CPU - 1, -1) if asked % n == 0)
-    return MicrobatchSize(next(divisors, asked) if is_separable else asked, asked)
+    divisors = (n for n in range(_LARGEST, _LARGEST // 8, -1) if asked % n == 0)
+    return next(divisors, asked) if is_separable and asked > _LARGEST else asked
 
 
 def accumulate_gradients(
-    loss_fn: LossFn, variables: Variables, batch: PyTree, size: MicrobatchSize, *, unroll: bool = True
+    loss_fn: LossFn, variables: Variables, batch: PyTree, size: int
 ) -> tuple[PyTree, Float[Array, ""], PyTree]:
     """Return the gradient with respect to the parameters of the summed loss, that sum, and the new state.
 
@@ -62,8 +50,7 @@ def accumulate_gradients(
         loss_fn: see `LossFn`.
         variables: parameters and state; each microbatch starts from the state that the one before it has left.
         batch: arrays with one first axis.
-        size: of the microbatches.
-        unroll: whether two microbatches may be computed at the same time.
+        size: number of examples of a microbatch; it divides the batch.
     """
 
     def step(params: PyTree, state: PyTree, microbatch: PyTree) -> tuple[tuple[PyTree, Array], PyTree]:
@@ -74,18 +61,18 @@ def accumulate_gradients(
         (loss, new_state), grads = jax.value_and_grad(total, has_aux=True)(params)
         return (grads, loss), new_state
 
-    (grads, loss), state = _accumulate(step, variables.params, variables.state, batch, size, _UNROLL if unroll else 1)
+    (grads, loss), state = _accumulate(step, variables.params, variables.state, batch, size)
     return grads, loss, state
 
 
-def accumulate_loss(loss_fn: LossFn, variables: Variables, batch: PyTree, size: MicrobatchSize) -> Float[Array, ""]:
+def accumulate_loss(loss_fn: LossFn, variables: Variables, batch: PyTree, size: int) -> Float[Array, ""]:
     """Return the summed loss; its backward pass keeps the activations of one microbatch at a time."""
 
     @jax.checkpoint
     def step(params: PyTree, state: PyTree, microbatch: PyTree) -> tuple[Array, PyTree]:
         return jnp.sum(loss_fn(Variables(params, variables.state), microbatch)[0]), state
 
-    return _accumulate(step, variables.params, (), batch, size, 1)[0]
+    return _accumulate(step, variables.params, (), batch, size)[0]
 
 
 def _accumulate(
@@ -93,25 +80,16 @@ def _accumulate(
     params: PyTree,
     state: PyTree,
     batch: PyTree,
-    size: MicrobatchSize,
-    unroll: int,
+    size: int,
 ) -> tuple[PyTree, PyTree]:
     """Return the sum of step(params, state, microbatch)[0] over the microbatches, and the last state."""
+    microbatches = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), batch)
 
-    def in_microbatches(size: int, params: PyTree, state: PyTree, batch: PyTree) -> tuple[PyTree, PyTree]:
-        microbatches = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), batch)
+    def add(carry: tuple[PyTree, PyTree], microbatch: PyTree) -> tuple[tuple[PyTree, PyTree], None]:
+        total, state = carry
+        more, state = step(params, state, microbatch)
+        return (jax.tree.map(jnp.add, total, more), state), None
 
-        def add(carry: tuple[PyTree, PyTree], microbatch: PyTree) -> tuple[tuple[PyTree, PyTree], None]:
-            total, state = carry
-            more, state = step(params, state, microbatch)
-            return (jax.tree.map(jnp.add, total, more), state), None
-
-        first = jax.tree.map(lambda x: x[0], microbatches)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, params, state, first)[0])
-        num_microbatches = jax.tree.leaves(microbatches)[0].shape[0]
-        return lax.scan(add, (zeros, state), microbatches, unroll=min(unroll, num_microbatches))[0]
-
-    if size.cpu == size.default:
-        return in_microbatches(size.default, params, state, batch)
-    of_size = functools.partial(functools.partial, in_microbatches)
-    return lax.platform_dependent(params, state, batch, cpu=of_size(size.cpu), default=of_size(size.default))
+    first = jax.tree.map(lambda x: x[0], microbatches)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, params, state, first)[0])
+    return lax.scan(add, (zeros, state), microbatches)[0]

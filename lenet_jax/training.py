@@ -171,7 +171,6 @@ def train_step(
     augment: Sequence[Augment | Mixup] = (),
     compute_dtype: str = "float32",
     grad_accumulation_steps: int = 1,
-    axis_name: str | None = None,
 ) -> tuple[TrainState, Float[Array, ""]]:
     """Take one optimizer step on the mean loss of a minibatch.
 
@@ -191,27 +190,18 @@ def train_step(
         compute_dtype: "float32" or "bfloat16".
         grad_accumulation_steps: number of microbatches whose gradients are summed, to save memory; it divides the size
             of the minibatch. A model with state has the statistics of each microbatch.
-        axis_name: a mapped axis, as of `jax.shard_map`, that the minibatch is split over: all of its devices get the
-            same arguments, each computes the gradient of its shard, and all return the same. A model that does not
-            treat each example alone, with a key of its own, is not split.
 
     Returns:
         The state after the step, and the minibatch's mean loss before it; NaN if the step was skipped.
 
     Raises:
-        InputError: if the size of the axis, or `grad_accumulation_steps`, does not divide the minibatch, or an index
-            that is not traced is out of range.
+        InputError: if `grad_accumulation_steps` does not divide the minibatch, or an index that is not traced is out of
+            range.
     """
     _check_indices(indices, count_examples(data.train))
     task = Task(model, objective or classification(), flatten(augment), compute_dtype, data.pixel_divisor)
     state, loss, _ = _step(
-        task,
-        optimizer,
-        state,
-        on_device(data.train),
-        indices,
-        grad_accumulation_steps=grad_accumulation_steps,
-        axis_name=axis_name,
+        task, optimizer, state, on_device(data.train), indices, grad_accumulation_steps=grad_accumulation_steps
     )
     return state, loss
 
@@ -232,16 +222,14 @@ def _step(
     indices: Array,
     *,
     grad_accumulation_steps: int,
-    axis_name: str | None,
     running: Sequence[str] = (),
 ) -> tuple[TrainState, Array, dict[str, Array]]:
     """Take a step as `train_step`; also return the means of the metrics `running` over the minibatch."""
     batch_size = indices.shape[0]
     has_state = bool(jax.tree.leaves(state.variables.state))
     is_separable = task.model.takes_example_keys and not has_state
-    axis_name = axis_name if is_separable else None
-    batch = _shard(_draw_keys(task, state, indices), batch_size, axis_name)
-    size = choose_size(jax.tree.leaves(batch)[0].shape[0], grad_accumulation_steps, is_separable=is_separable)
+    batch = _draw_keys(task, state, indices)
+    size = choose_size(batch_size, grad_accumulation_steps, is_separable=is_separable)
 
     def loss_fn(variables: Variables, part: "_Indexed") -> tuple[Array, PyTree]:
         model_state, sums = variables.state
@@ -256,14 +244,10 @@ def _step(
 
     def mean_loss(params: PyTree) -> Array:
         """Return the minibatch loss at `params`, for optimizers that take a `value_fn`."""
-        if axis_name is not None:  # the same value; but its gradient is summed over the devices
-            params = lax.pmean(params, axis_name)
-        total = accumulate_loss(loss_fn, variables._replace(params=params), batch, size)
-        return _sum_over_devices(total, axis_name) * per_loss
+        return accumulate_loss(loss_fn, variables._replace(params=params), batch, size) * per_loss
 
-    grads, loss, states = accumulate_gradients(loss_fn, variables, batch, size, unroll=axis_name is None)
-    model_state, sums = states
-    grads, loss = jax.tree.map(lambda x: x * per_loss, _sum_over_devices((grads, loss), axis_name))
+    grads, loss, (model_state, sums) = accumulate_gradients(loss_fn, variables, batch, size)
+    grads, loss = jax.tree.map(lambda x: x * per_loss, (grads, loss))
     params = state.variables.params
     updates, opt_state = apply_optimizer(optimizer, state.opt_state, params, grads, loss, mean_loss)
     proposed = state._replace(
@@ -272,8 +256,7 @@ def _step(
         iteration=state.iteration + 1,
     )
     state, loss = _accept_if_finite(state, proposed, loss, grads)
-    means = jax.tree.map(lambda x: x / batch_size, _sum_over_devices(sums, axis_name))
-    return state, loss, jax.tree.map(lambda x: jnp.where(jnp.isfinite(loss), x, jnp.nan), means)
+    return state, loss, jax.tree.map(lambda x: jnp.where(jnp.isfinite(loss), x / batch_size, jnp.nan), sums)
 
 
 def _per_loss(objective: Objective, targets: PyTree, indices: Array) -> Array | float:
@@ -307,24 +290,6 @@ def _draw_keys(task: Task, state: TrainState, indices: Array) -> _Indexed:
 def _gather(examples: Split, part: _Indexed) -> Batch:
     inputs, targets = jax.tree.map(lambda x: x[part.indices], examples)
     return Batch(inputs, targets, part.keys, None if part.partner is None else _gather(examples, part.partner))
-
-
-def _shard(batch: _Indexed, batch_size: int, axis_name: str | None) -> _Indexed:
-    """Return this device's shard of a minibatch."""
-    if axis_name is None:
-        return batch
-    num_shards = lax.axis_size(axis_name)
-    if batch_size % num_shards:
-        raise InputError(
-            f"`axis_name` must name an axis whose size divides the minibatch of {batch_size} examples; "
-            f"got {axis_name!r}, which has {num_shards} devices."
-        )
-    number = lax.axis_index(axis_name)
-    return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x.reshape(num_shards, -1), number, keepdims=False), batch)
-
-
-def _sum_over_devices(tree: PyTree, axis_name: str | None) -> PyTree:
-    return tree if axis_name is None else lax.psum(tree, axis_name)
 
 
 def _accept_if_finite(state: TrainState, proposed: TrainState, loss: Array, grads: PyTree) -> tuple[TrainState, Array]:
@@ -367,14 +332,12 @@ def train_interval(
     config: TrainerConfig,
     state: TrainState,
     data: Dataset,
-    *,
-    axis_name: str | None = None,
 ) -> tuple[TrainState, Evaluation]:
     """Train up to the next validation, evaluate, and apply the stopping criteria; `state` is of a running run.
 
     An interval is an epoch, or shorter where patience is (`early_stopping.validation_interval`). A run whose patience
-    ends before the next validation stops here: its remaining steps could not change the result. `axis_name` names a
-    mapped axis that the work is split over, as in `train_step`. A model as `task` is trained for classification.
+    ends before the next validation stops here: its remaining steps could not change the result. A model as `task` is
+    trained for classification.
 
     Raises:
         InputError: while tracing, if the data do not fit the configuration.
@@ -392,7 +355,6 @@ def train_interval(
             examples,
             indices,
             grad_accumulation_steps=config.grad_accumulation_steps,
-            axis_name=axis_name,
             running=_running_metrics(task.objective, config),
         )
         return state, (loss, means)
@@ -401,7 +363,7 @@ def train_interval(
         order_key, _ = jax.random.split(state.key)
         batches = minibatches(plan, num_train, order_key, state.iteration, shuffle=config.shuffle)
         state, (losses, running) = lax.scan(step, state, batches)
-        validation = evaluate_task(task, evaluation_variables(state), data.validation, axis_name=axis_name)
+        validation = evaluate_task(task, evaluation_variables(state), data.validation)
     mean_loss, *means = (_mean_loss(each, state.status) for each in (losses, *running.values()))
     evaluation = Evaluation(state.iteration, mean_loss, validation, dict(zip(running, means, strict=True)))
     return _apply_stopping_criteria(task.objective, config, plan, state, validation), evaluation
@@ -468,8 +430,7 @@ def make_train(
     The function `train(key, hyperparameters, data)` consumes the key and returns a `TrainResult`. It can be jitted, and
     vmapped over keys and hyperparameters; a run that has stopped is unchanged while the others go on.
     `hyperparameters` replaces values in the optimizer's state by name, for example {"learning_rate": 0.05}; they are
-    traced, so another value does not recompile. {} keeps the optimizer's own. A keyword argument `axis_name` names a
-    mapped axis that the work is split over, as in `train_step`.
+    traced, so another value does not recompile. {} keeps the optimizer's own.
 
     Args:
         model: the network; `lenet_jax.interop.to_model` makes one of a module of flax or Equinox.
@@ -488,9 +449,7 @@ def make_train(
     if config.clip_norm is not None or config.ema_decay is not None:
         optimizer = chain_optimizer(optimizer, clip_norm=config.clip_norm, ema_decay=config.ema_decay)
 
-    def train(
-        key: Key, hyperparameters: Hyperparameters, data: Dataset, *, axis_name: str | None = None
-    ) -> TrainResult:
+    def train(key: Key, hyperparameters: Hyperparameters, data: Dataset) -> TrainResult:
         check_splits(data, objective)
         task = make_task(model, config, data, objective, augment)
         if objective.has_labels and data.label_ranges:
@@ -504,7 +463,7 @@ def make_train(
         def advance(carry: tuple[TrainState, Evaluation]) -> tuple[TrainState, Evaluation]:
             state, history = carry
             number = state.iteration // plan.interval
-            state, evaluation = train_interval(task, optimizer, config, state, data, axis_name=axis_name)
+            state, evaluation = train_interval(task, optimizer, config, state, data)
             return state, jax.tree.map(
                 lambda column, value: column.at[number].set(value.astype(column.dtype)), history, evaluation
             )
@@ -519,7 +478,7 @@ def make_train(
             validation = jax.tree.map(lambda column: column[number], history.validation)
         variables = result_variables(config, state)
         with jax.default_matmul_precision(config.matmul_precision):
-            test = evaluate_task(task, variables, data.test, axis_name=axis_name)
+            test = evaluate_task(task, variables, data.test)
         return TrainResult(variables, validation, test, state.iteration, state.status, history)
 
     return train

@@ -20,7 +20,7 @@ def test_a_device_a_core_and_short_loops_not_unrolled(monkeypatch):
     }
 
 
-def test_not_more_devices_than_a_minibatch_feeds(monkeypatch):
+def test_not_more_devices_than_a_sweep_feeds(monkeypatch):
     assert tuned(monkeypatch, {}, cores=64)["JAX_NUM_CPU_DEVICES"] == "16"
 
 

@@ -1,6 +1,10 @@
 """Lanes: each as if it were alone, whatever becomes of the others."""
 
 import functools
+import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +15,6 @@ import lenet_jax as lj
 from lenet_jax import lanes, layers, training
 from lenet_jax.config import EarlyStoppingConfig
 from lenet_jax.types import Status
-from tests.test_sharding import on_devices
 from tests.test_training import DATA, KEY, bits, trainer
 
 LAYERS = {  # compiles in a third of the time of a convolution
@@ -148,6 +151,14 @@ def test_other_values_do_not_compile_again():
     assert train._cache_size() == before
 
 
+def on_devices(code, count):
+    """Run code in a process with several CPU devices; return the JSON that it prints."""
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(count), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 ON_THREE = """
 import json
 import jax
@@ -230,8 +241,6 @@ def test_the_strategy_follows_platform_and_size():
     assert lanes.choose_strategy(8, cpus) == "devices"
     assert lanes.choose_strategy(1, cpus) == "map"
     assert lanes.choose_strategy(8, cpus[:1]) == "map"
-    assert lanes.choose_strategy(8, cpus, is_split=True) == "map"
-    assert lanes.choose_strategy(8, [Gpu()], is_split=True) == "vmap"
 
 
 def test_bad_lanes_are_refused():

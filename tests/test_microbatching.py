@@ -11,10 +11,9 @@ import lenet_jax as lj
 from lenet_jax import layers, microbatching, training
 from lenet_jax.augment import mixup, random_crop
 from lenet_jax.config import TrainerConfig
-from lenet_jax.microbatching import MicrobatchSize, accumulate_gradients, accumulate_loss, choose_size
+from lenet_jax.microbatching import accumulate_gradients, accumulate_loss, choose_size
 from lenet_jax.ops.initializers import fan_in_uniform
 from lenet_jax.types import Dataset, Model, Objective, Split, Variables
-from tests.test_sharding import on_devices
 
 KEY = jax.random.key(1)
 RNG = np.random.default_rng(0)
@@ -23,15 +22,15 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize(
     ("arguments", "is_separable", "expected"),
     [
-        ((500, 1), True, (50, 500)),  # the largest divisor up to 64
-        ((32, 1), True, (32, 32)),
-        ((192, 1), True, (64, 192)),
-        ((127, 1), True, (127, 127)),  # a prime: no divisor from 16 to 64
-        ((130, 1), True, (26, 130)),
-        ((500, 5), True, (50, 100)),
-        ((500, 50), True, (10, 10)),  # as asked for, however small
-        ((500, 1), False, (500, 500)),
-        ((500, 5), False, (100, 100)),
+        ((500, 1), True, 500),
+        ((512, 1), True, 512),
+        ((1000, 1), True, 500),  # the largest divisor up to 512
+        ((50_000, 1), True, 500),
+        ((1009, 1), True, 1009),  # a prime: no divisor from 65 to 512
+        ((5000, 5), True, 500),
+        ((500, 50), True, 10),  # as asked for, however small
+        ((50_000, 1), False, 50_000),
+        ((50_000, 5), False, 10_000),
     ],
 )
 def test_the_size_by_hand(arguments, is_separable, expected):
@@ -49,8 +48,7 @@ def test_steps_that_do_not_divide_the_minibatch_are_refused(steps):
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 12])
-@pytest.mark.parametrize("unroll", [True, False])
-def test_sums_and_gradients_are_those_of_the_whole_minibatch(size, unroll):
+def test_sums_and_gradients_are_those_of_the_whole_minibatch(size):
     x, y = (jnp.asarray(RNG.normal(size=(12, 3)), jnp.float32) for _ in range(2))
     params = {"kernel": jnp.asarray(RNG.normal(size=(3, 3)), jnp.float32)}
 
@@ -59,17 +57,14 @@ def test_sums_and_gradients_are_those_of_the_whole_minibatch(size, unroll):
         return losses, variables.state + len(losses)  # what is carried from one microbatch to the next
 
     variables, batch = Variables(params, jnp.int32(0)), {"x": x, "y": y}
-    sizes = MicrobatchSize(size, size)
-    grads, loss, state = jax.jit(
-        lambda batch: accumulate_gradients(loss_fn, variables, batch, sizes, unroll=unroll)
-    )(batch)  # fmt: skip
+    grads, loss, state = jax.jit(lambda batch: accumulate_gradients(loss_fn, variables, batch, size))(batch)
     difference = np.asarray(x, np.float64) @ np.asarray(params["kernel"], np.float64) - np.asarray(y)
     np.testing.assert_allclose(loss, np.square(difference).sum(), rtol=1e-5)
     np.testing.assert_allclose(grads["kernel"], 2 * np.asarray(x, np.float64).T @ difference, rtol=1e-4, atol=1e-4)
     assert int(state) == 12
 
     def total(params):
-        return accumulate_loss(loss_fn, variables._replace(params=params), batch, sizes)
+        return accumulate_loss(loss_fn, variables._replace(params=params), batch, size)
 
     value, again = jax.jit(jax.value_and_grad(total))(params)
     np.testing.assert_allclose(value, loss, rtol=1e-5)
@@ -77,22 +72,6 @@ def test_sums_and_gradients_are_those_of_the_whole_minibatch(size, unroll):
     curvature = jax.jit(lambda p: jax.jvp(jax.grad(total), (p,), (p,))[1])(params)  # the loss is a quadratic
     hessian = 2 * np.asarray(x, np.float64).T @ np.asarray(x, np.float64)
     np.testing.assert_allclose(curvature["kernel"], hessian @ params["kernel"], rtol=1e-4, atol=1e-3)
-
-
-def test_a_cpu_takes_its_own_size():
-    sizes = []
-
-    def loss_fn(variables, batch):
-        sizes.append(len(batch))
-        return batch * variables.params, variables.state
-
-    step = functools.partial(accumulate_loss, loss_fn, Variables(jnp.float32(2), ()), size=MicrobatchSize(3, 6))
-    compiled = jax.jit(step).lower(jnp.ones(12)).compile()
-    assert float(compiled(jnp.ones(12))) == 24
-    assert set(sizes) == {3, 6}
-    shapes = compiled.as_text()
-    assert "f32[4,3]" in shapes
-    assert "f32[2,6]" not in shapes
 
 
 # ---- what is drawn at random ----------------------------------------------------------------------------------------
@@ -120,12 +99,12 @@ def add_noise(key, example):
     return example.at[1].add(jax.random.normal(key))
 
 
-def drawn(axis_name=None, *, steps=1):
+def drawn(steps=1):
     """Return the random numbers of a step on 64 examples: of the model and of the augmentation."""
     optimizer = lj.make_optimizer("sgd", learning_rate=1.0)
     state = training.init_train_state(REVEALING, optimizer, TrainerConfig(), KEY, {}, objective=OUTPUT)
     indices = jax.random.permutation(KEY, NUM)[:64]
-    options = {"objective": OUTPUT, "augment": [add_noise], "grad_accumulation_steps": steps, "axis_name": axis_name}
+    options = {"objective": OUTPUT, "augment": [add_noise], "grad_accumulation_steps": steps}
     state, _ = training.train_step(REVEALING, optimizer, state, REVEALED, indices, **options)
     return -64 * state.variables.params[indices]
 
@@ -145,8 +124,7 @@ def by_hand():
 @pytest.mark.parametrize("largest", [1, 16, 32, 64])
 @pytest.mark.parametrize("steps", [1, 4, 64])
 def test_what_is_drawn_for_an_example_depends_on_its_position_in_the_minibatch_only(largest, steps, monkeypatch):
-    monkeypatch.setattr(microbatching, "_LARGEST_ON_CPU", largest)
-    monkeypatch.setattr(microbatching, "_SMALLEST_ON_CPU", 1)
+    monkeypatch.setattr(microbatching, "_LARGEST", largest)
     found = jax.jit(functools.partial(drawn, steps=steps))()
     np.testing.assert_allclose(found, by_hand(), rtol=1e-5)
     np.testing.assert_array_equal(found, _drawn_whole())
@@ -155,20 +133,6 @@ def test_what_is_drawn_for_an_example_depends_on_its_position_in_the_minibatch_o
 @functools.cache
 def _drawn_whole():
     return np.asarray(jax.jit(drawn)())
-
-
-ON_TWO = """
-import json
-import jax, numpy as np
-from lenet_jax import sharding
-from tests.test_microbatching import by_hand, drawn
-two = sharding.jit_on(jax.devices(), lambda *, axis_name: drawn(axis_name))()
-print(json.dumps([bool(np.allclose(two, by_hand(), rtol=1e-5)), jax.device_count()]))
-"""
-
-
-def test_two_devices_draw_the_same():
-    assert on_devices(ON_TWO, 2) == [True, 2]
 
 
 def small_run(augment, **options):
@@ -195,7 +159,7 @@ AUGMENTS = {"no augmentation": [], "crop": [random_crop(2)], "crop and mixup": [
 def test_a_run_has_the_same_losses_whatever_its_microbatches(name, monkeypatch):
     runs = []
     for largest, steps in ((64, 1), (64, 4), (16, 1), (32, 2)):
-        monkeypatch.setattr(microbatching, "_LARGEST_ON_CPU", largest)
+        monkeypatch.setattr(microbatching, "_LARGEST", largest)
         runs.append(small_run(AUGMENTS[name], grad_accumulation_steps=steps))
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     for other in runs[1:]:

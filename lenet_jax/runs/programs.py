@@ -21,12 +21,12 @@ from lenet_jax.objective import no_examples
 from lenet_jax.runs.compilation_cache import use_compilation_cache
 from lenet_jax.runs.parts import float_options
 from lenet_jax.runs.prepared_run import PreparedRun, unwrap_keys, wrap_keys
-from lenet_jax.sharding import choose_devices, jit_on, put_on
 from lenet_jax.traced_numbers import scalar
 from lenet_jax.training import Evaluation, TrainState, result_variables, train_interval
 from lenet_jax.types import Dataset, Metrics, Status, Variables
 
 _MAX_VMAPPED = 64  # default number of vmapped lanes; halved when out of memory
+_ALIGNMENT = 64  # bytes
 
 
 class Measured(NamedTuple):
@@ -51,24 +51,17 @@ class Programs(NamedTuple):
 
 
 def choose_lanes(
-    strategy: str,
-    num_jobs: int,
-    batch_size: int | None,
-    max_parallel: int | None = None,
-    *,
-    may_divide: bool = False,
+    strategy: str, num_jobs: int, max_parallel: int | None = None, *, may_divide: bool = False
 ) -> tuple[str, int]:
     """Return the strategy and the number of lanes for the jobs of a group.
 
-    "auto" means "vmap" on GPU and TPU. On a CPU it means the strategy that makes each job bit-identical to a single
-    run: "devices" if the minibatches are so small that a single run would use one core only, else "map". It means "map"
-    as well where an array may be divided by an option, as by 1 - rate in dropout: of a program over several devices XLA
-    makes a product with the reciprocal, which rounds otherwise.
+    "auto" means "vmap" on GPU and TPU. On a CPU it means "devices": a lane on each core, bit-identical to a single run.
+    It means "map" where an array may be divided by an option, as by 1 - rate in dropout: of a program over several
+    devices XLA makes a product with the reciprocal, which rounds otherwise.
 
     Args:
         strategy: one of `lenet_jax.lanes.STRATEGIES`, as in `compile_programs`.
         num_jobs: 1 or above.
-        batch_size: batch size of the jobs; None: all examples.
         max_parallel: maximum number of lanes; None: one per device for "devices", 64 for "vmap".
         may_divide: `PreparedRun.may_divide`.
 
@@ -82,8 +75,7 @@ def choose_lanes(
         raise unknown_name("sweep.strategy", strategy, STRATEGIES)
     devices = jax.local_devices()
     if strategy == "auto":
-        is_split = batch_size is None or len(choose_devices(batch_size)) > 1 or may_divide
-        strategy = choose_strategy(num_jobs, devices, is_split=is_split)
+        strategy = "map" if may_divide and devices[0].platform == "cpu" else choose_strategy(num_jobs, devices)
     default = {"map": 1, "devices": len(devices), "vmap": _MAX_VMAPPED}[strategy]
     num_lanes = 1 if strategy == "map" else min(num_jobs, default if max_parallel is None else max_parallel)
     if num_lanes > len(devices):
@@ -96,35 +88,28 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
 
     Args:
         prepared: any of the runs.
-        strategy: "map": the runs are sequential, and the minibatches of each run are split over the devices like those
-            of a single run. "devices": the lanes are sharded over the devices; bit-identical to a single run on one
-            device. "vmap": the lanes are sharded over the devices and vectorized on each; equal to a single run on one
-            device within rounding.
+        strategy: "map": the runs are sequential, each on the first device. "devices": the lanes are sharded over the
+            devices; bit-identical to a single run. "vmap": the lanes are sharded over the devices and vectorized on
+            each; equal to a single run within rounding.
         num_lanes: number of runs that are trained in parallel; 1 for "map".
     """
     start_time = time.perf_counter()
     trainer = prepared.config.trainer
 
-    def start(state: TrainState, lane: Any, _: None, *, axis_name: str | None = None) -> TrainState:
+    def start(state: TrainState, lane: Any, _: None) -> TrainState:
         is_new, seed, values = lane
         return lax.cond(is_new, lambda: prepared.at(values).init(jax.random.key(seed)), lambda: state)
 
-    def train(
-        state: TrainState, values: Any, data: Dataset, *, axis_name: str | None = None
-    ) -> tuple[TrainState, Evaluation]:
-        parts = prepared.at(values)
-        if strategy == "map":
-            return train_interval(*parts, state, data, axis_name=axis_name)
-        return advance(*parts, state, data)
+    def train(state: TrainState, values: Any, data: Dataset) -> tuple[TrainState, Evaluation]:
+        step = train_interval if strategy == "map" else advance
+        return step(*prepared.at(values), state, data)
 
-    def measure(state: TrainState, lane: Any, data: Dataset, *, axis_name: str | None = None) -> Measured:
+    def measure(state: TrainState, lane: Any, data: Dataset) -> Measured:
         finished, values = lane
         task = prepared.at(values).task
 
         def evaluate(variables: Variables) -> tuple[Metrics, Metrics]:
-            train, test = (
-                evaluate_task(task, variables, split, axis_name=axis_name) for split in (data.train, data.test)
-            )
+            train, test = (evaluate_task(task, variables, split) for split in (data.train, data.test))
             return train, test
 
         nothing = no_examples(task.objective)
@@ -137,13 +122,8 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
         return Measured(variables, *if_finished(variables), best)
 
     state = prepared.state
-    if strategy != "map":
-        devices = _devices_of_lanes(num_lanes)
-    elif jax.tree.leaves(state.variables.state) or not prepared.task.model.takes_example_keys:
-        devices = jax.local_devices()[:1]  # minibatches cannot be split
-    else:
-        devices = choose_devices(prepared.plan.batch_size)
-    put, jit_over_lanes = _single_run(devices) if strategy == "map" else _in_parallel(devices, strategy)
+    devices = jax.local_devices()[:1] if strategy == "map" else _devices_of_lanes(num_lanes)
+    put, jit_over_lanes = _single_run(devices[0]) if strategy == "map" else _in_parallel(devices, strategy)
 
     states = _empty_lanes(state, num_lanes)
     none, seeds = np.zeros(num_lanes, bool), np.zeros(num_lanes, np.uint32)
@@ -157,7 +137,7 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
         return Programs(
             states=put(states),
             restore=lambda values: put(wrap_keys(values, states)),
-            data=put_on(devices, prepared.data),
+            data=_put_on(devices, prepared.data),
             start=compiled(start, shapes, (none, seeds, values), None),
             advance=compiled(train, shapes, values, data, donate_argnums=0),
             measure=compiled(measure, shapes, (none, values), data),
@@ -168,17 +148,17 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
 JitOverLanes = Callable[..., Any]  # (fn, **options of jax.jit) -> a jitted function (states, lanes, shared)
 
 
-def _single_run(devices: list[Any]) -> tuple[Callable[[Any], Any], JitOverLanes]:
-    """Return a function that copies states to the devices, and one that jits a function of a run over a single lane."""
+def _single_run(device: Any) -> tuple[Callable[[Any], Any], JitOverLanes]:
+    """Return a function that copies states to the device, and one that jits a function of a run over a single lane."""
 
     def jit_over_lanes(fn: Callable, **options: Any) -> Any:
-        def of_lanes(states: Any, lanes: Any, shared: Any, *, axis_name: str | None = None) -> Any:
+        def of_lanes(states: Any, lanes: Any, shared: Any) -> Any:
             state, lane = jax.tree.map(lambda x: x[0], (states, lanes))
-            return jax.tree.map(lambda y: y[None], fn(state, lane, shared, axis_name=axis_name))
+            return jax.tree.map(lambda y: y[None], fn(state, lane, shared))
 
-        return jit_on(devices, of_lanes, **options)
+        return jax.jit(of_lanes, **options)
 
-    return lambda states: put_on(devices, states), jit_over_lanes
+    return lambda states: jax.device_put(states, device), jit_over_lanes
 
 
 def _in_parallel(devices: list[Any], strategy: str) -> tuple[Callable[[Any], Any], JitOverLanes]:
@@ -195,6 +175,24 @@ def _in_parallel(devices: list[Any], strategy: str) -> tuple[Callable[[Any], Any
         return jax.jit(of_lanes, in_shardings=(sharded, sharded, replicated), out_shardings=sharded, **options)
 
     return lambda states: jax.device_put(states, sharded), jit_over_lanes
+
+
+def _put_on(devices: list[Any], tree: Any) -> Any:
+    """Replicate arrays on every device; the devices of one CPU share a single copy of each NumPy array."""
+    replicated = NamedSharding(Mesh(devices, (AXIS,)), PartitionSpec())
+    if devices[0].platform == "cpu":
+        tree = jax.tree.map(lambda x: _copy_aligned(x) if isinstance(x, np.ndarray) else x, tree)
+    return jax.device_put(tree, replicated)
+
+
+def _copy_aligned(x: np.ndarray) -> np.ndarray:
+    """Return a read-only copy whose memory is aligned, so that XLA can use it without a copy of its own."""
+    memory = np.empty(x.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    copy.flags.writeable = False
+    return copy
 
 
 def _devices_of_lanes(num_lanes: int) -> list[Any]:

@@ -11,7 +11,6 @@ from lenet_jax.config import SweepConfig, from_dict, to_dict
 from lenet_jax.errors import InputError
 from lenet_jax.runs.prepared_run import PreparedRun, program_signature
 from lenet_jax.runs.programs import choose_lanes
-from lenet_jax.sharding import choose_devices
 from lenet_jax.summary import summarize, training_bytes
 from lenet_jax.sweeps.groups import SweepJob, by_signature
 
@@ -50,13 +49,9 @@ def plan_groups(
     for signature, group in by_signature(jobs).items():
         strategy, num_lanes = "map", 1
         if in_lanes:
-            batch_size = group[0].config.trainer.batch_size
+            may_divide = prepared[signature].may_divide
             strategy, num_lanes = choose_lanes(
-                options.strategy,
-                len(group),
-                batch_size,
-                options.max_parallel,
-                may_divide=prepared[signature].may_divide,
+                options.strategy, len(group), options.max_parallel, may_divide=may_divide
             )
         plans.append(_plan(group, prepared[signature], strategy, num_lanes))
     return plans
@@ -74,9 +69,8 @@ def plan_run(overrides: Sequence[str], prepared: PreparedRun, path: Path) -> Gro
 
 
 def _plan(group: list[SweepJob], run: PreparedRun, strategy: str, num_lanes: int) -> GroupPlan:
-    devices = choose_devices(run.plan.batch_size) if strategy == "map" else jax.local_devices()[:num_lanes]
     sizes = _bytes(run.state), _bytes(run.state.variables.params), _activation_bytes(run), _bytes(run.data.splits())
-    return GroupPlan(group, strategy, num_lanes, len(devices), *sizes)
+    return GroupPlan(group, strategy, num_lanes, min(num_lanes, jax.local_device_count()), *sizes)
 
 
 def _bytes(tree: Any) -> int:

@@ -174,9 +174,8 @@ def _run_group(
     running = {job.number: job for job in jobs}
     try:
         prepared = prepared or prepare_run(jobs[0].config)
-        batch_size = jobs[0].config.trainer.batch_size
         strategy, num_lanes = choose_lanes(
-            options.strategy, len(group), batch_size, options.max_parallel, may_divide=prepared.may_divide
+            options.strategy, len(group), options.max_parallel, may_divide=prepared.may_divide
         )
         runs = [Job(job.config, job.path, functools.partial(on_start, job), resume=True) for job in jobs]
         prune = None if should_prune is None else lambda index: should_prune(jobs[index].number)

@@ -11,22 +11,22 @@ from lenet_jax.runs.programs import choose_lanes, compile_programs, lane_inputs
 from lenet_jax.types import Status
 from tests.linear import put_in_place_of_lenet
 from tests.runs.small import make_config
+from tests.test_lanes import on_devices
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 
 
 def test_there_are_as_many_lanes_as_help():
     num_devices = len(jax.local_devices())
-    assert choose_lanes("auto", 24, batch_size=500) == ("map", 1)
-    assert choose_lanes("auto", 24, batch_size=8) == (("devices", num_devices) if num_devices > 1 else ("map", 1))
-    assert choose_lanes("auto", 1, batch_size=8) == ("map", 1)
-    assert choose_lanes("auto", 24, batch_size=8, may_divide=True) == ("map", 1)
-    assert choose_lanes("vmap", 24, batch_size=8) == ("vmap", 24)
-    assert choose_lanes("vmap", 1000, batch_size=8) == ("vmap", 64)
-    assert choose_lanes("vmap", 24, batch_size=8, max_parallel=5) == ("vmap", 5)
-    assert choose_lanes("map", 24, batch_size=8, max_parallel=5) == ("map", 1)
+    assert choose_lanes("auto", 24) == (("devices", num_devices) if num_devices > 1 else ("map", 1))
+    assert choose_lanes("auto", 1) == ("map", 1)
+    assert choose_lanes("auto", 24, may_divide=True) == ("map", 1)
+    assert choose_lanes("vmap", 24) == ("vmap", 24)
+    assert choose_lanes("vmap", 1000) == ("vmap", 64)
+    assert choose_lanes("vmap", 24, max_parallel=5) == ("vmap", 5)
+    assert choose_lanes("map", 24, max_parallel=5) == ("map", 1)
     with pytest.raises(InputError, match=r"sweep\.strategy. has no 'pmap'"):
-        choose_lanes("pmap", 2, batch_size=8)
+        choose_lanes("pmap", 2)
 
 
 def test_seeds_and_traced_options_of_runs_are_columns_over_the_lanes():
@@ -61,3 +61,19 @@ def test_only_the_lanes_that_are_new_start_and_those_that_have_finished_stay_as_
     assert jnp.isfinite(evaluations.train_loss[jnp.array([0, 2])]).all()
     finished = jax.tree.map(lambda x: x[1], jax.device_get(unwrap_keys(states)))
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, finished, jax.tree.map(lambda x: x[1], before))))
+
+
+def test_cpu_devices_share_one_copy_of_the_data():
+    code = """
+import json
+import jax, numpy as np
+from lenet_jax.runs.programs import _put_on
+host = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]
+array = _put_on(jax.devices(), {"a": host, "b": 1.0})["a"]
+host[...] = 0
+shards = [shard.data for shard in array.addressable_shards]
+print(json.dumps([len({s.unsafe_buffer_pointer() for s in shards}), [np.asarray(s).tolist() for s in shards]]))
+"""
+    pointers, values = on_devices(code, 2)
+    assert pointers == 1
+    assert values == [[[0.0, 2.0], [4.0, 6.0], [8.0, 10.0]]] * 2

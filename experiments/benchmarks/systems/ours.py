@@ -19,7 +19,7 @@ import lenet_jax as lj
 from experiments.benchmarks import problem
 from experiments.benchmarks.systems.commands import Swept, sweep_with_lenet_jax
 from experiments.benchmarks.systems.jax_tools import device_name, sum_of_magnitudes
-from lenet_jax import sharding, training
+from lenet_jax import training
 from lenet_jax.components import built_in_component, complete_config
 from lenet_jax.config import Config, TrainerConfig
 from lenet_jax.interop.torchvision import load_torchvision, save_torchvision
@@ -62,10 +62,8 @@ def _make_epoch(task: problem.Training) -> tuple[Callable, training.TrainState, 
     config = TrainerConfig(batch_size=task.batch, max_epochs=task.epochs + 1, shuffle=False)
     state = jax.jit(lambda key: training.init_train_state(model, optimizer, config, key, {}))(jax.random.key(0))
     state = state._replace(variables=_make_variables(task.network))
-    devices = sharding.choose_devices(task.batch)
     interval = functools.partial(training.train_interval, training.make_task(model, config, dataset), optimizer, config)
-    epoch = sharding.jit_on(devices, interval, donate_argnums=0)
-    return epoch, sharding.put_on(devices, state), sharding.put_on(devices, dataset)
+    return jax.jit(interval, donate_argnums=0), state, jax.device_put(dataset)
 
 
 def train(task: problem.Training) -> tuple[float, list[float]]:
