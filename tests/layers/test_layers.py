@@ -308,6 +308,27 @@ def test_convolution_over_any_number_of_axes_is_the_operation_and_a_bias(num_axe
     assert row.receptive_field == tuple((k - 1) * options.get("dilation", 1) + 1 for k in size)
 
 
+@pytest.mark.parametrize("table", [None, ((0,), (1,), (0, 1))])
+def test_initial_biases_are_drawn_by_their_initializer_and_leave_the_kernels_alone(table):
+    def uniform(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -0.5, 0.5)
+
+    def convolution(**options):
+        many = 3 if table else 500
+        return layers.convolution(many, 3, fan_in_uniform(), table=table, **options), (6, 6, 2)
+
+    for make in (convolution, lambda **options: (layers.dense(500, fan_in_uniform(), **options), (7,))):
+        (layer, shape), (usual, _) = make(bias_init=uniform), make()
+        params, without = (each.init(KEY, shape)[0].params for each in (layer, usual))
+        bias = np.asarray(params.pop("bias"))
+        assert not np.any(without.pop("bias"))
+        jax.tree.map(np.testing.assert_array_equal, params, without)
+        assert np.abs(bias).max() <= 0.5
+        assert len(np.unique(bias)) == len(bias)
+        if len(bias) == 500:  # of the standard deviation of U(-0.5, 0.5)
+            assert bias.std() == pytest.approx(1 / np.sqrt(12), rel=0.1)
+
+
 @pytest.mark.parametrize("num_axes", [1, 2, 3])
 def test_depthwise_convolves_each_channel_alone(num_axes):
     space, size = SPACES[num_axes], SIZES[num_axes]
