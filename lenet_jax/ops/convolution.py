@@ -156,7 +156,7 @@ def depthwise_conv2d(
     padding: Padding = "VALID",
     dilation: Ints = 1,
 ) -> Float[Array, "N out_h out_w CM"]:
-    """Convolve each channel with its own kernels, which are not flipped, as tf.nn.depthwise_conv2d.
+    """Convolve each channel with its own kernels, as tf.nn.depthwise_conv2d.
 
     Args:
         x: images (N, H, W, C).
