@@ -12,7 +12,7 @@ import statistics
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 ROOT = Path(__file__).resolve().parent
 BEGIN, END = "<!-- table: python -m experiments.index -->", "<!-- end of table -->"
@@ -39,24 +39,40 @@ def _values(folder: Path, claim: dict[str, Any]) -> list[float]:
     pattern = claim.get("records", "records/*")
     paths = sorted(folder.glob(f"{pattern}/result.json"))
     if "epoch" in claim:
-        results = [_line_of_epoch(path.with_name("metrics.jsonl"), claim["epoch"]) for path in paths]
+        values = [_line_of_epoch(path.with_name("metrics.jsonl"), claim["epoch"])[claim["key"]] for path in paths]
     else:
-        results = [json.loads(path.read_text()) for path in paths]
+        values = [_result(path, claim["key"]) for path in paths]
+    found = [float(value) for value in values if value is not None]
     match claim["as"]:
         case "percent":
-            return [100 * result[claim["key"]] for result in results]
+            return [100 * value for value in found]
         case "error percent":
-            return [100 * (1 - result[claim["key"]]) for result in results]
+            return [100 * (1 - value) for value in found]
         case "minutes":
-            return [result[claim["key"]] / 60 for result in results]
+            return [value / 60 for value in found]
         case "number":
-            return [float(result[claim["key"]]) for result in results]
+            return found
     raise ValueError(f"{folder.name}: `as` must be percent, error percent, minutes or number; got {claim['as']!r}.")
 
 
-def _line_of_epoch(path: Path, epoch: int) -> dict[str, Any]:
+def _result(path: Path, key: str) -> float | None:
+    """Return a value of `result.json`; None if the run has not recorded it.
+
+    `best_test_accuracy` is of the best weights and `last_test_accuracy` of the last ones, whichever of them are the
+    result of the run, whose metrics have names without a prefix.
+    """
+    result = json.loads(path.read_text())
+    if key not in result and key.startswith(("best_", "last_")):
+        trainer = json.loads(path.with_name("run.json").read_text())["config"]["trainer"]
+        own = "last_" if trainer.get("weights", "best") == "last" else "best_"
+        return result.get(key.removeprefix(own))
+    return result[key]
+
+
+def _line_of_epoch(path: Path, epoch: int | Literal["last"]) -> dict[str, Any]:
     """Return the evaluation after an epoch."""
-    return next(line for line in map(json.loads, path.read_text().splitlines()) if line.get("epoch") == epoch)
+    lines = [line for line in map(json.loads, path.read_text().splitlines()) if "epoch" in line]
+    return lines[-1] if epoch == "last" else next(line for line in lines if line["epoch"] == epoch)
 
 
 def _compare(claim: dict[str, Any], values: Sequence[float]) -> Claim:

@@ -486,7 +486,7 @@ def make_train(
 
 def result_variables(config: TrainerConfig, state: TrainState) -> Variables:
     """Return the variables that are the result of a run: at the best validation, or after the last step."""
-    return state.best if config.weights == "best" else evaluation_variables(state)
+    return evaluation_variables(state) if config.weights == "last" else state.best
 
 
 def no_evaluation(objective: Objective, config: TrainerConfig) -> Evaluation:

@@ -58,6 +58,7 @@ def test_which_weights_are_the_result_does_not_change_the_training():
     best, last = run(weights="best"), run(weights="last")
     assert bits(best.history) == bits(last.history)
     assert float(best.validation.accuracy) == float(jnp.max(best.history.validation.accuracy))
+    assert bits(run(weights="both")) == bits(best)  # what is measured beside is for the record of a run
 
 
 def test_of_a_run_that_diverges_the_last_weights_are_finite():

@@ -57,7 +57,7 @@ class TrainerConfig:
     clip_norm: Positive | None = None  # gradients with a larger Euclidean norm are scaled to it
     ema_decay: Decay | None = None  # decay of the weights' moving average, which evaluation then uses
     deterministic: bool = False  # on a GPU: the same bits each time, slower
-    weights: Literal["best", "last"] = "best"  # of the result: at the best validation, or after the last step
+    weights: Literal["best", "last", "both"] = "best"  # of the result; both: the best, with the last measured beside
     running_metrics: bool = False  # also of the minibatches while they are trained on, as Keras prints them
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
 

@@ -147,8 +147,9 @@ def depthwise_convolution(
     padding: Padding = "VALID",
     dilation: Ints = 1,
     use_bias: bool = True,
+    bias_init: Initializer = zeros,
 ) -> Layer:
-    """Convolve each channel with its own kernels, and add a bias, initially 0, to each output channel.
+    """Convolve each channel with its own kernels, which are not flipped, and add a bias to each output channel.
 
     Args:
         multiplier: number of kernels, and so of outputs, of each channel.
@@ -158,6 +159,7 @@ def depthwise_convolution(
         padding: as in `convolution`.
         dilation: as in `convolution`.
         use_bias: as in `convolution`.
+        bias_init: as in `convolution`.
 
     Raises:
         InputError: if `multiplier` is no integer, 1 or above; in `init`, if an option does not fit the input.
@@ -182,6 +184,7 @@ def depthwise_convolution(
         apply_params,
         cost,
         lambda field: widen_field(field, kernel_size, strides, dilation),
+        bias_init,
     )
 
 
@@ -196,8 +199,9 @@ def separable_convolution(
     padding: Padding = "VALID",
     dilation: Ints = 1,
     use_bias: bool = True,
+    bias_init: Initializer = zeros,
 ) -> Layer:
-    """Apply a depthwise convolution, then one with kernels of a single pixel, and add a bias, initially 0.
+    """Apply a depthwise convolution, then one with kernels of a single pixel, and add a bias to each channel.
 
     Args:
         num_kernels: number of output channels.
@@ -209,6 +213,7 @@ def separable_convolution(
         padding: of the depthwise convolution, as in `convolution`.
         dilation: of the depthwise convolution, as in `convolution`.
         use_bias: as in `convolution`.
+        bias_init: as in `convolution`.
 
     Raises:
         InputError: if `num_kernels` or `multiplier` is no integer, 1 or above; in `init`, if an option does not fit the
@@ -235,7 +240,7 @@ def separable_convolution(
 
     bias_size = num_kernels if use_bias else None
     field = lambda field: widen_field(field, kernel_size, strides, dilation)  # noqa: E731
-    return _with_kernels(name, kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field)
+    return _with_kernels(name, kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field, bias_init)
 
 
 def transposed_convolution(
@@ -248,8 +253,9 @@ def transposed_convolution(
     output_shape: Ints | None = None,
     dilation: Ints = 1,
     use_bias: bool = True,
+    bias_init: Initializer = zeros,
 ) -> Layer:
-    """Apply a transposed convolution, as `lenet_jax.conv2d_transpose`, and add a bias, initially 0, to each channel.
+    """Apply a transposed convolution, as `lenet_jax.conv2d_transpose`, and add a bias to each channel.
 
     Args:
         num_kernels: number of output channels.
@@ -260,6 +266,7 @@ def transposed_convolution(
         output_shape: spatial shape of the output, as in `lenet_jax.conv2d_transpose`.
         dilation: as in `convolution`.
         use_bias: as in `convolution`.
+        bias_init: as in `convolution`.
 
     Raises:
         InputError: if `num_kernels` is no integer, 1 or above; in `init`, if an option does not fit the input.
@@ -289,7 +296,7 @@ def transposed_convolution(
 
     bias_size = num_kernels if use_bias else None
     return _with_kernels(
-        "transposed_convolution", kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field
+        "transposed_convolution", kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field, bias_init
     )
 
 
@@ -309,7 +316,7 @@ def _with_kernels(
     apply_params: Callable[..., Array],
     cost: Callable[[dict[str, Array], Shape], Cost],
     field: Callable[[ReceptiveField], ReceptiveField],
-    bias_init: Initializer = zeros,
+    bias_init: Initializer,
 ) -> Layer:
     """Return the layer of a convolution of any kind.
 
@@ -343,8 +350,12 @@ def _with_kernels(
 
 
 def _init_bias(bias_init: Initializer, key: Key, size: int) -> Array:
-    """Return the initial bias (size,); its random numbers are not those of the kernel, which has the same key."""
-    return bias_init(jax.random.fold_in(key, 1), (size,), jnp.float32)
+    """Return the initial bias (size,); its random numbers are not those of the kernels.
+
+    They have the same key, or those that it is split into, which `jax_threefry_partitionable` makes as `fold_in` does,
+    of numbers from 0 on.
+    """
+    return bias_init(jax.random.fold_in(key, 2**31), (size,), jnp.float32)
 
 
 def _depthwise(x: Array, kernel: Array, options: dict[str, Any]) -> Array:

@@ -53,13 +53,15 @@ def evaluate_run(
         record: of the run, with a complete configuration, as `read_allowed` returns it.
         data_node: the component that loads other data; None: those of the run.
         part: the split to evaluate on.
-        weights: "best" or "last", which a run has if it was trained with `trainer.weights=last`; None: its result.
+        weights: "best" or "last", which a run has if it was trained with `trainer.weights=last` or `both`; None: its
+            result.
 
     Raises:
         InputError: if the run left no such weights or they are damaged, or data and network do not fit.
     """
     config = record.config
-    weights = weights or config.trainer.weights
+    of_result = "last" if config.trainer.weights == "last" else "best"
+    weights = weights or of_result
     name = {"best": BEST, "last": LAST}[weights]
     path = record.directory / name
     if not path.is_file():  # before the data are loaded, or even downloaded
@@ -75,7 +77,7 @@ def evaluate_run(
     model = build_model(config.model, example_of(data.test.inputs), data.num_classes)
     variables = load_variables(path, model)
     expected, found = (record.result or {}).get("parameters_sha256"), digest_parameters(variables.params)
-    if weights == config.trainer.weights and expected not in (None, found):
+    if weights == of_result and expected not in (None, found):
         raise InputError(
             f"{path}: is damaged or of another run; its parameters must have SHA-256 {expected}; got {found}."
         )
@@ -102,7 +104,8 @@ def evaluate_run(
             "recall": [float(r) for r in recall],
             "confusion_matrix": confusion.tolist(),
         }
-    trained_on = 0 if part == "train" else _count_trained_on(config.data, data_node, data, split)
+    is_own_training_set = part == "train" and data_node is None
+    trained_on = 0 if is_own_training_set else _count_trained_on(config.data, data_node, data, split)
     return EvaluationReport(
         model, variables, split, data.pixel_divisor, summary, predictions, confusion, part, trained_on
     )

@@ -22,7 +22,7 @@ from lenet_jax.runs.compilation_cache import use_compilation_cache
 from lenet_jax.runs.parts import float_options
 from lenet_jax.runs.prepared_run import PreparedRun, unwrap_keys, wrap_keys
 from lenet_jax.traced_numbers import scalar
-from lenet_jax.training import Evaluation, TrainState, result_variables, train_interval
+from lenet_jax.training import Evaluation, TrainState, evaluation_variables, result_variables, train_interval
 from lenet_jax.types import Dataset, Metrics, Status, Variables
 
 _MAX_VMAPPED = 64  # default number of vmapped lanes; halved when out of memory
@@ -35,7 +35,8 @@ class Measured(NamedTuple):
     variables: Variables  # the result: the best or the last ones, as the configuration says
     train: Metrics
     test: Metrics
-    best: tuple[Metrics, Metrics] | None  # of the best ones on both sets, where the last ones are the result
+    last: Variables | None  # where the configuration keeps them
+    other: tuple[Metrics, Metrics] | None  # on both sets, of the best or last ones that are kept but not the result
 
 
 class Programs(NamedTuple):
@@ -118,8 +119,10 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
             return lax.cond(finished, evaluate, lambda _: (nothing, nothing), variables)
 
         variables = result_variables(trainer, state)
-        best = if_finished(state.best) if trainer.weights == "last" else None
-        return Measured(variables, *if_finished(variables), best)
+        last = None if trainer.weights == "best" else evaluation_variables(state)
+        kept = {"best": None, "last": state.best, "both": last}[trainer.weights]
+        other = None if kept is None else if_finished(kept)
+        return Measured(variables, *if_finished(variables), last, other)
 
     state = prepared.state
     devices = jax.local_devices()[:1] if strategy == "map" else _devices_of_lanes(num_lanes)

@@ -195,14 +195,14 @@ class Recorder:
         save_checkpoint(directory.checkpoints, int(state.iteration), named_leaves(state), metadata)
 
     def finish(self, state: TrainState, measured: Measured) -> Finished:
-        """Record the result of the run, and save its best weights; also the last ones, where they are the result.
+        """Record the result of the run, and save its best weights; also the last ones, where they are kept.
 
         Args:
             state: the last state, of NumPy arrays.
             measured: the resulting weights and their metrics.
         """
-        of_last = self._last if self._config.trainer.weights == "last" else None
-        result = _to_result(state, measured, of_last, self._plan, self._objective)
+        is_last = self._config.trainer.weights == "last"
+        result = _to_result(state, measured, self._last, self._plan, self._objective, is_last=is_last)
         if self._last is not None:
             result |= _running(self._last)
         examples = result["iterations"] * self._plan.batch_size
@@ -212,8 +212,8 @@ class Recorder:
         result["images_per_second"] = round(examples / self._training_seconds, 1)
         timings = {**self._timings, "compile": result["compile_seconds"], "total": result["seconds"]}
         save_variables(self._directory.path / BEST, state.best)
-        if self._config.trainer.weights == "last":
-            save_variables(self._directory.path / LAST, measured.variables)
+        if measured.last is not None:
+            save_variables(self._directory.path / LAST, measured.last)
         self._directory.write_run({**self._provenance, "timings": timings})
         self._directory.write_result(result)
         return Finished(result, self._directory.path)
@@ -249,16 +249,33 @@ def _running(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _to_result(
-    state: TrainState, measured: Measured, of_last: Evaluation | None, plan: TrainPlan, objective: Objective
+    state: TrainState,
+    measured: Measured,
+    last: Evaluation | None,
+    plan: TrainPlan,
+    objective: Objective,
+    *,
+    is_last: bool,
 ) -> dict[str, Any]:
+    """Return the content of `result.json` but for times and digests of files.
+
+    Args:
+        state: the last state.
+        measured: the resulting weights and their metrics.
+        last: the last evaluation.
+        plan: lengths of the run.
+        objective: its metrics.
+        is_last: whether the last weights are the result, not the best ones.
+    """
     train, test = measured.train, measured.test
-    validation = state.best_validation if of_last is None else of_last.validation
-    of_best = {}
-    if measured.best is not None:
-        splits = zip(
-            ("train", "validation", "test"), (measured.best[0], state.best_validation, measured.best[1]), strict=True
-        )
-        of_best = {f"best_{part}_{name}": _mean(each, name) for part, each in splits for name in objective.metrics}
+    validations = [state.best_validation, state.best_validation if last is None else last.validation]
+    validation, of_other = validations[is_last], {}
+    if measured.other is not None:
+        parts = {"train": measured.other[0], "validation": validations[not is_last], "test": measured.other[1]}
+        other = "best" if is_last else "last"
+        of_other = {
+            f"{other}_{part}_{name}": _mean(each, name) for part, each in parts.items() for name in objective.metrics
+        }
     iterations, status = int(state.iteration), Status(int(state.status))
     diverged = {"diverged_at": iterations + 1} if status == Status.DIVERGED else {}  # that iteration was skipped
     names = (*objective.metrics, *_own_loss(objective))
@@ -269,7 +286,7 @@ def _to_result(
         **{f"train_{name}": _mean(train, name) for name in objective.metrics},
         "train_loss": _mean(train, "loss"),
         **{f"validation_{name}": _mean(validation, name, of_none=worst) for name in names},
-        **of_best,
+        **of_other,
         "monitor": objective.monitor,
         "mode": objective.mode,
         "best_iteration": int(state.early_stopping.best_iteration) + 1,

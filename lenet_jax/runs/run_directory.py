@@ -33,7 +33,7 @@ _SWEEP = "sweep.json"  # of a sweep, whose jobs have directories of runs
 PATCH = "code.patch"
 CHECKPOINTS = "checkpoints"
 BEST = f"{CHECKPOINTS}/best.safetensors"
-LAST = f"{CHECKPOINTS}/last.safetensors"  # where they are the result: trainer.weights=last
+LAST = f"{CHECKPOINTS}/last.safetensors"  # where they are kept: trainer.weights=last, both
 
 
 class LogEnd(NamedTuple):

@@ -61,6 +61,42 @@ def test_means_spreads_and_goals_by_hand(root):
     assert missing == ("not run yet", "", "no record yet", "at least 99.00 %", None)
 
 
+@pytest.mark.parametrize(
+    ("weights", "key", "measured"),
+    [
+        ({}, "best_test_accuracy", "90.00 %"),  # older records are of their best weights, and of no others
+        ({}, "last_test_accuracy", "no record yet"),
+        ({"weights": "last"}, "last_test_accuracy", "90.00 %"),
+        ({"weights": "last"}, "best_test_accuracy", "95.00 %"),
+        ({"weights": "both"}, "best_test_accuracy", "90.00 %"),
+        ({"weights": "both"}, "last_test_accuracy", "85.00 %"),
+    ],
+)
+def test_a_claim_names_the_weights_that_it_is_of(tmp_path, weights, key, measured):
+    folder = tmp_path / "records" / "seed-0"
+    folder.mkdir(parents=True)
+    (tmp_path / "claims.toml").write_text(f'[[claim]]\nwhat = "it"\nkey = "{key}"\nas = "percent"\nunit = "%"\n')
+    beside = {"last": {"best_test_accuracy": 0.95}, "both": {"last_test_accuracy": 0.85}}
+    result = {"test_accuracy": 0.9, **beside.get(weights.get("weights"), {})}
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "run.json").write_text(json.dumps({"config": {"trainer": weights}}))
+    assert [claim.measured for claim in index.read_claims(tmp_path)] == [measured]
+
+
+def test_a_claim_may_be_of_the_last_evaluation(tmp_path):
+    for seed, lines in enumerate(
+        ([{"schema": 1}, {"epoch": 1, "loss": 3}, {"epoch": 2, "loss": 1}], [{"epoch": 9, "loss": 2}])
+    ):
+        folder = tmp_path / "records" / f"seed-{seed}"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text("{}")
+        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "claims.toml").write_text(
+        '[[claim]]\nwhat = "it"\nkey = "loss"\nepoch = "last"\nas = "number"\nunit = ""\n'
+    )
+    assert [claim.measured for claim in index.read_claims(tmp_path)] == ["1.50 ± 0.71  (1.00 to 2.00, 2 seeds)"]
+
+
 def test_pages_keep_their_text_around_the_table(root):
     pages = index.pages(root)
     assert set(pages) == {root / "README.md", root / "toy" / "README.md"}

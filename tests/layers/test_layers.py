@@ -308,6 +308,37 @@ def test_convolution_over_any_number_of_axes_is_the_operation_and_a_bias(num_axe
     assert row.receptive_field == tuple((k - 1) * options.get("dilation", 1) + 1 for k in size)
 
 
+WITH_BIAS = {
+    "dense": (lambda init, **options: layers.dense(500, init, **options), (7,)),
+    "convolution": (lambda init, **options: layers.convolution(500, 3, init, **options), (6, 6, 2)),
+    "table": (lambda init, **options: layers.convolution(3, 3, init, table=((0,), (1,), (0, 1)), **options), (6, 6, 2)),
+    "depthwise": (lambda init, **options: layers.depthwise_convolution(250, 3, init, **options), (6, 6, 2)),
+    "separable": (lambda init, **options: layers.separable_convolution(500, 3, init, init, **options), (6, 6, 2)),
+    "transposed": (lambda init, **options: layers.transposed_convolution(500, 3, init, **options), (6, 6, 2)),
+}
+
+
+@pytest.mark.parametrize("name", WITH_BIAS)
+def test_initial_biases_are_drawn_by_their_initializer_and_leave_the_kernels_alone(name):
+    make, shape = WITH_BIAS[name]
+    keys = []
+
+    def uniform(key, shape, dtype=jnp.float32):
+        keys.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
+        return jax.random.uniform(key, shape, dtype, -0.5, 0.5)
+
+    usual = make(uniform).init(KEY, shape)[0].params
+    keys.clear()
+    params = make(uniform, bias_init=uniform).init(KEY, shape)[0].params
+    assert len(set(keys)) == len(keys) > 1  # no two arrays have the same random numbers
+    bias = np.asarray(params.pop("bias"))
+    assert not np.any(usual.pop("bias"))
+    jax.tree.map(np.testing.assert_array_equal, params, usual)
+    assert np.abs(bias).max() <= 0.5
+    if name != "table":  # of 500 numbers: the standard deviation of U(-0.5, 0.5)
+        assert bias.std() == pytest.approx(1 / np.sqrt(12), rel=0.1)
+
+
 @pytest.mark.parametrize("num_axes", [1, 2, 3])
 def test_depthwise_convolves_each_channel_alone(num_axes):
     space, size = SPACES[num_axes], SIZES[num_axes]

@@ -10,7 +10,7 @@ import pytest
 
 import lenet_jax as lj
 from lenet_jax.config import TrainerConfig
-from lenet_jax.models.resnet import _BLOCKS
+from lenet_jax.models.resnet import _BLOCKS, _block
 from lenet_jax.objective import Batch, Task, training_loss
 from lenet_jax.objectives import classification
 from lenet_jax.summary import training_bytes
@@ -94,6 +94,20 @@ def test_the_maps_of_a_resnet_are_those_of_table_1(depth):
 
 def test_the_resnets_are_one_function_by_depth():
     assert summary("resnet18", depth=34) == summary("resnet34")
+
+
+@pytest.mark.parametrize(("bottleneck", "num_maps"), [(False, 8), (True, 2)])
+def test_blocks_of_a_resnet_start_as_the_identity_on_request(bottleneck, num_maps):
+    x = jax.nn.relu(jax.random.normal(jax.random.key(1), (2, 6, 6, 8)))  # as behind the block before
+
+    def starts_as(zero, strides=1):
+        block = _block(8, num_maps, strides, bottleneck=bottleneck, zero=zero)
+        variables, _ = block.init(jax.random.key(0), (6, 6, 8))
+        return np.asarray(block.apply(variables, x, train=True, key=None)[0])
+
+    np.testing.assert_array_equal(starts_as(True), x)
+    assert np.abs(starts_as(False) - x).mean() > 0.1  # as published: what is added has variance 1
+    assert starts_as(True, strides=2).shape == (2, 3, 3, 8)  # a projection is no identity
 
 
 def test_the_inputs_of_googlenet_begin_with_what_its_table_says():

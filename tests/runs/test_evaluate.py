@@ -64,15 +64,25 @@ def test_weights_of_another_run_are_refused(directory):
         evaluate_run(record._replace(result=other))
 
 
-@pytest.fixture(scope="module")
-def last(tmp_path_factory):
-    """The directory of a run whose result are its last weights, which are worse than its best ones."""
-    path = tmp_path_factory.mktemp("last")
+def run_that_gets_worse(path, weights):
+    """Run what ends with worse weights than its best ones; return its directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-        options = {"weights": "last", "running_metrics": True, "early_stopping": EarlyStoppingConfig(enabled=False)}
+        options = {"weights": weights, "running_metrics": True, "early_stopping": EarlyStoppingConfig(enabled=False)}
         run_whole(make_config(3, component("optimizer", "sgd", learning_rate=1.5), max_epochs=8, **options), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def last(tmp_path_factory):
+    """The directory of a run whose result are its last weights."""
+    return run_that_gets_worse(tmp_path_factory.mktemp("last"), "last")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The directory of the same run, but its result are its best weights, and the last ones are kept."""
+    return run_that_gets_worse(tmp_path_factory.mktemp("both"), "both")
 
 
 def test_a_run_has_its_last_and_its_best_weights_and_the_metrics_of_both(last):
@@ -90,8 +100,20 @@ def test_a_run_has_its_last_and_its_best_weights_and_the_metrics_of_both(last):
     assert evaluate_run(record).summary["accuracy"] == pytest.approx(result["test_accuracy"])
 
 
-def test_a_run_with_its_last_weights_is_verified(last):
-    *_, verification = verify_run(read_allowed(last))
+def test_the_best_weights_may_be_the_result_and_the_last_ones_be_measured_beside_them(last, both):
+    of_last, of_best = read_allowed(last).result, read_allowed(both).result
+    names = [f"{part}_accuracy" for part in ("train", "validation", "test")]
+    assert [of_best[name] for name in names] == [of_last[f"best_{name}"] for name in names]
+    assert [of_best[f"last_{name}"] for name in names] == [of_last[name] for name in names]
+    assert not any(name.startswith("best_") and name != "best_iteration" for name in of_best)
+    for weights, prefix in (("best", ""), ("last", "last_"), (None, "")):
+        found = evaluate_run(read_allowed(both), weights=weights).summary["accuracy"]
+        assert found == pytest.approx(of_best[f"{prefix}test_accuracy"])
+
+
+@pytest.mark.parametrize("name", ["last", "both"])
+def test_a_run_that_keeps_its_last_weights_is_verified(name, request):
+    *_, verification = verify_run(read_allowed(request.getfixturevalue(name)))
     assert verification.identical
 
 
@@ -116,6 +138,8 @@ def test_examples_that_a_run_was_trained_on_are_counted(directory, tmp_path):
     evaluation = evaluate_run(record, other)
     assert evaluation.trained_on == 7  # the run was trained on the first 200 only
     assert trained_on_warning(evaluation).startswith("warning: the run was trained on 7 of these 42 test examples;")
+    assert evaluate_run(record, other, part="train").trained_on == 7  # they are the training set of other data
+    assert evaluate_run(record, part="train").trained_on == 0  # of its own, which the user asks for: no warning
 
 
 def test_what_a_run_was_trained_on_is_not_downloaded_to_look_at_it(directory, tmp_path):
