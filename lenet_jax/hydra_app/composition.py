@@ -27,6 +27,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra._internal.utils import get_args_parser as get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
+from hydra.core.default_element import GroupDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
@@ -49,6 +50,9 @@ Composed = Any
 """A composed configuration, a `DictConfig`; run-time type checkers reject the annotations of its base classes."""
 
 SWEEP = "sweep"
+
+_HYDRA_DEFAULTS = {"help": "lenet_jax", "job_logging": "file", "launcher": "lanes", "sweeper": "grid"}
+"""Group of Hydra's part -> the file that is chosen unless an override, or a file by `override /hydra/...`, chooses."""
 
 
 class ComponentLoader(ConfigLoaderImpl):
@@ -77,6 +81,18 @@ class ComponentLoader(ConfigLoaderImpl):
             check_text(override.get_key_element(), str(override.input_line))
             _check_choice(override)
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+    def _parse_overrides_and_create_caching_repo(self, config_name: Any, overrides: list[str]) -> Any:
+        """Read the files as Hydra does; those that its own part has by default are the ones of this package.
+
+        As `override hydra/launcher: lanes` in conf/config.yaml they would win against the same line in an experiment.
+        """
+        parsed, repo = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+        loaded: Any = repo.load_config("hydra/config")
+        for default in loaded.defaults_list:
+            if isinstance(default, GroupDefault):
+                default.value = _HYDRA_DEFAULTS.get(str(default.group), default.value)
+        return parsed, repo
 
     def _load_single_config(self, *arguments: Any, **options: Any) -> Any:
         """Load a file as Hydra does; a list of components in it replaces others when it is merged."""
@@ -112,9 +128,8 @@ class ComponentLoader(ConfigLoaderImpl):
             raise InputError(f"{' '.join(overrides)}: {error}") from error
         if given != overrides:
             typed = dict(zip(overrides, given, strict=True))
-            task: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
             with read_write(composed.hydra):
-                composed.hydra.overrides.task = [typed.get(each, each) for each in task]
+                composed.hydra.overrides.task = [typed.get(each, each) for each in task_overrides(composed.hydra)]
         for group in GROUPS:
             node = composed._get_node(group)
             if OmegaConf.is_config(node):
@@ -195,6 +210,16 @@ def to_sweep_config(composed: Composed) -> SweepConfig:
     """
     options: Any = OmegaConf.to_container(composed[SWEEP], resolve=True, throw_on_missing=True)
     return build(SweepConfig, SWEEP, options)
+
+
+def task_overrides(hydra: Any) -> list[str]:
+    """Return the overrides of a composition as they were given: reading them one by one resolves ${...} in them.
+
+    Args:
+        hydra: Hydra's part of the composition.
+    """
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return overrides
 
 
 def plugin_name(node: Any) -> str:
