@@ -438,6 +438,7 @@ def test_evaluate_measures_what_the_run_has_measured(finished_run, capsys):
     assert main(["evaluate", str(finished_run)]) == 0
     out = capsys.readouterr().out
     result = json.loads((finished_run / "result.json").read_text())
+    assert out.splitlines()[0] == "data                 mnist_5k, test split, pixels / 256"
     assert f"test accuracy        {result['test_accuracy']:.2%} of 500 images" in out
     assert f"mean cross-entropy   {result['test_loss']:.4f} nats" in out
     *_, last = out.splitlines()

@@ -45,6 +45,7 @@ from lenet_jax.hydra_app.composition import (
     to_config,
     to_sweep_config,
 )
+from lenet_jax.hydra_app.plugin_options import check_plugin_options
 from lenet_jax.hydra_app.recorded_loader import without_interpolations
 from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct, compose_jobs, expand_grid, sweep_overrides
 from lenet_jax.hydra_app.worker import disable_gpu_preallocation
@@ -249,10 +250,10 @@ def resume_sweep(
 
 
 def _check_plugins(base: Composed) -> None:
-    """Check that launcher and sweeper are such, before anything is written.
+    """Check that launcher and sweeper are such, and their options, before anything is written.
 
     Raises:
-        InputError: if one of them is not.
+        InputError: if one of them is not, or as `check_plugin_options`.
     """
     known = Plugins.instance().class_name_to_class
     for name, parent in (("launcher", Launcher), ("sweeper", HydraSweeper)):
@@ -263,6 +264,7 @@ def _check_plugins(base: Composed) -> None:
                 f"`hydra.{name}.{TARGET}` must name a {name} of Hydra, in the namespace package hydra_plugins; "
                 f"got {target!r}; use hydra/{name}=NAME."
             )
+    check_plugin_options(base.hydra)
 
 
 def _prepare_process(base: Composed) -> None:

@@ -1,0 +1,80 @@
+"""The options of launchers and sweepers, checked before a sweep takes its directory.
+
+Hydra gives them to the plugin as they are; what is no number, or a number out of its range, would be found when the
+directory is there and the first jobs have run.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from omegaconf import OmegaConf
+
+from lenet_jax.config.catalogue import TARGET
+from lenet_jax.config.checks import AtLeast, Count, NonNegative, NonNegativeInt, Seed, Text, convert
+from lenet_jax.errors import InputError, unknown_name
+
+_GRID = {"max_batch_size": Count | None, "params": dict | None}
+_SWEEPERS: Mapping[str, Mapping[str, Any]] = {
+    "BasicSweeper": _GRID,
+    "GridSweeper": _GRID,
+    "HalvingSweeper": {"min_epochs": Count, "reduction": Annotated[int, AtLeast(2)], "params": dict | None},
+    "OptunaBatchSweeper": {
+        "num_trials": Count,
+        "batch_size": Count,
+        "sampler": Text,
+        "pruner": Text,
+        "seed": Seed,
+        "params": dict | None,
+    },
+}
+_SLURM = {
+    "timeout_min": Count,
+    "cpus_per_task": Count | None,
+    "gpus_per_node": NonNegativeInt | None,
+    "tasks_per_node": Count,
+    "mem_gb": Count | None,
+    "nodes": Count,
+    "max_num_timeout": NonNegativeInt,
+    "signal_delay_s": Count,
+    "array_parallelism": Count,
+}
+_LAUNCHERS: Mapping[str, Mapping[str, Any]] = {
+    "JoblibLauncher": {
+        "n_jobs": Annotated[int, AtLeast(1)] | Literal[-1, -2],
+        "backend": Literal["loky"] | None,  # the launcher uses no other one
+        "prefer": Literal["processes", "threads"],
+        "verbose": NonNegativeInt,
+        "timeout": NonNegative | None,
+        "mmap_mode": Literal["r", "r+", "w+", "c"] | None,
+    },
+    "LocalLauncher": _SLURM,
+    "SlurmLauncher": _SLURM,
+}
+
+
+def check_plugin_options(hydra: Any) -> None:
+    """Check the options of the launcher and the sweeper; those of plugins that are not known here are not checked.
+
+    Args:
+        hydra: Hydra's part of a composition.
+
+    Raises:
+        InputError: if an option is out of its range, or one that a sweeper does not have.
+    """
+    for plugin, known in (("launcher", _LAUNCHERS), ("sweeper", _SWEEPERS)):
+        node: Any = OmegaConf.to_container(hydra[plugin], resolve=True)
+        options = known.get(str(node[TARGET]).rpartition(".")[2])
+        if options is None:
+            continue
+        for name, value in node.items():
+            if name in options:
+                convert(f"hydra.{plugin}.{name}", options[name], value)
+            elif plugin == "sweeper" and name != TARGET:
+                raise unknown_name(f"hydra.{plugin}", name, options)
+    _check_params(hydra.sweeper.get("params") or {})
+
+
+def _check_params(params: Any) -> None:
+    for key in params:
+        if not isinstance(key, str) or key.lstrip("+~").startswith(("hydra.", "hydra/")):
+            raise InputError(f"`hydra.sweeper.params` must name keys of runs, none of Hydra's part; got {key!r}.")
