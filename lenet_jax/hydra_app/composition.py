@@ -321,7 +321,9 @@ def compose_config(overrides: list[str], *, config_dir: str | None = None) -> Co
         return to_config(compose(hydra, overrides))
 
 
-def compose_data(recorded: Mapping[str, Any], overrides: list[str], *, config_dir: str | None = None) -> dict[str, Any]:
+def compose_data(
+    recorded: Mapping[str, Any], overrides: list[str], *, config_dir: str | None = None
+) -> Mapping[str, Any]:
     """Return the data of a run with overrides applied, complete.
 
     Without a choice of other data, as data=NAME, it is the run's with the given options replaced. With one, options

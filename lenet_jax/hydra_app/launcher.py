@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from lenet_jax.config import SweepConfig, from_dict, to_dict
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import SWEEP, Composed, task_overrides, to_config, to_sweep_config
-from lenet_jax.hydra_app.hydra_files import for_job, write_hydra_files
+from lenet_jax.hydra_app.hydra_files import configure_terminal, for_job, write_hydra_files
 from lenet_jax.hydra_app.recorded_loader import RecordedJob, RecordedLoader, without_interpolations
 from lenet_jax.hydra_app.sweep import GRIDS, LANES, OPTUNA, Sweep, check_search
 from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct_directories, compose_jobs, sweep_overrides
@@ -149,6 +149,7 @@ def launch_lanes(
         callbacks: those of Hydra; None: none.
     """
     setup_globals()
+    configure_terminal(hydra)
     hooks = _JobCallbacks(callbacks or Callbacks(), hydra, options)
     if pruner is not None:
         register(jobs, ledger)

@@ -5,7 +5,7 @@ directory is there and the first jobs have run.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional, Union
 
 from omegaconf import OmegaConf
 
@@ -13,7 +13,8 @@ from lenet_jax.config.catalogue import TARGET
 from lenet_jax.config.checks import AtLeast, Count, NonNegative, NonNegativeInt, Seed, Text, convert
 from lenet_jax.errors import InputError, unknown_name
 
-_GRID = {"max_batch_size": Count | None, "params": dict | None}
+# ruff: noqa: UP007, UP045  `|` of a type with a range is unknown to type checkers
+_GRID = {"max_batch_size": Optional[Count], "params": dict | None}
 _SWEEPERS: Mapping[str, Mapping[str, Any]] = {
     "BasicSweeper": _GRID,
     "GridSweeper": _GRID,
@@ -29,10 +30,10 @@ _SWEEPERS: Mapping[str, Mapping[str, Any]] = {
 }
 _SLURM = {
     "timeout_min": Count,
-    "cpus_per_task": Count | None,
-    "gpus_per_node": NonNegativeInt | None,
+    "cpus_per_task": Optional[Count],
+    "gpus_per_node": Optional[NonNegativeInt],
     "tasks_per_node": Count,
-    "mem_gb": Count | None,
+    "mem_gb": Optional[Count],
     "nodes": Count,
     "max_num_timeout": NonNegativeInt,
     "signal_delay_s": Count,
@@ -40,11 +41,11 @@ _SLURM = {
 }
 _LAUNCHERS: Mapping[str, Mapping[str, Any]] = {
     "JoblibLauncher": {
-        "n_jobs": Annotated[int, AtLeast(1)] | Literal[-1, -2],
+        "n_jobs": Union[Count, Literal[-1, -2]],
         "backend": Literal["loky"] | None,  # the launcher uses no other one
         "prefer": Literal["processes", "threads"],
         "verbose": NonNegativeInt,
-        "timeout": NonNegative | None,
+        "timeout": Optional[NonNegative],
         "mmap_mode": Literal["r", "r+", "w+", "c"] | None,
     },
     "LocalLauncher": _SLURM,
