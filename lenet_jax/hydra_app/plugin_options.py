@@ -15,6 +15,7 @@ from lenet_jax.errors import InputError, unknown_name
 
 # ruff: noqa: UP007, UP045  `|` of a type with a range is unknown to type checkers
 _GRID = {"max_batch_size": Optional[Count], "params": dict | None}
+_PARAMS = "params"
 _SWEEPERS: Mapping[str, Mapping[str, Any]] = {
     "BasicSweeper": _GRID,
     "GridSweeper": _GRID,
@@ -63,19 +64,30 @@ def check_plugin_options(hydra: Any) -> None:
         InputError: if an option is out of its range, or one that a sweeper does not have.
     """
     for plugin, known in (("launcher", _LAUNCHERS), ("sweeper", _SWEEPERS)):
-        node: Any = OmegaConf.to_container(hydra[plugin], resolve=True)
+        node = hydra[plugin]
         options = known.get(str(node[TARGET]).rpartition(".")[2])
         if options is None:
             continue
-        for name, value in node.items():
-            if name in options:
-                convert(f"hydra.{plugin}.{name}", options[name], value)
+        for name in node:
+            if name == _PARAMS:
+                _check_params(node._get_node(name))
+            elif name in options:
+                value = node[name]
+                plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+                convert(f"hydra.{plugin}.{name}", options[name], plain)
             elif plugin == "sweeper" and name != TARGET:
-                raise unknown_name(f"hydra.{plugin}", name, options)
-    _check_params(hydra.sweeper.get("params") or {})
+                raise unknown_name(f"hydra.{plugin}", str(name), options)
 
 
-def _check_params(params: Any) -> None:
-    for key in params:
+def params_of(hydra: Any) -> dict[str, Any]:
+    """Return the parameters of a sweeper as they are written: an interpolation in them is one of each job."""
+    node = hydra.sweeper._get_node(_PARAMS) if _PARAMS in hydra.sweeper else None
+    content: Any = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_dict(node) else {}
+    return content
+
+
+def _check_params(node: Any) -> None:
+    plain: Any = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node._value()
+    for key in convert(f"hydra.sweeper.{_PARAMS}", dict | None, plain) or ():
         if not isinstance(key, str) or key.lstrip("+~").startswith(("hydra.", "hydra/")):
             raise InputError(f"`hydra.sweeper.params` must name keys of runs, none of Hydra's part; got {key!r}.")

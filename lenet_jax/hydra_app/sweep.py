@@ -415,6 +415,9 @@ def _compose_recorded(ledger: Ledger, allowed: Collection[str], opened: contextl
     with read_write(base.hydra), open_dict(base.hydra):
         for plugin in ("launcher", "sweeper"):
             base.hydra[plugin] = recorded[plugin]
+        if chooses_jobs and not trusted:
+            for override in sweep_overrides(base, hydra.config_loader):
+                check_recorded_argument(override.key_or_group, override.package, str(override.input_line))
         base.hydra.callbacks = recorded.get("callbacks") or {}
         resolved: Any = OmegaConf.to_container(base.hydra.callbacks, resolve=True)
         _check_callbacks(resolved, allowed, ledger.directory)  # an interpolation may lead to another callback

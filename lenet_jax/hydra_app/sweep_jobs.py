@@ -23,6 +23,7 @@ from lenet_jax.config.catalogue import TARGET
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.checks import check_subdirectory
 from lenet_jax.hydra_app.composition import ComponentLoader, Composed, plugin_name, task_overrides, to_config
+from lenet_jax.hydra_app.plugin_options import params_of
 from lenet_jax.hydra_app.recorded_loader import describe_overrides
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.groups import SweepJob
@@ -156,15 +157,14 @@ def sweep_overrides(base: Composed, loader: ConfigLoader) -> list[Override]:
     Raises:
         HydraException: if an override is invalid.
     """
-    params = [f"{key}={_to_text(value)}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
+    params = [f"{key}={_to_text(value)}" for key, value in params_of(base.hydra).items()]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides([*params, *task_overrides(base.hydra)])
     return [each for place, each in enumerate(parsed) if not any(_replaces(last, each) for last in parsed[place + 1 :])]
 
 
 def _to_text(param: Any) -> str:
     """Return the value of a sweeper's parameter in Hydra's override syntax; a text is in it already."""
-    plain: Any = OmegaConf.to_container(param) if OmegaConf.is_config(param) else param
-    return plain if isinstance(plain, str) else Override._get_value_element_as_str(plain)
+    return param if isinstance(param, str) else Override._get_value_element_as_str(param)
 
 
 def _replaces(last: Override, override: Override) -> bool:

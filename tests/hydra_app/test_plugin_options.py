@@ -10,6 +10,7 @@ from lenet_jax.cli import main
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import compose, open_hydra
 from lenet_jax.hydra_app.plugin_options import check_plugin_options
+from lenet_jax.hydra_app.sweep_jobs import expand_grid
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder", "without_type_checks")
 
@@ -69,3 +70,23 @@ def test_an_option_that_a_sweeper_does_not_have_is_refused(capsys):
 def test_parameters_of_a_sweeper_are_keys_of_runs(capsys):
     assert main(["train", "-m", *GRID, "+hydra.sweeper.params={hydra.sweep.dir: a}", "hydra.sweep.dir=sweep"]) == 2
     assert "`hydra.sweeper.params` must name keys of runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("params", "jobs"),
+    [
+        ("{seed: '0,1'}", [["seed=0"], ["seed=1"]]),
+        ("{seed: '${hydra:job.num}'}", [["seed=${hydra:job.num}"]]),
+        (
+            "{trainer.checkpoint_every: null, model.num_kernels: [2, 3]}",
+            [["trainer.checkpoint_every=null", "model.num_kernels=[2,3]"]],
+        ),
+        ("null", [[]]),
+    ],
+)
+def test_parameters_of_a_sweeper_are_overrides_of_its_jobs(params, jobs, hydra):
+    base = compose(hydra, [f"hydra.sweeper.params={params}"], multirun=True)
+    check_plugin_options(base.hydra)
+    assert expand_grid(base, hydra.config_loader) == jobs
+    last = compose(hydra, [f"hydra.sweeper.params={params}", "seed=5"], multirun=True)
+    assert {job[-1] for job in expand_grid(last, hydra.config_loader) or ()} == {"seed=5"}

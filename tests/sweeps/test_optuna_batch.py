@@ -8,7 +8,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import open_hydra, register_schemas
 from lenet_jax.hydra_app.search_space import search_space
 from lenet_jax.sweeps.ledger import DIVERGED, DONE, FAILED, Entry
-from lenet_jax.sweeps.optuna_batch import Batches, SearchSpace, check_options
+from lenet_jax.sweeps.optuna_batch import JOURNAL, Batches, SearchSpace, check_options
 
 SPACE = SearchSpace(
     ["trainer.max_epochs=3", "x", "kind"],
@@ -150,3 +150,22 @@ def test_a_job_worse_than_the_median_of_those_before_is_pruned(tmp_path):
             batches.observe(number, 1, 0.5 if number < 15 else 0.9)
         assert batches.pruned == ({15} if first else set())
         batches.tell([judge(first + index, overrides) for index, overrides in enumerate(batch)])
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_journal_that_ends_anywhere_is_continued_as_if_it_had_not(sampler, tmp_path):
+    (tmp_path / "whole").mkdir()
+    whole = open_study(tmp_path / "whole", sampler=sampler).ask(0, 4)
+    content = (tmp_path / "whole" / JOURNAL).read_bytes()
+    begin = content.index(b"\n") + 1  # the study is there
+    for end in range(begin, len(content), 97):
+        directory = tmp_path / str(end)
+        directory.mkdir()
+        (directory / JOURNAL).write_bytes(content[:end])
+        (directory / f"{JOURNAL}.lock").symlink_to("of a process that was killed")
+        assert open_study(directory, sampler=sampler).ask(0, 4) == whole
+
+
+def test_a_shuffled_choice_has_its_values_in_one_order(loader):
+    spaces = [read_space(["seed=shuffle(range(0,20))"], loader).varied for _ in range(2)]
+    assert spaces[0] == spaces[1] == {"seed": CategoricalDistribution([str(number) for number in range(20)])}
