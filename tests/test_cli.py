@@ -7,13 +7,14 @@ import subprocess
 import sys
 import zipfile
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lenet_jax.cli import main
 from lenet_jax.cli.new import FILES
-from lenet_jax.cli.options import parse
+from lenet_jax.cli.options import parse, take_directory
 from lenet_jax.config.first_edition import RENAMED
 from lenet_jax.data.embedded import read_embedded
 from tests.conftest import ROOT
@@ -200,7 +201,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
     [
         (
             ["trian"],
-            "`command` has no 'trian'; choose one of: train, data, evaluate, new, report, resume, summary, verify.",
+            "`command` has no 'trian'; choose one of: train, completion, data, evaluate, new, report, resume, summary, "
+            "verify.",
         ),
         (["data"], "data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]"),
         (
@@ -438,6 +440,7 @@ def test_evaluate_measures_what_the_run_has_measured(finished_run, capsys):
     assert main(["evaluate", str(finished_run)]) == 0
     out = capsys.readouterr().out
     result = json.loads((finished_run / "result.json").read_text())
+    assert out.splitlines()[0] == "data                 mnist_5k, test split, pixels / 256"
     assert f"test accuracy        {result['test_accuracy']:.2%} of 500 images" in out
     assert f"mean cross-entropy   {result['test_loss']:.4f} nats" in out
     *_, last = out.splitlines()
@@ -537,3 +540,62 @@ def test_a_wheel_brings_the_configuration(tmp_path):
         "lenet_jax/data/checksums.tsv",
         "lenet_jax/data/mnist_5k.npz",
     }
+
+
+@pytest.mark.parametrize("command", ["resume", "verify", "evaluate", "report", "summary", "new", "data", "completion"])
+def test_each_command_explains_itself(command, capsys):
+    assert main([command, "--help"]) == 0
+    first, empty, summary, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"usage: lenet-jax {command} ")
+    assert empty == ""
+    assert summary.startswith(f"  {command} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "directory", "others"),
+    [
+        (["a", "--trust"], "a", ["--trust"]),
+        (["--trust", "a"], "a", ["--trust"]),
+        (["--tolerance", "0.1", "a"], "a", ["--tolerance", "0.1"]),
+        (["--allow=b", "--allow", "c", "a"], "a", ["--allow=b", "--allow", "c"]),
+        (["data=idx", "a", "data.directory=b"], "a", ["data=idx", "data.directory=b"]),
+        (["lr=0.1"], "lr=0.1", []),
+        (["lr=0.2", "--trust"], None, ["lr=0.2", "--trust"]),
+        ([], None, []),
+    ],
+)
+def test_options_may_stand_before_the_directory(arguments, directory, others):
+    Path("lr=0.1").mkdir()
+    assert take_directory(arguments) == (directory, others)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("resume ", ["outputs/", "outputs/a/1"]),
+        ("evaluate outputs/a/", ["outputs/a/1", "outputs/a/2/"]),
+        ("completion ", ["bash", "fish", "zsh"]),
+        ("comp", ["completion"]),
+        ("evaluate outputs/a/1 data=emb", ["data=embedded"]),
+    ],
+)
+def test_directories_and_shells_are_completed(line, expected, capsys, monkeypatch):
+    for name in ("1", "2"):
+        Path("outputs", "a", name).mkdir(parents=True)
+    Path("outputs/a/1/run.json").touch()
+    monkeypatch.setenv("COMP_LINE", f"lenet-jax {line}")
+    assert main(["-sc", "query=bash"]) == 0
+    shown = capsys.readouterr().out.split()
+    assert [each for each in shown if each != "outputs/a/2/" or each in expected] == expected
+
+
+def test_a_finished_run_says_how_to_train_longer(finished_run, capsys):
+    assert main(["resume", str(finished_run)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("The run has ended, by max_epochs; nothing was trained. To train longer, start a new run: ")
+    assert last.endswith(" and trainer.max_epochs=2.")
+
+
+def test_an_unknown_experiment_may_be_in_a_folder_of_the_users_own(capsys):
+    message = refuse(capsys, "train", "experiment=mine")
+    assert message.endswith(" One of your own is FOLDER/experiment/mine.yaml: add --config-dir FOLDER.")

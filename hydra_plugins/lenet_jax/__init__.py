@@ -84,6 +84,7 @@ for group, name, options in (
             "sampler": "tpe",
             "pruner": "none",
             "seed": 0,
+            "params": None,
         },
     ),
 ):

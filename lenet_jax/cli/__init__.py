@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lenet_jax.cli.options import take_directory
 from lenet_jax.environment import tune_environment
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.hydra_app.error_messages import to_message
@@ -35,8 +36,9 @@ usage: lenet-jax COMMAND [...]
                            configuration, a test, a README with the commands
   data prepare NAME        prepare mnist, fashion_mnist, kmnist, cifar10, cifar100, svhn or emnist/SPLIT
   --version                the version of lenet-jax
-  -sc install=SHELL        a script that lets bash, fish or zsh complete commands and options: eval "$(lenet-jax
-                           -sc install=bash)"
+  completion SHELL         a script that lets bash, zsh or fish complete commands, groups, keys, values and run
+                           directories: eval "$(lenet-jax completion bash)"
+  COMMAND --help           the options of a command
 
 Commands that read a directory run code of lenet-jax only; --allow PACKAGE admits code of yours that it names, --trust
 all of it.
@@ -45,7 +47,27 @@ Exit codes: 0 done, 1 a run failed, 2 bad input, 75 interrupted and resumable, 1
 yet.
 """
 
-_COMMANDS = ("train", "resume", "verify", "evaluate", "report", "summary", "new", "data")
+_COMMANDS = ("train", "resume", "verify", "evaluate", "report", "summary", "new", "data", "completion")
+
+USAGE = {
+    "resume": "DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]",
+    "verify": "RUN_DIR [--tolerance=0.001] [--allow PACKAGE] [--trust]",
+    "evaluate": "DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run.",
+    "report": "DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep.",
+    "summary": "[KEY=VALUE ...] [input_shape=H,W,C] [num_classes=N] [--config-dir DIR]",
+    "new": "NAME, the folder to write and the package in it",
+    "data": "prepare NAME [data.directory=DIR] [data.manual_dir=DIR]",
+    "completion": "bash|zsh|fish",
+}
+"""Command -> what follows it; `train` is explained by Hydra."""
+
+
+def _help(command: str) -> str:
+    """Return what `lenet-jax COMMAND --help` says: how it is called, and what the general help has of it."""
+    lines = HELP.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"  {command} "))
+    end = next(number for number in range(start + 1, len(lines)) if not lines[number].startswith("   "))
+    return "\n".join([f"usage: lenet-jax {command} {USAGE[command]}", "", *lines[start:end]])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,37 +113,28 @@ def _dispatch(arguments: list[str]) -> int:
             return run.train(overrides, _COMMANDS)
         case ["-sc" | "--shell-completion", *_]:
             return run.train(arguments, _COMMANDS)
-        case ["resume", directory, *options]:
-            return run.resume(Path(directory), options)
-        case ["verify", directory, *options]:
-            return inspect.verify(Path(directory), options)
-        case ["evaluate", directory, *options]:
-            return inspect.evaluate(Path(directory), options)
-        case ["report", directory, *options]:
-            return inspect.report(Path(directory), options)
+        case ["completion", "bash" | "zsh" | "fish" as shell]:
+            return run.train(["-sc", f"install={shell}"], _COMMANDS)
+        case [command, *rest] if command in USAGE and {"-h", "--help"} & set(rest):
+            print(_help(command))
+            return 0
+        case ["resume" | "verify" | "evaluate" | "report" as command, *rest]:
+            directory, options = take_directory(rest)
+            if directory is None:
+                raise InputError(f"{command}: usage: lenet-jax {command} {USAGE[command]}")
+            call = run.resume if command == "resume" else getattr(inspect, command)
+            return call(Path(directory), options)
         case ["summary", *overrides]:
             return inspect.summary(overrides)
         case ["new", name] if not name.startswith("-"):
             return new(name)
         case ["data", "prepare", name, *options]:
             return inspect.prepare_data(name, options)
-        case ["evaluate"]:
-            raise InputError(
-                "evaluate: usage: lenet-jax evaluate DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run."
-            )
-        case ["report"]:
-            raise InputError(
-                "report: usage: lenet-jax report DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep."
-            )
-        case ["resume"]:
-            raise InputError(
-                "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]"
-            )
-        case ["verify"]:
-            raise InputError("verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001] [--allow PACKAGE] [--trust]")
         case ["new", *_]:
-            raise InputError("new: usage: lenet-jax new NAME, the folder to write and the package in it")
+            raise InputError(f"new: usage: lenet-jax new {USAGE['new']}")
         case ["data", *_]:
-            raise InputError("data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]")
+            raise InputError(f"data: usage: lenet-jax data {USAGE['data']}")
+        case ["completion", *_]:
+            raise InputError(f"completion: usage: lenet-jax completion {USAGE['completion']}")
         case _:
             raise unknown_name("command", arguments[0], _COMMANDS)

@@ -52,7 +52,7 @@ def _fraction(name: str, text: str) -> float:
 
 def evaluate(directory: Path, arguments: list[str]) -> int:
     """Print the evaluation of a finished run on its test images, on another part of its data, or on other data."""
-    from lenet_jax.report.text import evaluation_table, trained_on_warning
+    from lenet_jax.report.text import data_line, evaluation_table, trained_on_warning
     from lenet_jax.runs.evaluate import evaluate_run
     from lenet_jax.runs.trust import read_allowed
 
@@ -62,16 +62,17 @@ def evaluate(directory: Path, arguments: list[str]) -> int:
         raise InputError(f"evaluate: `--weights` must be best or last; got {weights!r}.")
     part, overrides = _split_and_data(options.rest)
     for override in overrides:
-        if not override.startswith(("data=", "data.")):
+        if not override.lstrip("+~").startswith(("data=", "data.")):
             raise InputError(f"evaluate: options are data=NAME and data.KEY=VALUE; got {override!r}.")
     record = read_allowed(directory, options.allowed)
     data = None
     if overrides:
-        from lenet_jax.hydra_app.composition import compose_config
+        from lenet_jax.hydra_app.composition import compose_data
 
         find_own_modules()
-        data = compose_config(overrides, config_dir=options.values.get(_CONFIG_DIR)).data
+        data = compose_data(record.config.data, overrides, config_dir=options.values.get(_CONFIG_DIR))
     evaluation = evaluate_run(record, data, part=part, weights=weights)
+    print(data_line(record.config.data if data is None else data, evaluation))
     for line in evaluation_table(evaluation, part):
         print(line)
     if warning := trained_on_warning(evaluation):
@@ -158,10 +159,14 @@ def summary(arguments: list[str]) -> int:
 
     from lenet_jax.interop.models import build_model
     from lenet_jax.report.text import layer_table, parameter_table
+    from lenet_jax.runs.platforms import check_platform
     from lenet_jax.summary import summarize
 
+    check_platform()
     is_built_in = config.model[TARGET].startswith(f"{PACKAGE}.")
-    shape = _integers("input_shape", values.get("input_shape", "28,28,1"), 3 if is_built_in else None)
+    made_for = _MADE_FOR.get(config.model[TARGET]) if config.model.get("image_size") is None else None
+    text = values.get("input_shape", made_for or "28,28,1")
+    shape = _integers("input_shape", text, 3 if is_built_in else None)
     (num_classes,) = _integers("num_classes", values.get("num_classes", "10"), 1)
     if num_classes < 2 and is_built_in:
         raise InputError(f"summary: `num_classes` must be 2 or above; got {num_classes}.")
@@ -174,6 +179,14 @@ def summary(arguments: list[str]) -> int:
     for line in lines:
         print(line)
     return 0
+
+
+_MADE_FOR = {  # colour images of the size that a network was published for; the others are for MNIST
+    "lenet_jax.models.alexnet.alexnet": "227,227,3",
+    "lenet_jax.models.alexnet.zfnet": "224,224,3",
+    "lenet_jax.models.googlenet.googlenet": "224,224,3",
+    "lenet_jax.models.resnet.resnet": "224,224,3",
+}
 
 
 def _integers(name: str, text: str, length: int | None = None) -> tuple[int, ...]:

@@ -68,6 +68,28 @@ def parse(
     return Options(frozenset(found - {"--trust"}), given, allowed, rest)
 
 
+_WITH_VALUE = ("--allow", "--tolerance", "--weights", "--image", "--config-dir")
+
+
+def take_directory(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Return the directory among the arguments of a command, None if there is none, and the other arguments.
+
+    It is the first argument that is no option, no option's value and no KEY=VALUE, unless only one of the last kind
+    is a folder.
+    """
+    places = [
+        place
+        for place, each in enumerate(arguments)
+        if not each.startswith("-") and (place == 0 or arguments[place - 1] not in _WITH_VALUE)
+    ]
+    place = next((each for each in places if "=" not in arguments[each]), None)
+    if place is None:
+        place = next((each for each in places if Path(arguments[each]).is_dir()), None)
+    if place is None:
+        return None, arguments
+    return arguments[place], arguments[:place] + arguments[place + 1 :]
+
+
 def find_own_modules() -> None:
     """Let modules in the working directory be imported, after those that are installed."""
     folder = str(Path.cwd())

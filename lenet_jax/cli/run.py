@@ -150,9 +150,11 @@ def resume(directory: Path, arguments: list[str]) -> int:
         with locked_sweep_of(directory):
             _log_to(directory)
             events = resume_run(record, allow_changed=allow_changed)
-            if record.result is None:
-                events = tracked(events, record.config, directory)
-            return _show(events, directory)
+            if record.result is not None:
+                code = _show(events, directory)
+                print(_ended(record))
+                return code
+            return _show(tracked(events, record.config, directory), directory)
 
     from lenet_jax.hydra_app.sweep import resume_sweep
 
@@ -160,7 +162,43 @@ def resume(directory: Path, arguments: list[str]) -> int:
     with resume_sweep(
         directory, retry_failed=retry_failed, allow_changed=allow_changed, allowed=options.allowed
     ) as sweep:
+        print(_progress(sweep.ledger), flush=True)
         return _run_sweep(sweep)
+
+
+def _ended(record: Any) -> str:
+    """Return one line for a run that has nothing left to do: how to train longer."""
+    epochs, overrides = record.config.trainer.max_epochs, record.directory / ".hydra" / "overrides.yaml"
+    again = f"the overrides in {overrides}" if overrides.is_file() else "its options"
+    return (
+        f"The run has ended, by {record.result['stopped_by']}; nothing was trained. To train longer, start a new run: "
+        f"lenet-jax train with {again} and trainer.max_epochs={2 * epochs}."
+    )
+
+
+def _progress(ledger: Any) -> str:
+    """Return one line about a sweep that resumes: "2 of 8 done, job 5 goes on after epoch 3"."""
+    from lenet_jax.runs.checkpoints import newest_first
+    from lenet_jax.runs.run_directory import RunDirectory, read_record
+    from lenet_jax.sweeps.ledger import DONE, ENDED
+
+    entries = ledger.known_entries()
+    done = sum(entry.state == DONE for entry in entries)
+    parts = [f"{done} of {len(entries)} done"]
+    ended = sum(entry.state in ENDED for entry in entries) - done
+    parts += [f"{ended} failed or diverged"] if ended else []
+    for entry in entries:
+        path = ledger.run_directory(entry)
+        saved = newest_first(RunDirectory(path, resume=True).checkpoints)
+        if entry.state in ENDED or not saved:
+            continue
+        try:
+            lines = read_record(path).metrics
+        except InputError:
+            continue  # the run says what is damaged
+        epoch = max((line["epoch"] for line in lines if line["iteration"] <= int(saved[0].name)), default=0)
+        parts.append(f"job {entry.number} goes on after epoch {epoch}")
+    return ", ".join(parts)
 
 
 def _log_to(directory: Path) -> None:

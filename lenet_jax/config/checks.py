@@ -135,10 +135,11 @@ def convert(name: str, annotation: Any, value: Any) -> Any:
     value = _plain(value)
     for possible in _alternatives(annotation):
         fits, converted = _fit(possible, value)
-        if fits:
+        if fits and not (value == "None" and type(None) in _alternatives(annotation)):
             return converted
     shown = tuple(value) if isinstance(value, list) else value
-    raise InputError(f"`{name}` must be {describe(annotation)}; got {shown!r}.")
+    hint = ", which is a text here; write null" if value == "None" else ""
+    raise InputError(f"`{name}` must be {describe(annotation)}; got {shown!r}{hint}.")
 
 
 def describe(annotation: Any) -> str:

@@ -208,7 +208,7 @@ def check_recorded_plugin(name: str, node: Any, allowed: Collection[str]) -> Non
 
 
 _KEY = re.compile(r"(?!hydra\b)[A-Za-z_][\w.]*")
-_REFERENCE = re.compile(r"\$\{(hydra:job\.(num|id)|[\w.]+)\}")
+_REFERENCE = re.compile(r"\$\{(hydra:job\.(num|id)|now:[\w%:. -]*|[\w.]+)\}")
 
 
 def check_recorded_argument(key: str, package: str | None, text: str) -> None:

@@ -1,18 +1,23 @@
-"""Completion of command lines in a shell, by Hydra's plugins: `eval "$(lenet-jax -sc install=bash)"`.
+"""Completion of command lines in a shell, by Hydra's plugins: `eval "$(lenet-jax completion bash)"`.
 
 The shell calls `lenet-jax -sc query=bash` with the line so far in COMP_LINE. Hydra's plugins know no commands, so they
 get the line without its command, and a configuration with all options of the components that the line names.
 """
 
+import glob
 import os
 import shlex
+from pathlib import Path
 from typing import NoReturn
 
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import get_args_parser, open_hydra
 
 _LINE = "COMP_LINE"
-_WITH_OVERRIDES = ("train", "summary")  # commands that take keys and values
+_WITH_OVERRIDES = ("train", "summary", "evaluate")  # commands that take keys and values
+_WITH_DIRECTORY = ("resume", "verify", "evaluate", "report")
+_CHOICES = {"completion": ("bash", "fish", "zsh"), "data": ("prepare",)}
+_RECORDS = ("run.json", "sweep.json")
 
 
 def complete(overrides: list[str], commands: tuple[str, ...]) -> None:
@@ -33,10 +38,15 @@ def complete(overrides: list[str], commands: tuple[str, ...]) -> None:
     command, is_complete, line = rest.lstrip().partition(" ")
     if not is_complete:
         return print("\n".join(each for each in commands if each.startswith(command)))
+    word = "" if line.endswith(" ") or not line else line.split()[-1]
+    if command in _WITH_DIRECTORY and not word.startswith(("-", "data")):
+        return print("\n".join(_directories(word)))
+    if command in _CHOICES:
+        return print("\n".join(each for each in _CHOICES[command] if each.startswith(word)))
     if command not in _WITH_OVERRIDES:
         return None
     try:
-        line = _unquoted(line)
+        line = word if command in _WITH_DIRECTORY else _unquoted(line)
         os.environ[_LINE] = f"{program} {line}"
         parser = get_args_parser()
         parser.error = _refuse
@@ -48,6 +58,17 @@ def complete(overrides: list[str], commands: tuple[str, ...]) -> None:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
     return None
+
+
+def _directories(word: str) -> list[str]:
+    """Return the directories of runs and sweeps that begin with a word, and the folders that lead to others."""
+    patterns = [f"{glob.escape(word)}*"] if word else ["*", "outputs/*/*"]
+    paths = sorted({Path(each) for pattern in patterns for each in glob.glob(pattern)})  # noqa: PTH207  or absolute
+    return [
+        str(path) if any((path / name).is_file() for name in _RECORDS) else f"{path}/"
+        for path in paths
+        if path.is_dir()
+    ]
 
 
 def _unquoted(line: str) -> str:

@@ -27,8 +27,10 @@ from hydra._internal.utils import create_config_search_path
 from hydra._internal.utils import get_args_parser as get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
+from hydra.core.default_element import GroupDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
@@ -41,6 +43,7 @@ from lenet_jax.config.catalogue import GROUPS, built_in, config_directory, optio
 from lenet_jax.config.checks import build
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.hydra_app.checks import check_names, check_text
+from lenet_jax.hydra_app.recorded_loader import without_interpolations
 
 MALFORMED = (AttributeError, ImportError, LookupError, RecursionError, TypeError, ValueError)
 """Python's exceptions that Hydra raises for some malformed overrides, besides its own errors."""
@@ -49,6 +52,9 @@ Composed = Any
 """A composed configuration, a `DictConfig`; run-time type checkers reject the annotations of its base classes."""
 
 SWEEP = "sweep"
+
+_HYDRA_DEFAULTS = {"help": "lenet_jax", "job_logging": "file", "launcher": "lanes", "sweeper": "grid"}
+"""Group of Hydra's part -> the file that is chosen unless an override, or a file by `override /hydra/...`, chooses."""
 
 
 class ComponentLoader(ConfigLoaderImpl):
@@ -71,12 +77,26 @@ class ComponentLoader(ConfigLoaderImpl):
         super().__init__(config_search_path)
         self.allowed = allowed
         self.shows_required = shows_required
+        self.recorded: Mapping[str, Mapping[str, Any]] = {}
+        """Group -> a run's component, whose options are the defaults in place of the function's; see `compose_data`."""
 
     def _process_config_searchpath(self, config_name: Any, parsed_overrides: Any, repo: Any) -> None:
         for override in parsed_overrides:
             check_text(override.get_key_element(), str(override.input_line))
             _check_choice(override)
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+    def _parse_overrides_and_create_caching_repo(self, config_name: Any, overrides: list[str]) -> Any:
+        """Read the files as Hydra does; those that its own part has by default are the ones of this package.
+
+        As `override hydra/launcher: lanes` in conf/config.yaml they would win against the same line in an experiment.
+        """
+        parsed, repo = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+        loaded: Any = repo.load_config("hydra/config")
+        for default in loaded.defaults_list:
+            if isinstance(default, GroupDefault):
+                default.value = _HYDRA_DEFAULTS.get(str(default.group), default.value)
+        return parsed, repo
 
     def _load_single_config(self, *arguments: Any, **options: Any) -> Any:
         """Load a file as Hydra does; a list of components in it replaces others when it is merged."""
@@ -112,21 +132,30 @@ class ComponentLoader(ConfigLoaderImpl):
             raise InputError(f"{' '.join(overrides)}: {error}") from error
         if given != overrides:
             typed = dict(zip(overrides, given, strict=True))
-            task: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
             with read_write(composed.hydra):
-                composed.hydra.overrides.task = [typed.get(each, each) for each in task]
+                composed.hydra.overrides.task = [typed.get(each, each) for each in task_overrides(composed.hydra)]
         for group in GROUPS:
             node = composed._get_node(group)
             if OmegaConf.is_config(node):
                 content: Any = OmegaConf.to_container(node, resolve=False)
                 if isinstance(content, Mapping) and _LIST in content:
                     content = list(_parts_of_list(group, content[_LIST]))
+                if group in self.recorded and components.is_component(content):
+                    content = {**_carried(self.recorded[group], content[components.TARGET]), **content}
                 if self.allowed is not None:
                     components.check_allowed(components.targets_in(group, content), self.allowed, "the sweep")
                 with open_dict(composed):
                     composed[group] = components.with_defaults(group, content, shows_required=self.shows_required)
                 OmegaConf.set_struct(composed[group], False)
         return composed
+
+
+def _carried(recorded: Mapping[str, Any], target: str) -> dict[str, Any]:
+    """Return the options of a recorded component that another one takes over: all, or only how pixels are scaled."""
+    if recorded[components.TARGET] == target:
+        return dict(without_interpolations(recorded))
+    names = components.signature(target).parameters
+    return {name: value for name, value in recorded.items() if name == "pixel_divisor" and name in names}
 
 
 def _check_choice(override: Override) -> None:
@@ -195,6 +224,16 @@ def to_sweep_config(composed: Composed) -> SweepConfig:
     """
     options: Any = OmegaConf.to_container(composed[SWEEP], resolve=True, throw_on_missing=True)
     return build(SweepConfig, SWEEP, options)
+
+
+def task_overrides(hydra: Any) -> list[str]:
+    """Return the overrides of a composition as they were given: reading them one by one resolves ${...} in them.
+
+    Args:
+        hydra: Hydra's part of the composition.
+    """
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return overrides
 
 
 def plugin_name(node: Any) -> str:
@@ -280,6 +319,43 @@ def compose_config(overrides: list[str], *, config_dir: str | None = None) -> Co
     """
     with open_hydra(config_dir=config_dir) as hydra:
         return to_config(compose(hydra, overrides))
+
+
+def compose_data(
+    recorded: Mapping[str, Any], overrides: list[str], *, config_dir: str | None = None
+) -> Mapping[str, Any]:
+    """Return the data of a run with overrides applied, complete.
+
+    Without a choice of other data, as data=NAME, it is the run's with the given options replaced. With one, options
+    that neither the file nor an override sets are the run's if the same function loads the data; else its pixel divisor
+    is.
+
+    Args:
+        recorded: the data of the run, complete.
+        overrides: overrides of the group `data`, in Hydra's syntax.
+        config_dir: as in `open_hydra`.
+
+    Raises:
+        InputError: if an option is unknown or out of its range; or Hydra's own errors.
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    with open_hydra(config_dir=config_dir) as hydra:
+        loader: Any = hydra.config_loader
+        loader.validate_sweep_overrides_legal(parsed, RunMode.RUN, True)
+        if any(map(_chooses_data, parsed)):
+            loader.recorded = {"data": recorded}
+            return to_config(compose(hydra, overrides)).data
+        refuse_renamed(overrides)
+        composed = OmegaConf.create({"data": without_interpolations(recorded)})
+        ConfigLoaderImpl._apply_overrides_to_config(parsed, composed)
+        return components.complete("data", _resolve(composed)["data"])
+
+
+def _chooses_data(override: Override) -> bool:
+    value = override.value()
+    if override.key_or_group == "data":
+        return not isinstance(value, dict) or components.TARGET in value
+    return override.key_or_group == f"data.{components.TARGET}"
 
 
 def compose(hydra: Hydra, overrides: list[str], *, name: str = "config", multirun: bool = False) -> Composed:

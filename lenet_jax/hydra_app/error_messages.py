@@ -62,7 +62,11 @@ def to_message(error: BaseException) -> str | None:
 def _forgotten_folder(group: str, option: str) -> str:
     """Return the remedy if a file of the user's own has the name, in the folder that projects usually have."""
     path = Path("conf", group, f"{option}.yaml")
-    return f" There is {path}: add --config-dir conf." if path.is_file() else ""
+    if path.is_file():
+        return f" There is {path}: add --config-dir conf."
+    if group == "experiment":
+        return f" One of your own is FOLDER/{group}/{option}.yaml: add --config-dir FOLDER."
+    return ""
 
 
 def _value_message(error: Any) -> str:

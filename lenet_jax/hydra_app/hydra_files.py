@@ -3,16 +3,21 @@
 This module uses a private part of OmegaConf 2.3, `get_omega_conf_dumper`, so that the files are identical to Hydra's.
 """
 
+import contextlib
 import copy
 import functools
 import logging
-from collections.abc import Mapping
+import logging.config
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 
 from lenet_jax.config import to_dict
+from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.checks import check_name
 from lenet_jax.hydra_app.recorded_loader import describe_overrides
 from lenet_jax.sweeps.groups import SweepJob
@@ -42,16 +47,90 @@ def write_hydra_files(job: SweepJob, hydra: Mapping[str, Any], sweep: Mapping[st
         (folder / "config.yaml").write_text(_render(content))
         (folder / "hydra.yaml").write_text(_render(own, "hydra"))
         (folder / "overrides.yaml").write_text(_to_yaml(own["overrides"]["task"]))
-    logging_config = own["job_logging"] or {}
-    file = (logging_config.get("handlers") or {}).get("file")
-    if file is None:
-        return logging.NullHandler()
-    name = f"{own['job']['name']}.log"
-    check_name("hydra.job.name", name)
-    handler = logging.FileHandler(job.path / name)
-    formatter = (logging_config.get("formatters") or {}).get(file.get("formatter")) or {}
-    handler.setFormatter(logging.Formatter(formatter.get("format")))
-    return handler
+    return _open_log(own)
+
+
+def configure_terminal(hydra: Mapping[str, Any]) -> None:
+    """Configure logging of this process by `hydra.job_logging`, without the files, of which each job has its own.
+
+    Args:
+        hydra: as in `write_hydra_files`.
+
+    Raises:
+        InputError: if Python cannot log by it.
+    """
+    content = copy.deepcopy(hydra["job_logging"])
+    if isinstance(content, dict):
+        names = _file_handlers(content)
+        content["handlers"] = {
+            name: each for name, each in (content.get("handlers") or {}).items() if name not in names
+        }
+        root = content.get("root") or {}
+        content["root"] = {**root, "handlers": [each for each in root.get("handlers") or () if each not in names]}
+    with _refusing_malformed():
+        resolved = _resolve({**hydra, "job_logging": content})
+        if resolved:
+            logging.config.dictConfig(resolved)
+
+
+def _open_log(own: Mapping[str, Any]) -> logging.Handler:
+    """Return a handler that writes to the files of a job, which `hydra.job_logging` names."""
+    check_name("hydra.job.name", str(_resolve(own, "job")["name"]))
+    with _refusing_malformed():
+        resolved = _resolve(own)
+        configurator: Any = logging.config.DictConfigurator(resolved or {})
+        content = configurator.config
+        formatters = {
+            name: configurator.configure_formatter(each) for name, each in (content.get("formatters") or {}).items()
+        }
+        content["formatters"] = formatters
+        handlers = [configurator.configure_handler(content["handlers"][name]) for name in _file_handlers(resolved)]
+        level = logging.getLevelName((content.get("root") or {}).get("level", logging.NOTSET))
+        return _JobLog(handlers, level if isinstance(level, int) else logging.NOTSET)
+
+
+class _JobLog(logging.Handler):
+    """The open log files of a job."""
+
+    def __init__(self, handlers: Sequence[logging.Handler], level: int) -> None:
+        super().__init__(level)
+        self._handlers = handlers
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record to each file that takes its level."""
+        for handler in self._handlers:
+            if record.levelno >= max(self.level, handler.level):
+                handler.handle(record)
+
+    def close(self) -> None:
+        """Close the files."""
+        for handler in self._handlers:
+            handler.close()
+        super().close()
+
+
+def _file_handlers(content: Any) -> list[str]:
+    """Return the names of the root's handlers that write to a file."""
+    if not isinstance(content, Mapping):
+        return []
+    handlers, root = content.get("handlers") or {}, content.get("root") or {}
+    return [name for name in root.get("handlers") or () if "filename" in (handlers.get(name) or {})]
+
+
+def _resolve(hydra: Mapping[str, Any], part: str = "job_logging") -> Any:
+    composed: Any = OmegaConf.create({"hydra": dict(hydra)})
+    HydraConfig.instance().cfg = composed  # to which ${hydra:...} refers
+    node = composed.hydra[part]
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+@contextlib.contextmanager
+def _refusing_malformed() -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, ImportError, LookupError, RecursionError, TypeError, ValueError) as error:
+        reason = f"{error}; {error.__cause__}" if error.__cause__ else str(error)
+        raise InputError(f"`hydra.job_logging` must be a configuration of Python's logging; {reason}.") from error
 
 
 def for_job(job: SweepJob, hydra: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from omegaconf import OmegaConf
 
 from lenet_jax.config import SweepConfig, from_dict, to_dict
 from lenet_jax.errors import InputError
-from lenet_jax.hydra_app.composition import SWEEP, Composed, to_config, to_sweep_config
-from lenet_jax.hydra_app.hydra_files import for_job, write_hydra_files
+from lenet_jax.hydra_app.composition import SWEEP, Composed, task_overrides, to_config, to_sweep_config
+from lenet_jax.hydra_app.hydra_files import configure_terminal, for_job, write_hydra_files
 from lenet_jax.hydra_app.recorded_loader import RecordedJob, RecordedLoader, without_interpolations
 from lenet_jax.hydra_app.sweep import GRIDS, LANES, OPTUNA, Sweep, check_search
-from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct, compose_jobs
+from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct_directories, compose_jobs, sweep_overrides
 from lenet_jax.hydra_app.worker import Worker
 from lenet_jax.report.terminal import SweepDisplay, describe, show, show_end
 from lenet_jax.runs import Event, Failed, Finished, Monitor, Started
@@ -74,14 +74,14 @@ def _run_optuna(sweep: Sweep) -> None:
     optuna_batch = check_search(sweep.base)
     sweeper = sweep.base.hydra.sweeper
     choices = {name: sweeper[name] for name in ("num_trials", "sampler", "pruner", "seed")}
-    space = search_space(sweep.base.hydra.overrides.task, sweep.loader)
+    space = search_space(sweep_overrides(sweep.base, sweep.loader))
     batches = optuna_batch.Batches(sweep.ledger.directory, space, **choices)
     composer, first = JobComposer(sweep.loader, sweep.base), 0
     recorded = {job.number: job for job in sweep.jobs}
     while batch := batches.ask(first, sweeper.batch_size):
         composed = compose_jobs(composer, batch, first)
         jobs = [recorded.get(job.number, job) for job in composed]
-        check_distinct(jobs)
+        check_distinct_directories(jobs)
         sweep.prepared.update(prepare_runs(job.config for job in jobs))
         _launch(sweep, jobs, sweep.options, batches)
         batches.tell([entry for job in jobs if (entry := sweep.ledger.entry(job.number)) is not None])
@@ -97,7 +97,7 @@ def _run_hydra_sweeper(sweep: Sweep) -> None:
     sweeper = Plugins.instance().instantiate_sweeper(
         config=sweep.base, hydra_context=context, task_function=Worker.of_this_process(sweep.allowed)
     )
-    sweeper.sweep(arguments=list(sweep.base.hydra.overrides.task))
+    sweeper.sweep(arguments=task_overrides(sweep.base.hydra))
 
 
 def _launch(sweep: Sweep, jobs: Sequence[SweepJob], options: SweepConfig, pruner: Pruner | None) -> None:
@@ -108,8 +108,9 @@ def _launch(sweep: Sweep, jobs: Sequence[SweepJob], options: SweepConfig, pruner
     register(jobs, sweep.ledger)
     content = {SWEEP: dict(vars(options))}
     directory = sweep.ledger.directory
+    overrides = {job.number: (*job.overrides, f"hydra.job.num={job.number}") for job in jobs}  # two may have the same
     recorded = {
-        job.overrides: RecordedJob({**to_dict(job.config), **content}, str(job.path.relative_to(directory)))
+        overrides[job.number]: RecordedJob({**to_dict(job.config), **content}, str(job.path.relative_to(directory)))
         for job in jobs
     }
     loader = RecordedLoader(sweep.loader, recorded)
@@ -118,7 +119,7 @@ def _launch(sweep: Sweep, jobs: Sequence[SweepJob], options: SweepConfig, pruner
         task_function=Worker.of_this_process(sweep.allowed),
         config=sweep.base,
     )
-    returned = launcher.launch([list(job.overrides) for job in jobs], initial_job_idx=jobs[0].number)
+    returned = launcher.launch([list(each) for each in overrides.values()], initial_job_idx=jobs[0].number)
     for job, each in zip(jobs, returned, strict=False):
         if each.status is JobStatus.FAILED:
             record_failure(sweep.ledger, job.number, each._return_value)
@@ -148,6 +149,7 @@ def launch_lanes(
         callbacks: those of Hydra; None: none.
     """
     setup_globals()
+    configure_terminal(hydra)
     hooks = _JobCallbacks(callbacks or Callbacks(), hydra, options)
     if pruner is not None:
         register(jobs, ledger)
@@ -226,7 +228,7 @@ def launch_batch(
         InputError: if the configuration of a job is invalid, or the directory does not hold the sweep.
     """
     jobs = compose_jobs(JobComposer(context.config_loader, base), batch, first)
-    check_distinct(jobs)
+    check_distinct_directories(jobs)
     ledger = Ledger(Path(base.hydra.sweep.dir))
     hydra: Any = OmegaConf.to_container(base.hydra, resolve=False, enum_to_str=True)
     prepared = prepare_runs(job.config for job in jobs)
@@ -272,7 +274,7 @@ def _run_job(composed: Composed, hydra: Any, *, in_subprocess: bool, allowed: Se
     else:
         origin = f"{ledger.directory}, job {number}"
         config = complete_allowed(from_dict(entry.config), allowed, origin, ledger.directory)
-    job = SweepJob(number, tuple(hydra.overrides.task), config, path)
+    job = SweepJob(number, tuple(task_overrides(hydra)), config, path)
     stopped = options.on_failure == "stop" and any(each.state == FAILED for each in ledger.entries())
     if not stopped:
         try:

@@ -45,8 +45,9 @@ from lenet_jax.hydra_app.composition import (
     to_config,
     to_sweep_config,
 )
+from lenet_jax.hydra_app.plugin_options import check_plugin_options
 from lenet_jax.hydra_app.recorded_loader import without_interpolations
-from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct, compose_jobs, expand_grid
+from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct, compose_jobs, expand_grid, sweep_overrides
 from lenet_jax.hydra_app.worker import disable_gpu_preallocation
 from lenet_jax.report.dry_run import dry_run_lines
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_runs
@@ -95,7 +96,7 @@ class CheckedSweep(NamedTuple):
     options: SweepConfig
     jobs: list[SweepJob]  # those that are known before the sweep runs
     prepared: dict[str, PreparedRun]  # of the jobs, by program signature; without known jobs, of the base configuration
-    chosen: bool  # whether the user has chosen the directory
+    chosen: bool  # whether the directory has a name without random parts
 
 
 def check_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> CheckedSweep:
@@ -111,7 +112,7 @@ def check_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> 
             configuration, or a directory already holds a sweep or a run; or Hydra's own errors.
     """
     base = compose(hydra, overrides, name=name, multirun=True)
-    chosen = any(override.startswith("hydra.sweep.dir=") for override in overrides)
+    chosen = _has_fixed_directory(base)
     check_directory(base.hydra.sweep.dir)
     if chosen:
         refuse_taken(Path(base.hydra.sweep.dir))
@@ -171,8 +172,9 @@ def start_sweep(
         InputError: as `check_sweep`; nothing is written then.
     """
     base, options, jobs, prepared, chosen = check_sweep(hydra, overrides, name=name)
+    checked = Path(base.hydra.sweep.dir)
     directory = _take_directory(base, chosen)
-    jobs = [job._replace(path=_moved(job.path, Path(base.hydra.sweep.dir), directory)) for job in jobs]
+    jobs = [job._replace(path=_moved(job.path, checked, directory)) for job in jobs]
     _set_directory(base, directory)
     identity = {
         "arguments": overrides,
@@ -248,10 +250,10 @@ def resume_sweep(
 
 
 def _check_plugins(base: Composed) -> None:
-    """Check that launcher and sweeper are such, before anything is written.
+    """Check that launcher and sweeper are such, and their options, before anything is written.
 
     Raises:
-        InputError: if one of them is not.
+        InputError: if one of them is not, or as `check_plugin_options`.
     """
     known = Plugins.instance().class_name_to_class
     for name, parent in (("launcher", Launcher), ("sweeper", HydraSweeper)):
@@ -262,6 +264,7 @@ def _check_plugins(base: Composed) -> None:
                 f"`hydra.{name}.{TARGET}` must name a {name} of Hydra, in the namespace package hydra_plugins; "
                 f"got {target!r}; use hydra/{name}=NAME."
             )
+    check_plugin_options(base.hydra)
 
 
 def _prepare_process(base: Composed) -> None:
@@ -280,7 +283,7 @@ def _check_sweeper(base: Composed, options: SweepConfig, jobs: list[SweepJob], l
             check_search(base)
             from lenet_jax.hydra_app.search_space import search_space
 
-            search_space(base.hydra.overrides.task, loader)
+            search_space(sweep_overrides(base, loader))
 
 
 def _check_halving(base: Composed, options: SweepConfig, jobs: list[SweepJob]) -> None:
@@ -336,7 +339,7 @@ def _named_functions(configs: Iterable[Config]) -> list[str]:
 
 def _base_values(base: Composed) -> dict[str, Any]:
     own = OmegaConf.masked_copy(base, [str(key) for key in base if key not in ("hydra", SWEEP)])
-    content: Any = OmegaConf.to_container(own, resolve=True)
+    content: Any = OmegaConf.to_container(own, resolve=False)  # a value may refer to the number of its job
     return content
 
 
@@ -344,17 +347,27 @@ def _to_dict(options: SweepConfig) -> dict[str, Any]:
     return dict(vars(options))
 
 
+def _has_fixed_directory(base: Composed) -> bool:
+    """Return whether the directory of a sweep has the same name each time that it is resolved."""
+    names = set()
+    for _ in range(2):
+        OmegaConf.clear_cache(base)
+        names.add(str(base.hydra.sweep.dir))
+    return len(names) == 1
+
+
 def _take_directory(base: Composed, chosen: bool) -> Path:
-    """Create the directory of a new sweep; unless the user has chosen the name, try names until one is unused."""
+    """Create the directory of a new sweep; unless its name is fixed, try names until one is unused."""
+    path = Path(base.hydra.sweep.dir)
     while True:
-        path = Path(base.hydra.sweep.dir)
         try:
             path.mkdir(parents=True, exist_ok=chosen)
             return path
         except FileExistsError:
-            if chosen:
+            OmegaConf.clear_cache(base)  # resolves the name again
+            before, path = path, Path(base.hydra.sweep.dir)
+            if path == before:
                 raise
-            OmegaConf.clear_cache(base)  # resolves the name again, to another one
 
 
 def _moved(path: Path, old: Path, new: Path) -> Path:
@@ -402,6 +415,9 @@ def _compose_recorded(ledger: Ledger, allowed: Collection[str], opened: contextl
     with read_write(base.hydra), open_dict(base.hydra):
         for plugin in ("launcher", "sweeper"):
             base.hydra[plugin] = recorded[plugin]
+        if chooses_jobs and not trusted:
+            for override in sweep_overrides(base, hydra.config_loader):
+                check_recorded_argument(override.key_or_group, override.package, str(override.input_line))
         base.hydra.callbacks = recorded.get("callbacks") or {}
         resolved: Any = OmegaConf.to_container(base.hydra.callbacks, resolve=True)
         _check_callbacks(resolved, allowed, ledger.directory)  # an interpolation may lead to another callback

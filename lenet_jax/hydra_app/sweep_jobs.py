@@ -1,17 +1,17 @@
 """Composition of the jobs of a sweep; all jobs of a grid are composed and checked before any file is written.
 
-This module uses private parts of Hydra 1.3.8: `ConfigLoaderImpl._apply_overrides_to_config`, which composes a job in
-milliseconds, and `BasicSweeper.split_arguments`, which expands a grid.
+This module uses a private part of Hydra 1.3.8, `ConfigLoaderImpl._apply_overrides_to_config`, which composes a job in
+milliseconds.
 """
 
 import copy
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,7 +22,8 @@ from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.checks import check_subdirectory
-from lenet_jax.hydra_app.composition import ComponentLoader, Composed, plugin_name, to_config
+from lenet_jax.hydra_app.composition import ComponentLoader, Composed, plugin_name, task_overrides, to_config
+from lenet_jax.hydra_app.plugin_options import params_of
 from lenet_jax.hydra_app.recorded_loader import describe_overrides
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.groups import SweepJob
@@ -62,14 +63,13 @@ class JobComposer:
         Raises:
             HydraException: if an override is invalid.
         """
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        values = [override for override in parsed if self._is_value(override)]
-        files = tuple(str(override.input_line) for override in parsed if not self._is_value(override))
+        values, others = self._divide(OverridesParser.create().parse_overrides(list(overrides)))
+        files = tuple(str(override.input_line) for override in others)
         if files not in self._composed:
             self._composed[files] = self._loader.load_sweep_config(self._base, list(files))
         replaced = files, tuple(override.key_or_group for override in values)
         before, composed = self._last
-        if replaced != before or any(isinstance(override.value(), dict) for override in values):  # a dict is merged
+        if replaced != before:
             composed = copy.deepcopy(self._composed[files])
         self._last = replaced, composed
         ConfigLoaderImpl._apply_overrides_to_config(values, composed)
@@ -83,19 +83,40 @@ class JobComposer:
         HydraConfig.instance().cfg = composed  # `set_config` would copy it
         return composed
 
-    def _is_value(self, override: Override) -> bool:
-        """Return whether an override sets values, rather than to choose a file of `conf/` or a component's function.
+    def _divide(self, parsed: Sequence[Override]) -> tuple[list[Override], list[Override]]:
+        """Return the overrides that replace values, and those that Hydra has to compose before.
 
-        Values are set in their order, the last one wins; a dictionary for a group, and ++KEY=VALUE, are values too.
+        Overrides apply in their order, the last one wins; so what replaces a value stays with Hydra if an override of
+        the same value, or of one around or inside it, follows that Hydra has to compose.
         """
-        key = override.key_or_group
-        is_file = key.startswith("hydra") or (self._is_file(key) and not isinstance(override.value(), dict))
-        return (
-            override.type in (OverrideType.CHANGE, OverrideType.FORCE_ADD)
-            and override.package is None
-            and not is_file
-            and TARGET not in str(override.input_line)
-        )
+        values: list[Override] = []
+        others: list[Override] = []
+        composed_keys: list[str] = []
+        for override in reversed(parsed):
+            key = override.key_or_group
+            if key.startswith("hydra") or (self._is_file(key) and not isinstance(override.value(), dict)):
+                others.append(override)
+            elif _replaces_value(override) and not any(_overlap(key, each) for each in composed_keys):
+                values.append(override)
+            else:
+                composed_keys.append(key)
+                others.append(override)
+        return values[::-1], others[::-1]
+
+
+def _replaces_value(override: Override) -> bool:
+    """Return whether an override sets one value, which is not a mapping, and chooses no function of a component."""
+    return (
+        override.type in (OverrideType.CHANGE, OverrideType.FORCE_ADD)
+        and override.package is None
+        and not isinstance(override.value(), dict)
+        and TARGET not in str(override.input_line)
+    )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether two keys are the same, or one of them is of a part of the other's value."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def expand_grid(base: Composed, loader: ConfigLoader) -> list[list[str]] | None:
@@ -111,18 +132,55 @@ def expand_grid(base: Composed, loader: ConfigLoader) -> list[list[str]] | None:
     sweeper = base.hydra.sweeper
     if plugin_name(sweeper) not in ("BasicSweeper", "GridSweeper", "HalvingSweeper"):
         return None
-    arguments = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *base.hydra.overrides.task]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+    parsed = sweep_overrides(base, loader)
     for override in parsed:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise InputError(
                 f"`{override.get_key_element()}` must be swept over a list or a range in a grid; "
                 f"got {str(override.input_line).partition('=')[2]}."
             )
-    jobs = BasicSweeper.split_arguments(parsed, None)[0]
+    jobs = [list(job) for job in itertools.product(*map(_alternatives, parsed))]
     if not jobs:
-        raise InputError(f"the sweep must have a job; {' '.join(arguments)} has none.")
+        raise InputError(f"the sweep must have a job; {' '.join(str(each.input_line) for each in parsed)} has none.")
     return jobs
+
+
+def sweep_overrides(base: Composed, loader: ConfigLoader) -> list[Override]:
+    """Return the overrides of a sweep, those of its sweeper's `params` first, without what later ones replace.
+
+    The last override of a key wins, as in a single run: `seed=0,1 ++seed=5` is one job.
+
+    Args:
+        base: the base configuration of the sweep.
+        loader: Hydra's loader, which lists the files of a group.
+
+    Raises:
+        HydraException: if an override is invalid.
+    """
+    params = [f"{key}={_to_text(value)}" for key, value in params_of(base.hydra).items()]
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*params, *task_overrides(base.hydra)])
+    return [each for place, each in enumerate(parsed) if not any(_replaces(last, each) for last in parsed[place + 1 :])]
+
+
+def _to_text(param: Any) -> str:
+    """Return the value of a sweeper's parameter in Hydra's override syntax; a text is in it already."""
+    return param if isinstance(param, str) else Override._get_value_element_as_str(param)
+
+
+def _replaces(last: Override, override: Override) -> bool:
+    """Return whether an override has no effect because of a later one, which sets the same key whatever it holds."""
+    same = (last.key_or_group, last.package) == (override.key_or_group, override.package)
+    sets = last.type is OverrideType.FORCE_ADD or last.type is override.type is OverrideType.CHANGE
+    creates = override.type is OverrideType.ADD  # which raises an error if the key exists already
+    values = list(last.sweep_iterator()) if last.is_discrete_sweep() else [last.value()]
+    return same and sets and not creates and not any(isinstance(value, dict) for value in values)  # one is merged
+
+
+def _alternatives(override: Override) -> list[str]:
+    """Return the overrides that one of a sweep stands for, one a value."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
 def compose_jobs(composer: JobComposer, batch: Iterable[Sequence[str]], first: int = 0) -> list[SweepJob]:
@@ -146,7 +204,7 @@ def compose_jobs(composer: JobComposer, batch: Iterable[Sequence[str]], first: i
 
 
 def check_distinct(jobs: Sequence[SweepJob]) -> None:
-    """Check that no two jobs have the same configuration or directory.
+    """Check that no two jobs of a grid have the same configuration or directory.
 
     Raises:
         InputError: if two jobs have.
@@ -157,6 +215,15 @@ def check_distinct(jobs: Sequence[SweepJob]) -> None:
         raise InputError(
             f"the jobs of a sweep must differ; {one.number} and {other.number} are the same: {' '.join(one.overrides)}."
         )
+    check_distinct_directories(jobs)
+
+
+def check_distinct_directories(jobs: Sequence[SweepJob]) -> None:
+    """Check that no two jobs have the same directory; a sweeper that searches may choose the same values twice.
+
+    Raises:
+        InputError: if two jobs have.
+    """
     if _first_duplicate([job.path for job in jobs]) is not None:
         raise InputError("`hydra.sweep.subdir` must differ between the jobs of a sweep; use ${hydra:job.num} in it.")
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from lenet_jax.components import short_name
 from lenet_jax.metrics import to_percent
 from lenet_jax.runs.evaluate import EvaluationReport
 from lenet_jax.summary import Row, inference_bytes, training_bytes
@@ -134,6 +136,20 @@ def evaluation_table(report: EvaluationReport, part: str = "test") -> list[str]:
         "percent of each class (row) that got each prediction (column):",
         *confusion_table(summary["confusion_matrix"]),
     ]
+
+
+def data_line(node: Mapping[str, Any], report: EvaluationReport) -> str:
+    """Return one line about the data of an evaluation: which they are, where they are, and how pixels are scaled.
+
+    Args:
+        node: the component that has loaded them.
+        report: the evaluation.
+    """
+    known = [f"{name}={node[name]}" for name in ("directory", "manual_dir", "split") if node.get(name) is not None]
+    inputs = jax.tree.leaves(report.split.inputs)
+    divided = [f"pixels / {report.pixel_divisor:g}"] if any(x.dtype == np.uint8 for x in inputs) else []
+    name = str(node.get("name") or short_name(node))
+    return f"{'data':<21}{', '.join([name, *known, f'{report.part} split', *divided])}"
 
 
 def trained_on_warning(report: EvaluationReport) -> str:

@@ -18,6 +18,7 @@ from lenet_jax.interop.conventions import example_of
 from lenet_jax.interop.models import build_model
 from lenet_jax.metrics import confusion_matrix, expected_calibration_error, precision_and_recall
 from lenet_jax.objective import Task
+from lenet_jax.runs.platforms import check_platform
 from lenet_jax.runs.provenance import digest_parameters
 from lenet_jax.runs.run_directory import BEST, LAST, Record
 from lenet_jax.types import Dataset, Model, Split, Variables
@@ -59,6 +60,7 @@ def evaluate_run(
     Raises:
         InputError: if the run left no such weights or they are damaged, or data and network do not fit.
     """
+    check_platform()
     config = record.config
     of_result = "last" if config.trainer.weights == "last" else "best"
     weights = weights or of_result

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial, TrialState
 
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.runs import Monitor
+from lenet_jax.storage import write_atomically
 from lenet_jax.sweeps.ledger import DONE, Entry
 
 JOURNAL = "optuna.journal"
@@ -29,9 +30,9 @@ PRUNERS = {"none": optuna.pruners.NopPruner, "median": optuna.pruners.MedianPrun
 
 
 class SearchSpace(NamedTuple):
-    """The overrides that all trials have in common, and the distributions of the keys that vary."""
+    """The overrides of a trial, and the distributions of the keys that vary."""
 
-    fixed: list[str]  # overrides
+    overrides: list[str]  # in their order; a key of `varied` stands for its override
     varied: dict[str, BaseDistribution]  # key -> distribution of its values
 
 
@@ -73,7 +74,9 @@ class Batches:
             seed: seed of the sampler.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = JournalStorage(JournalFileBackend(str(directory / JOURNAL)))
+        path = directory / JOURNAL
+        _drop_partial_record(path)
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
         self._study = optuna.create_study(
             storage=storage, study_name="sweep", load_if_exists=True, pruner=PRUNERS[pruner]()
         )
@@ -94,15 +97,29 @@ class Batches:
         known = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
         self._batch = {}
         for number in range(first, min(first + size, self._num_trials)):
-            if number in known:  # sampled before an interruption
-                self._batch[number] = Trial(self._study, known[number]._trial_id)
-                continue
             self._study.sampler = SAMPLERS[self._sampler](self._seed + number)
-            self._batch[number] = self._study.ask(self._space.varied)
+            if number not in known:
+                self._batch[number] = self._study.ask(self._space.varied)
+            else:  # sampled before an interruption
+                self._batch[number] = Trial(self._study, known[number]._trial_id)
+                self._complete(self._batch[number])
         return [
-            [*self._space.fixed, *(f"{key}={_to_text(trial.params[key])}" for key in self._space.varied)]
+            [
+                f"{each}={_to_text(trial.params[each])}" if each in trial.params else each
+                for each in self._space.overrides
+            ]
             for trial in self._batch.values()
         ]
+
+    def _complete(self, trial: Trial) -> None:
+        """Sample the parameters of a trial that an interruption has left out, as they would have been without it."""
+        recorded = dict(trial.params)
+        if recorded.keys() == self._space.varied.keys():
+            return
+        for name, distribution in self._space.varied.items():
+            if name in recorded and not distribution.single():  # to advance the sampler's random numbers
+                self._study.sampler.sample_independent(self._study, trial._get_latest_trial(), name, distribution)
+            trial._suggest(name, distribution)
 
     def observe(self, number: int, epoch: float, error: float) -> None:
         """Report an evaluation of a job to the pruner.
@@ -139,6 +156,24 @@ class Batches:
                 self._study.tell(trial, error, skip_if_finished=True)
             else:
                 self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+
+class _NoLock(JournalFileOpenLock):
+    """No lock of the journal: that of the sweep's directory is held, and a killed process leaves none behind."""
+
+    def acquire(self) -> bool:
+        """Do nothing."""
+        return True
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+def _drop_partial_record(path: Path) -> None:
+    """Remove what a killed process has written of a record; the journal has one a line."""
+    content = path.read_bytes() if path.is_file() else b""
+    if content and not content.endswith(b"\n"):
+        write_atomically(path, content[: content.rfind(b"\n") + 1])
 
 
 def _to_text(value: Any) -> str:

@@ -87,7 +87,7 @@ def is_complete(entry: Entry) -> bool:
 
 def _split(override: str) -> tuple[str, str]:
     key, _, value = override.partition("=")
-    return key, value
+    return key.lstrip("+"), value  # +KEY and ++KEY set the same as KEY
 
 
 def _varies(key: str, overrides: Sequence[dict[str, str]]) -> bool:

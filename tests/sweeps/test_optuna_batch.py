@@ -1,16 +1,18 @@
 import optuna
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import open_hydra, register_schemas
 from lenet_jax.hydra_app.search_space import search_space
 from lenet_jax.sweeps.ledger import DIVERGED, DONE, FAILED, Entry
-from lenet_jax.sweeps.optuna_batch import Batches, SearchSpace, check_options
+from lenet_jax.sweeps.optuna_batch import JOURNAL, Batches, SearchSpace, check_options
 
 SPACE = SearchSpace(
-    ["trainer.max_epochs=3"], {"x": FloatDistribution(-10.0, 10.0), "kind": CategoricalDistribution(["a", "b"])}
+    ["trainer.max_epochs=3", "x", "kind"],
+    {"x": FloatDistribution(-10.0, 10.0), "kind": CategoricalDistribution(["a", "b"])},
 )
 
 
@@ -20,6 +22,10 @@ def loader(without_type_checks):
     with open_hydra() as hydra:
         assert GlobalHydra.instance().is_initialized()
         yield hydra.config_loader
+
+
+def read_space(overrides, loader):
+    return search_space(OverridesParser.create(config_loader=loader).parse_overrides(overrides))
 
 
 @pytest.mark.parametrize(
@@ -34,8 +40,8 @@ def loader(without_type_checks):
     ],
 )
 def test_a_search_space_is_written_in_hydras_words(override, expected, loader):
-    space = search_space(["seed=3", override], loader)
-    assert space.fixed == ["seed=3"]
+    space = read_space(["seed=3", override], loader)
+    assert space.overrides == ["seed=3", override.partition("=")[0]]
     assert list(space.varied.values()) == [expected]
 
 
@@ -45,7 +51,11 @@ def test_a_search_space_is_written_in_hydras_words(override, expected, loader):
         (["seed=3"], "hydra/sweeper=optuna_batch must have a key to vary"),
         (
             ["optimizer.learning_rate=interval(1,1)"],
-            r"must be an interval that begins below its end",
+            r"must be an interval of finite numbers that begins below its end",
+        ),
+        (
+            ["optimizer.learning_rate=interval(0.1,inf)"],
+            r"must be an interval of finite numbers that begins below its end; got \(0\.1, inf\)",
         ),
         (
             ["optimizer.learning_rate=tag(log,interval(0,1))"],
@@ -55,7 +65,7 @@ def test_a_search_space_is_written_in_hydras_words(override, expected, loader):
 )
 def test_a_search_space_without_room_is_refused(overrides, message, loader):
     with pytest.raises(InputError, match=message):
-        search_space(overrides, loader)
+        read_space(overrides, loader)
 
 
 @pytest.mark.parametrize(
@@ -140,3 +150,22 @@ def test_a_job_worse_than_the_median_of_those_before_is_pruned(tmp_path):
             batches.observe(number, 1, 0.5 if number < 15 else 0.9)
         assert batches.pruned == ({15} if first else set())
         batches.tell([judge(first + index, overrides) for index, overrides in enumerate(batch)])
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_journal_that_ends_anywhere_is_continued_as_if_it_had_not(sampler, tmp_path):
+    (tmp_path / "whole").mkdir()
+    whole = open_study(tmp_path / "whole", sampler=sampler).ask(0, 4)
+    content = (tmp_path / "whole" / JOURNAL).read_bytes()
+    begin = content.index(b"\n") + 1  # the study is there
+    for end in range(begin, len(content), 97):
+        directory = tmp_path / str(end)
+        directory.mkdir()
+        (directory / JOURNAL).write_bytes(content[:end])
+        (directory / f"{JOURNAL}.lock").symlink_to("of a process that was killed")
+        assert open_study(directory, sampler=sampler).ask(0, 4) == whole
+
+
+def test_a_shuffled_choice_has_its_values_in_one_order(loader):
+    spaces = [read_space(["seed=shuffle(range(0,20))"], loader).varied for _ in range(2)]
+    assert spaces[0] == spaces[1] == {"seed": CategoricalDistribution([str(number) for number in range(20)])}

@@ -1,0 +1,93 @@
+"""The options of launchers and sweepers, checked before a sweep takes its directory.
+
+Hydra gives them to the plugin as they are; what is no number, or a number out of its range, would be found when the
+directory is there and the first jobs have run.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Optional, Union
+
+from omegaconf import OmegaConf
+
+from lenet_jax.config.catalogue import TARGET
+from lenet_jax.config.checks import AtLeast, Count, NonNegative, NonNegativeInt, Seed, Text, convert
+from lenet_jax.errors import InputError, unknown_name
+
+# ruff: noqa: UP007, UP045  `|` of a type with a range is unknown to type checkers
+_GRID = {"max_batch_size": Optional[Count], "params": dict | None}
+_PARAMS = "params"
+_SWEEPERS: Mapping[str, Mapping[str, Any]] = {
+    "BasicSweeper": _GRID,
+    "GridSweeper": _GRID,
+    "HalvingSweeper": {"min_epochs": Count, "reduction": Annotated[int, AtLeast(2)], "params": dict | None},
+    "OptunaBatchSweeper": {
+        "num_trials": Count,
+        "batch_size": Count,
+        "sampler": Text,
+        "pruner": Text,
+        "seed": Seed,
+        "params": dict | None,
+    },
+}
+_SLURM = {
+    "timeout_min": Count,
+    "cpus_per_task": Optional[Count],
+    "gpus_per_node": Optional[NonNegativeInt],
+    "tasks_per_node": Count,
+    "mem_gb": Optional[Count],
+    "nodes": Count,
+    "max_num_timeout": NonNegativeInt,
+    "signal_delay_s": Count,
+    "array_parallelism": Count,
+}
+_LAUNCHERS: Mapping[str, Mapping[str, Any]] = {
+    "JoblibLauncher": {
+        "n_jobs": Union[Count, Literal[-1, -2]],
+        "backend": Literal["loky"] | None,  # the launcher uses no other one
+        "prefer": Literal["processes", "threads"],
+        "verbose": NonNegativeInt,
+        "timeout": Optional[NonNegative],
+        "mmap_mode": Literal["r", "r+", "w+", "c"] | None,
+    },
+    "LocalLauncher": _SLURM,
+    "SlurmLauncher": _SLURM,
+}
+
+
+def check_plugin_options(hydra: Any) -> None:
+    """Check the options of the launcher and the sweeper; those of plugins that are not known here are not checked.
+
+    Args:
+        hydra: Hydra's part of a composition.
+
+    Raises:
+        InputError: if an option is out of its range, or one that a sweeper does not have.
+    """
+    for plugin, known in (("launcher", _LAUNCHERS), ("sweeper", _SWEEPERS)):
+        node = hydra[plugin]
+        options = known.get(str(node[TARGET]).rpartition(".")[2])
+        if options is None:
+            continue
+        for name in node:
+            if name == _PARAMS:
+                _check_params(node._get_node(name))
+            elif name in options:
+                value = node[name]
+                plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+                convert(f"hydra.{plugin}.{name}", options[name], plain)
+            elif plugin == "sweeper" and name != TARGET:
+                raise unknown_name(f"hydra.{plugin}", str(name), options)
+
+
+def params_of(hydra: Any) -> dict[str, Any]:
+    """Return the parameters of a sweeper as they are written: an interpolation in them is one of each job."""
+    node = hydra.sweeper._get_node(_PARAMS) if _PARAMS in hydra.sweeper else None
+    content: Any = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_dict(node) else {}
+    return content
+
+
+def _check_params(node: Any) -> None:
+    plain: Any = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node._value()
+    for key in convert(f"hydra.sweeper.{_PARAMS}", dict | None, plain) or ():
+        if not isinstance(key, str) or key.lstrip("+~").startswith(("hydra.", "hydra/")):
+            raise InputError(f"`hydra.sweeper.params` must name keys of runs, none of Hydra's part; got {key!r}.")

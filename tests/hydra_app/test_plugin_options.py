@@ -1,0 +1,92 @@
+"""Options of launchers and sweepers are checked before the directory of a sweep is taken."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from lenet_jax.cli import main
+from lenet_jax.errors import InputError
+from lenet_jax.hydra_app.composition import compose, open_hydra
+from lenet_jax.hydra_app.plugin_options import check_plugin_options
+from lenet_jax.hydra_app.sweep_jobs import expand_grid
+
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder", "without_type_checks")
+
+OPTUNA = ["hydra/sweeper=optuna_batch", "optimizer.learning_rate=interval(0.1,0.2)"]
+GRID = ["seed=0,1"]
+HALVING = ["hydra/sweeper=halving", *GRID]
+JOBLIB = ["hydra/launcher=joblib", *GRID]
+COUNT = "must be an integer, 1 or above"
+
+
+@pytest.fixture(scope="module")
+def hydra():
+    with open_hydra() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "rule"),
+    [
+        *((OPTUNA, f"sweeper.num_trials={value}", COUNT) for value in ("abc", "1e1", "null", "0")),
+        (OPTUNA, "sweeper.batch_size=2.5", COUNT),
+        *(
+            (OPTUNA, f"sweeper.seed={value}", "must be an integer from 0 to 4294967295")
+            for value in ("abc", "null", "-1")
+        ),
+        (OPTUNA, "sweeper.sampler=[tpe]", "must be a text"),
+        *((HALVING, f"sweeper.min_epochs={value}", COUNT) for value in ("abc", "null", "true")),
+        *((HALVING, f"sweeper.reduction={value}", "must be an integer, 2 or above") for value in ("abc", "2.5", "1")),
+        *(
+            (GRID, f"sweeper.max_batch_size={value}", "must be null or an integer, 1 or above")
+            for value in ("0", "-1", "1.5")
+        ),
+        *((JOBLIB, f"launcher.n_jobs={value}", COUNT) for value in ("0", "-3")),
+        (JOBLIB, "launcher.backend=nope", "must be null or 'loky'"),
+        (GRID, "sweeper.params=[1]", "must be null or"),
+    ],
+)
+def test_what_an_option_cannot_be_is_refused(arguments, option, rule, hydra):
+    if arguments is JOBLIB and importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+        pytest.skip("needs hydra-joblib-launcher")
+    base = compose(hydra, [*arguments, f"hydra.{option}"], multirun=True)
+    with pytest.raises(InputError, match=re.escape(f"`hydra.{option.partition('=')[0]}` {rule}")):
+        check_plugin_options(base.hydra)
+
+
+def test_options_are_checked_before_the_directory_is_taken(capsys):
+    assert main(["train", "-m", *HALVING, "hydra.sweeper.min_epochs=abc", "hydra.sweep.dir=sweep"]) == 2
+    assert f"`hydra.sweeper.min_epochs` {COUNT}; got 'abc'." in capsys.readouterr().err
+    assert not Path("sweep").exists()
+
+
+def test_an_option_that_a_sweeper_does_not_have_is_refused(capsys):
+    assert main(["train", "-m", *GRID, "+hydra.sweeper.storage=a", "hydra.sweep.dir=sweep"]) == 2
+    assert "`hydra.sweeper` has no 'storage'; choose one of:" in capsys.readouterr().err
+
+
+def test_parameters_of_a_sweeper_are_keys_of_runs(capsys):
+    assert main(["train", "-m", *GRID, "+hydra.sweeper.params={hydra.sweep.dir: a}", "hydra.sweep.dir=sweep"]) == 2
+    assert "`hydra.sweeper.params` must name keys of runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("params", "jobs"),
+    [
+        ("{seed: '0,1'}", [["seed=0"], ["seed=1"]]),
+        ("{seed: '${hydra:job.num}'}", [["seed=${hydra:job.num}"]]),
+        (
+            "{trainer.checkpoint_every: null, model.num_kernels: [2, 3]}",
+            [["trainer.checkpoint_every=null", "model.num_kernels=[2,3]"]],
+        ),
+        ("null", [[]]),
+    ],
+)
+def test_parameters_of_a_sweeper_are_overrides_of_its_jobs(params, jobs, hydra):
+    base = compose(hydra, [f"hydra.sweeper.params={params}"], multirun=True)
+    check_plugin_options(base.hydra)
+    assert expand_grid(base, hydra.config_loader) == jobs
+    last = compose(hydra, [f"hydra.sweeper.params={params}", "seed=5"], multirun=True)
+    assert {job[-1] for job in expand_grid(last, hydra.config_loader) or ()} == {"seed=5"}
