@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from experiments.benchmarks.cases import SYSTEMS, Case
 from experiments.benchmarks.problem import num_threads
-from lenet_jax.environment import tune_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_LIMIT = 15 * 60  # seconds per process
@@ -194,10 +193,7 @@ def _without_folders(message: str) -> str:
 
 
 def _environment(case: Case, system: str, scratch: Path) -> dict[str, str]:
-    """Return environment variables that set the same number of threads for every system, and disable TF32.
-
-    Systems that use JAX have the same settings as the command line of lenet_jax.
-    """
+    """Return environment variables that set the same number of threads for every system, and disable TF32."""
     threads = str(num_threads())
     environment = {
         **os.environ,
@@ -210,14 +206,10 @@ def _environment(case: Case, system: str, scratch: Path) -> dict[str, str]:
     }
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS"):
         environment.pop(name, None)
-    if case.measure in ("inference", "layer"):  # plain function calls use one device, training one per core
-        environment["JAX_NUM_CPU_DEVICES"] = "1"
     if case.warm_start:
         environment |= {
             "JAX_COMPILATION_CACHE_DIR": str(scratch / f"programs_{system}"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
-    if "jax" in SYSTEMS[system].packages:
-        tune_environment(environment)
     return environment | dict(SYSTEMS[system].environment)

@@ -85,6 +85,16 @@ class Layer:
     steps: int = 4  # inside one program, if a system supports it
     calls: int = 3  # timed ones
 
+    @property
+    def multiply_adds(self) -> int:
+        """The number of multiply-adds of the forward pass."""
+        outputs = (self.size + 2 * self.padding - self.kernel_size) // self.stride + 1
+        return self.batch * outputs**2 * self.kernel_size**2 * self.inputs // self.groups * self.maps
+
+    def describe(self) -> str:
+        """Return the sizes in words."""
+        return f"{self.batch:,} of {self.size}x{self.size}x{self.inputs} to {self.maps} maps"
+
     def tiny(self) -> "Layer":
         """Return a small task of the same type that takes almost no time."""
         return dataclasses.replace(self, size=min(self.size, 15), batch=2, steps=2, calls=1)

@@ -105,19 +105,22 @@ def _compare(case: Case, goal: Goal, points: dict[str, Any]) -> str | None:
     """Return a sentence about a goal; None if no peer of the goal ran."""
     ratios = []
     for point in points.values():
-        best = best_peer(point["systems"], goal.peers or case.peers)
-        if best:
-            ratios.append((point["systems"][best]["ratio"]["median"], SYSTEMS[best].label))
+        systems = point["systems"]
+        best = best_peer(systems, goal.peers or case.peers)
+        if best and goal.of:
+            ratio = systems[case.systems[0]]["also"][goal.of] / systems[best]["also"][goal.of]
+            ratios.append((ratio, f"the {goal.of} of {SYSTEMS[best].label}"))
+        elif best:
+            ratios.append((systems[best]["ratio"]["median"], SYSTEMS[best].label))
     if not ratios:
         return None
     num_met = sum(ratio <= goal.ratio for ratio, _ in ratios)
-    stretch = f" (hoped for: {_number(goal.stretch)})" if goal.stretch else ""
     if len(points) == 1:
         (ratio, label), *_ = ratios
         found, verdict = f"{_number(ratio)} of {label}", _verdict(num_met == 1)
     else:
         found, verdict = "compared with the best peer", f"met in {num_met} of {len(ratios)} rows"
-    return f"Ours {found}; goal: at most {_number(goal.ratio)}{stretch}: {verdict}."
+    return f"Ours {found}; goal: at most {_number(goal.ratio)}: {verdict}."
 
 
 def _compare_with_limit(case: Case, points: dict[str, Any]) -> str:

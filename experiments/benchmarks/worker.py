@@ -104,6 +104,14 @@ def _compile(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measur
     return Measured(None, sum(seconds.values()), {f"s to {part}": value for part, value in seconds.items()})
 
 
+def _init(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    return Measured(None, module.init_seconds(job.task))
+
+
+def _help(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    return Measured(None, module.help_seconds())
+
+
 def _checkpoints(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
     loss, epoch, checkpoint = module.checkpoint_times(job.task)
     return Measured(loss, 100 * checkpoint / epoch, {"s an epoch": epoch, "ms a checkpoint": 1000 * checkpoint})
@@ -118,6 +126,8 @@ MEASURES: dict[str, Callable[[Job, ModuleType, Mapping[str, Any]], Measured]] = 
     "memory": _memory,
     "startup": _startup,
     "compile": _compile,
+    "init": _init,
+    "help": _help,
     "sweep": _sweep,
     "overhead": _overhead,
     "checkpoints": _checkpoints,

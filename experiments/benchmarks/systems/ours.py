@@ -2,6 +2,8 @@
 
 import functools
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import safetensors
 from jax import Array, lax
 from safetensors.numpy import save_file
@@ -35,7 +38,9 @@ __all__ = [
     "compile_times",
     "device_name",
     "gradient",
+    "help_seconds",
     "infer",
+    "init_seconds",
     "layer",
     "program_seconds",
     "sweep",
@@ -66,8 +71,40 @@ def _make_epoch(task: problem.Training) -> tuple[Callable, training.TrainState, 
     return jax.jit(interval, donate_argnums=0), state, jax.device_put(dataset)
 
 
-def train(task: problem.Training) -> tuple[float, list[float]]:
-    """Train by the epoch program, as `make_train` and the command line do."""
+def train(task: problem.Training, *, trainer: bool = False) -> tuple[float, list[float]]:
+    """Train as a user of the library does; with `trainer`, as `make_train` and the command line do."""
+    return _train_in_intervals(task) if trainer else _train_in_scan(task)
+
+
+def _train_in_scan(task: problem.Training) -> tuple[float, list[float]]:
+    """Train float32 images by `model.apply` and Optax in a loop of one's own, an epoch a call."""
+    model, params = _make_model(task.network), _make_variables(task.network).params
+    optimizer = {"sgd": optax.sgd, "adam": optax.adam}[task.optimizer](task.learning_rate)
+    images, labels = problem.make_scaled_images(task.images)
+    batches = tuple(jnp.asarray(x).reshape(task.steps, task.batch, *x.shape[1:]) for x in (images, labels))
+
+    def loss(params: dict, images: Array, labels: Array) -> Array:
+        logits, _ = model.apply(lj.Variables(params, {}), images)
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+    def step(carry: tuple, batch: tuple[Array, Array]) -> tuple[tuple, Array]:
+        params, state = carry
+        value, grads = jax.value_and_grad(loss)(params, *batch)
+        updates, state = optimizer.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state), value
+
+    epoch = jax.jit(lambda carry, batches: lax.scan(step, carry, batches), donate_argnums=0)
+    carry = params, optimizer.init(params)
+
+    def run_epoch() -> float:
+        nonlocal carry
+        carry, losses = jax.block_until_ready(epoch(carry, batches))
+        return float(jnp.mean(losses))
+
+    return run_epoch(), problem.time_calls(run_epoch, task.epochs)
+
+
+def _train_in_intervals(task: problem.Training) -> tuple[float, list[float]]:
     epoch, state, data = _make_epoch(task)
 
     def run_epoch() -> float:
@@ -201,6 +238,21 @@ def gradient(task: problem.Gradient) -> tuple[float, list[float]]:
         variables = jax.block_until_ready(program(variables))[0]
 
     return check, [value / task.steps for value in problem.time_calls(call, task.calls)]
+
+
+def init_seconds(task: problem.Gradient) -> float:
+    """Return the seconds of a first `model.init`."""
+    model = lj.create_model(task.name, input_shape=(task.size, task.size, 3), num_classes=1000)
+    begin = time.perf_counter()
+    jax.block_until_ready(model.init(jax.random.key(0)))
+    return time.perf_counter() - begin
+
+
+def help_seconds() -> float:
+    """Return the seconds of `lenet-jax train --help`."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "lenet_jax", "train", "--help"], check=True, capture_output=True)
+    return time.perf_counter() - begin
 
 
 def checkpoint_times(task: problem.Training) -> tuple[float, float, float]:
