@@ -33,8 +33,14 @@ from .ops.convolution import (
     conv2d_transpose,
     conv3d,
     conv3d_transpose,
+)
+from .ops.depthwise import (
+    depthwise_conv1d,
     depthwise_conv2d,
+    depthwise_conv3d,
+    separable_conv1d,
     separable_conv2d,
+    separable_conv3d,
 )
 from .ops.initializers import fan_in_uniform, glorot_uniform
 from .ops.normalization import local_response_norm
@@ -74,7 +80,9 @@ __all__ = [
     "create_model",
     "cross_entropy",
     "data",
+    "depthwise_conv1d",
     "depthwise_conv2d",
+    "depthwise_conv3d",
     "early_stopping",
     "evaluate",
     "extract_patches",
@@ -99,7 +107,9 @@ __all__ = [
     "optimizers",
     "predict_logits",
     "save_variables",
+    "separable_conv1d",
     "separable_conv2d",
+    "separable_conv3d",
     "sharding",
     "sliding_windows",
     "summarize",
