@@ -10,8 +10,24 @@ import optax
 import optax.contrib
 from jaxtyping import Array, Float, Int
 
-Optimizer = optax.GradientTransformation | optax.MultiSteps
+from lenet_jax.errors import InputError
+
+
+class UnfittedOptimizer(NamedTuple):
+    """An optimizer whose schedule needs the lengths of the run, which `make_train` knows."""
+
+    init: Callable[..., Any]
+    update: Callable[..., Any]
+    fit: Callable[[int, int], optax.GradientTransformation]  # (num_steps, steps_per_epoch) -> the optimizer
+
+
+Optimizer = optax.GradientTransformation | optax.MultiSteps | UnfittedOptimizer
 """Any transformation of Optax, or of the user in its form."""
+
+
+def fit_to_run(optimizer: Any, num_steps: int, steps_per_epoch: int) -> Any:
+    """Return an optimizer for a run of these lengths."""
+    return optimizer.fit(num_steps, steps_per_epoch) if isinstance(optimizer, UnfittedOptimizer) else optimizer
 
 
 def standard_form(optimizer: Optimizer) -> optax.GradientTransformationExtraArgs:
@@ -23,6 +39,8 @@ def standard_form(optimizer: Optimizer) -> optax.GradientTransformationExtraArgs
     """
     if isinstance(optimizer, optax.MultiSteps):
         optimizer = optimizer.gradient_transformation()
+    if isinstance(optimizer, UnfittedOptimizer):
+        optimizer = optax.GradientTransformation(optimizer.init, optimizer.update)
     if optimizer.update.__module__ == optax.lookahead.__module__:
         optimizer = _with_slow_parameters(optimizer)
     return _ignoring_other_arguments(optimizer)
@@ -122,6 +140,20 @@ def average_parameters(decay: float) -> optax.GradientTransformationExtraArgs:
         return updates, AveragedState(state.count + 1, averaged)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def check_averages(opt_state: Any) -> None:
+    """Check that an optimizer's state has at most one moving average of the parameters.
+
+    Raises:
+        InputError: if it has several, of which evaluation could use one only.
+    """
+    is_average = lambda each: type(each) is AveragedState  # noqa: E731
+    if sum(map(is_average, jax.tree.leaves(opt_state, is_leaf=is_average))) > 1:
+        raise InputError(
+            "optimizer: `ema_decay` must be given once; this optimizer keeps several moving averages; leave it out of "
+            "make_optimizer, or out of TrainerConfig."
+        )
 
 
 # ---- parameters to measure with -------------------------------------------------------------------------------------
