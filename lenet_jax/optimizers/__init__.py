@@ -145,7 +145,7 @@ def make_optimizer(
     clip_norm: float | None = None,
     ema_decay: float | None = None,
     **options: Any,
-) -> Optimizer:
+) -> optax.GradientTransformation:
     """Build an optimizer by name; its float options are values in its state, which `hyperparameters` reach.
 
     Args:
@@ -184,7 +184,7 @@ def make_optimizer(
         return fit(num_steps, steps_per_epoch)
     if num_steps is not None or steps_per_epoch is not None:
         refuse()
-    return UnfittedOptimizer(refuse, refuse, fit)
+    return UnfittedOptimizer(refuse, fit)
 
 
 def set_hyperparameters(opt_state: Any, values: Mapping[str, Any]) -> Any:

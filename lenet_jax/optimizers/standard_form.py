@@ -12,20 +12,28 @@ from jaxtyping import Array, Float, Int
 
 from lenet_jax.errors import InputError
 
-
-class UnfittedOptimizer(NamedTuple):
-    """An optimizer whose schedule needs the lengths of the run, which `make_train` knows."""
-
-    init: Callable[..., Any]
-    update: Callable[..., Any]
-    fit: Callable[[int, int], optax.GradientTransformation]  # (num_steps, steps_per_epoch) -> the optimizer
-
-
-Optimizer = optax.GradientTransformation | optax.MultiSteps | UnfittedOptimizer
+Optimizer = optax.GradientTransformation | optax.MultiSteps
 """Any transformation of Optax, or of the user in its form."""
 
 
-def fit_to_run(optimizer: Any, num_steps: int, steps_per_epoch: int) -> Any:
+class UnfittedOptimizer(optax.GradientTransformation):
+    """An optimizer whose schedule needs the lengths of the run, which `make_train` knows; it refuses to be used before.
+
+    Args:
+        refuse: raises the error of a use without them.
+        fit: (num_steps, steps_per_epoch) -> the optimizer.
+    """
+
+    fit: Callable[[int, int], optax.GradientTransformation]
+
+    def __new__(cls, refuse: Callable[..., Any], fit: Callable[..., Any]) -> "UnfittedOptimizer":
+        """Make one of the two functions."""
+        made = super().__new__(cls, refuse, refuse)
+        made.fit = fit
+        return made
+
+
+def fit_to_run(optimizer: Optimizer, num_steps: int, steps_per_epoch: int) -> Optimizer:
     """Return an optimizer for a run of these lengths."""
     return optimizer.fit(num_steps, steps_per_epoch) if isinstance(optimizer, UnfittedOptimizer) else optimizer
 
@@ -39,8 +47,6 @@ def standard_form(optimizer: Optimizer) -> optax.GradientTransformationExtraArgs
     """
     if isinstance(optimizer, optax.MultiSteps):
         optimizer = optimizer.gradient_transformation()
-    if isinstance(optimizer, UnfittedOptimizer):
-        optimizer = optax.GradientTransformation(optimizer.init, optimizer.update)
     if optimizer.update.__module__ == optax.lookahead.__module__:
         optimizer = _with_slow_parameters(optimizer)
     return _ignoring_other_arguments(optimizer)
