@@ -32,8 +32,14 @@ from .ops.convolution import (
     conv2d_transpose,
     conv3d,
     conv3d_transpose,
+)
+from .ops.depthwise import (
+    depthwise_conv1d,
     depthwise_conv2d,
+    depthwise_conv3d,
+    separable_conv1d,
     separable_conv2d,
+    separable_conv3d,
 )
 from .ops.initializers import fan_in_uniform, glorot_uniform
 from .ops.normalization import local_response_norm
@@ -73,7 +79,9 @@ __all__ = [
     "create_model",
     "cross_entropy",
     "data",
+    "depthwise_conv1d",
     "depthwise_conv2d",
+    "depthwise_conv3d",
     "early_stopping",
     "evaluate",
     "extract_patches",
@@ -98,7 +106,9 @@ __all__ = [
     "optimizers",
     "predict_logits",
     "save_variables",
+    "separable_conv1d",
     "separable_conv2d",
+    "separable_conv3d",
     "sliding_windows",
     "summarize",
     "summary",

@@ -146,13 +146,25 @@ def _check_range(origin: str, part: str, low: int, high: int, num_outputs: int) 
 
 
 def count_outputs(task: Task, split: Split) -> int:
-    """Return the number of outputs of a task's model for an example of a split; nothing is computed."""
+    """Return the number of outputs of a task's model for an example of a split; nothing is computed.
+
+    Raises:
+        InputError: if the outputs are no array with an axis of the examples and one of the outputs.
+    """
 
     def outputs(inputs: Any, key: Key) -> Any:
         return predict(task, task.model.init(key), inputs)
 
     example = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), split.inputs)
-    return jax.eval_shape(outputs, example, jax.eval_shape(lambda: jax.random.key(0))).shape[-1]
+    found = jax.eval_shape(outputs, example, jax.eval_shape(lambda: jax.random.key(0)))
+    shape = getattr(found, "shape", None)
+    if shape is None or len(shape) < 2 or shape[0] != 1:
+        what = f"a {type(found).__name__}" if shape is None else f"shape {shape}"
+        raise InputError(
+            f"model: outputs for a batch of one example must be logits (1, classes); got {what}; for other targets "
+            "than labels give an objective, such as lj.objectives.regression()."
+        )
+    return shape[-1]
 
 
 def _check_split(origin: str, name: str, split: Split, objective: Objective | None) -> None:
@@ -173,7 +185,10 @@ def _check_label_arrays(origin: str, name: str, targets: Any) -> None:
     shape, dtype = getattr(targets, "shape", None), getattr(targets, "dtype", None)
     if shape is None or dtype is None or len(shape) != 1 or not jnp.issubdtype(dtype, jnp.integer):
         found = f"a {type(targets).__name__}" if shape is None else f"{dtype}{shape}"
-        raise InputError(f"{origin}: `targets` of {name} must be integers (N,); got {found}.")
+        raise InputError(
+            f"{origin}: `targets` of {name} must be integers (N,) for an objective of classes; got {found}; for others "
+            "choose it: objective=regression, lj.objectives.regression()."
+        )
 
 
 def count_examples(split: Split) -> int:

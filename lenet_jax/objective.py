@@ -4,7 +4,7 @@ inputs -> augmentation -> compute dtype -> network -> loss and metrics
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -55,7 +55,7 @@ def training_loss_and_metrics(
     count = batch.keys.shape[0]
 
     def loss(outputs: PyTree, targets: PyTree) -> Array:
-        values = _per_example("loss", task.objective.loss(outputs, _plain(targets)), count)
+        values = _per_example("loss", task.objective.loss, outputs, _plain(targets), count)
         weights = loss_weights(task.objective, targets)
         return values if weights is None else weights.astype(values.dtype) * values
 
@@ -63,7 +63,7 @@ def training_loss_and_metrics(
     plain, metrics = _plain(batch.targets), {}
     for name in names:
         metric: Any = task.objective.metrics[name]
-        metrics[name] = jnp.sum(_per_example(name, metric(heads[0][1], plain), count).astype(jnp.float32))
+        metrics[name] = jnp.sum(_per_example(name, metric, heads[0][1], plain, count).astype(jnp.float32))
     return sum(losses[1:], losses[0]), state, metrics
 
 
@@ -76,7 +76,7 @@ def loss_weights(objective: Objective, targets: PyTree) -> Float[Array, "N"] | N
     if objective.weight is None:
         return weights
     plain = _plain(targets)
-    own = _per_example("weight", objective.weight(plain), jax.tree.leaves(plain)[0].shape[0])
+    own = _checked("weight", objective.weight(plain), jax.tree.leaves(plain)[0].shape[0])
     return own if weights is None else weights * own
 
 
@@ -128,7 +128,7 @@ def add_examples(
         mask = mask & (of_metrics > 0)
 
     def total(name: str, fn: Any, weights: Array | None) -> Array:
-        values = _per_example(name, fn(outputs, plain), count)
+        values = _per_example(name, fn, outputs, plain, count)
         return _masked_sum(values if weights is None else weights * values.astype(jnp.float32), mask)
 
     sums, streams = {}, dict(totals.streams)
@@ -292,18 +292,49 @@ def _weighted(weight: Array | float, x: Array) -> Array:
     return jnp.expand_dims(weight, per_example).astype(x.dtype) * x
 
 
-def _per_example(name: str, values: Any, count: int) -> Array:
-    """Return what a loss or a metric returned, checked.
+def _per_example(name: str, fn: Callable[[Any, Any], Any], outputs: PyTree, targets: PyTree, count: int) -> Array:
+    """Return what a loss or a metric returns for outputs and targets, checked.
 
     Raises:
-        InputError: if it is not one value an example.
+        InputError: if it is not one value an example, or each value is one of all examples.
     """
+    _check_no_broadcasting(name, fn, outputs, targets)
+    return _checked(name, fn(outputs, targets), count)
+
+
+def _checked(name: str, values: Any, count: int) -> Array:
     if jnp.shape(values) != (count,):
         raise InputError(
             f"objective: `{name}` must return one value an example, of shape ({count},) here; got shape "
             f"{jnp.shape(values)}; the means over the examples are taken by lenet_jax."
         )
     return jnp.asarray(values)
+
+
+def _check_no_broadcasting(name: str, fn: Callable[[Any, Any], Any], outputs: PyTree, targets: PyTree) -> None:
+    """Check that outputs (N, 1) and targets (N,), or the other way round, do not become (N, N) in a function of them.
+
+    A function of each example by itself fails for 2 outputs and 3 targets; one that broadcasts them does not.
+
+    Raises:
+        InputError: if the function broadcasts them.
+    """
+    both = jax.tree.leaves((outputs, targets))
+    if len(both) != 2 or {x.shape[1:] for x in both} != {(), (1,)}:
+        return
+    types = [jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype) for n, x in zip((2, 3), both, strict=True)]
+    trees = [jax.tree.structure(tree) for tree in (outputs, targets)]
+    try:
+        jaxpr = jax.make_jaxpr(lambda *a: fn(*(tree.unflatten([x]) for tree, x in zip(trees, a, strict=True))))(*types)
+    except Exception:  # as it should, whatever it raises
+        return
+    used = {id(x) for equation in jaxpr.jaxpr.eqns for x in equation.invars}
+    if all(id(x) in used for x in jaxpr.jaxpr.invars):
+        raise InputError(
+            f"objective: `{name}` must not combine outputs of shape {both[0].shape} with targets of shape "
+            f"{both[1].shape}, which JAX broadcasts to all pairs of examples; drop an axis: outputs[:, 0] or "
+            "targets[:, 0]."
+        )
 
 
 def _masked_sum(values: Array, mask: Array) -> Array:

@@ -114,12 +114,21 @@ def multi_label(*, monitor: Literal["accuracy", "exact_match", "loss"] = "accura
     """
 
     def loss(outputs: Float[Array, "N labels"], targets: Num[Array, "N labels"]) -> Float[Array, "N"]:  # noqa: F821
+        check(outputs, targets)
         present = targets.astype(outputs.dtype)
         each = jax.nn.softplus(outputs) - present * outputs
         return jnp.mean(each, axis=-1)
 
     def right(outputs: Float[Array, "N labels"], targets: Num[Array, "N labels"]) -> Array:
+        check(outputs, targets)
         return (outputs > 0) == (targets > 0)
+
+    def check(outputs: Array, targets: Array) -> None:
+        if outputs.ndim != 2 or outputs.shape != targets.shape:
+            raise InputError(
+                f"multi_label: outputs and targets must have the same shape (N, labels); got {outputs.shape} and "
+                f"{targets.shape}; the model's number of outputs is `num_classes` of the Dataset."
+            )
 
     metrics = {
         "accuracy": lambda outputs, targets: jnp.mean(right(outputs, targets).astype(jnp.float32), axis=-1),

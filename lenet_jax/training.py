@@ -43,7 +43,14 @@ from lenet_jax.objective import (
 from lenet_jax.objectives import classification
 from lenet_jax.optimizers import chain_optimizer, set_hyperparameters
 from lenet_jax.optimizers.plateau import observe_validation
-from lenet_jax.optimizers.standard_form import Optimizer, apply_optimizer, evaluation_parameters, standard_form
+from lenet_jax.optimizers.standard_form import (
+    Optimizer,
+    apply_optimizer,
+    check_averages,
+    evaluation_parameters,
+    fit_to_run,
+    standard_form,
+)
 from lenet_jax.train_plan import TrainPlan, minibatches, plan_run
 from lenet_jax.types import (
     Dataset,
@@ -141,13 +148,15 @@ def init_train_state(
         objective: of the run; None: classification.
 
     Raises:
-        InputError: if a hyperparameter is not in the optimizer's state.
+        InputError: if a hyperparameter is not in the optimizer's state, or that has several moving averages.
     """
     init_key, run_key = jax.random.split(key)
     variables = model.init(init_key)
+    opt_state = standard_form(optimizer).init(variables.params)
+    check_averages(opt_state)
     return TrainState(
         variables=variables,
-        opt_state=set_hyperparameters(standard_form(optimizer).init(variables.params), hyperparameters),
+        opt_state=set_hyperparameters(opt_state, hyperparameters),
         key=run_key,
         iteration=jnp.zeros((), jnp.int32),
         early_stopping=early_stopping.init(config.early_stopping, (objective or classification()).stopping),
@@ -434,7 +443,8 @@ def make_train(
 
     Args:
         model: the network; `lenet_jax.interop.to_model` makes one of a module of flax or Equinox.
-        optimizer: any Optax gradient transformation.
+        optimizer: any Optax gradient transformation; one of `make_optimizer` gets the lengths of the run for its
+            schedule.
         config: the trainer's configuration; its `clip_norm` and `ema_decay` are put around the optimizer here.
         objective: loss and metrics; None: classification.
         augment: augmentations of the training examples, one after another.
@@ -446,8 +456,12 @@ def make_train(
     """
     check_model("make_train", model)
     objective = objective or classification()
-    if config.clip_norm is not None or config.ema_decay is not None:
-        optimizer = chain_optimizer(optimizer, clip_norm=config.clip_norm, ema_decay=config.ema_decay)
+
+    def fit(plan: TrainPlan) -> Optimizer:
+        fitted = fit_to_run(optimizer, plan.epoch * config.max_epochs, plan.epoch)
+        if config.clip_norm is None and config.ema_decay is None:
+            return fitted
+        return chain_optimizer(fitted, clip_norm=config.clip_norm, ema_decay=config.ema_decay)
 
     def train(key: Key, hyperparameters: Hyperparameters, data: Dataset) -> TrainResult:
         check_splits(data, objective)
@@ -455,7 +469,8 @@ def make_train(
         if objective.has_labels and data.label_ranges:
             check_labels(data, count_outputs(task, data.train))
         plan = plan_run(config, count_examples(data.train))
-        state = init_train_state(model, optimizer, config, key, hyperparameters, objective=objective)
+        fitted = fit(plan)
+        state = init_train_state(model, fitted, config, key, hyperparameters, objective=objective)
 
         def running(carry: tuple[TrainState, Evaluation]) -> Array:
             return carry[0].status == Status.RUNNING
@@ -463,7 +478,7 @@ def make_train(
         def advance(carry: tuple[TrainState, Evaluation]) -> tuple[TrainState, Evaluation]:
             state, history = carry
             number = state.iteration // plan.interval
-            state, evaluation = train_interval(task, optimizer, config, state, data)
+            state, evaluation = train_interval(task, fitted, config, state, data)
             return state, jax.tree.map(
                 lambda column, value: column.at[number].set(value.astype(column.dtype)), history, evaluation
             )

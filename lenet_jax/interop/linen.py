@@ -1,5 +1,6 @@
 """Conversion between flax Linen modules and models. flax is imported only when a function is called."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -14,8 +15,8 @@ def from_linen(module: Any, input_shape: Example) -> Model:
     """Convert a Linen module to a model, which every function of this package can train.
 
     The collection `params` is trained. The other collections that `init` makes are non-trainable state, unless each
-    call adds to them: what a module sows is dropped. Return it as an output, and let an objective of your own use it.
-    Boxes of metadata (`nn.with_partitioning`) are removed.
+    call adds to them: what a module sows is dropped, with a warning if it is more than `intermediates`. Return it as an
+    output, and let an objective of your own use it. Boxes of metadata (`nn.with_partitioning`) are removed.
 
     If `__call__` has an argument named `train`, `training`, `is_training`, `deterministic` or `use_running_average`, or
     takes it among `**kwargs`, it is set according to the mode. The key of `apply` seeds the stream `dropout`, and any
@@ -78,7 +79,15 @@ def _state_names(module: Any, variables: PyTree, inputs: PyTree, options: dict[s
     key = jax.random.key(0)
     changed = jax.eval_shape(lambda given: _apply_mutable(module, given, inputs, key, options)[1], variables)
     others = [name for name in variables if name != "params"]
-    return [name for name in others if name not in changed or _has_form(changed[name], variables[name])]
+    kept = [name for name in others if name not in changed or _has_form(changed[name], variables[name])]
+    dropped = sorted({*others, *changed} - {*kept, "intermediates"})
+    if dropped:
+        warnings.warn(
+            f"from_linen: what {type(module).__name__} sows in {', '.join(map(repr, dropped))} is dropped, so it is no "
+            "part of the loss; return it as an output, and let an objective of your own use it.",
+            stacklevel=3,
+        )
+    return kept
 
 
 def _has_form(new: Any, old: Any) -> bool:

@@ -19,7 +19,8 @@ def from_nnx(make_module: Callable[[Any], Any], input_shape: Example, *, is_trac
     is dropped, and the state of its random numbers, which the key of `apply` seeds at each call. `apply` calls
     `module.train()` or `module.eval()`; if `__call__` has an argument named `train`, `training`, `is_training`,
     `deterministic` or `use_running_average`, or takes it among `**kwargs`, it is set according to the mode; one named
-    `rngs` gets `nnx.Rngs` of that key.
+    `rngs` gets `nnx.Rngs` of that key. Variables with `nnx.with_partitioning` are sharded as flax does it: over the
+    mesh that `jax.set_mesh` has set, without which flax refuses to make them.
 
     Args:
         make_module: `nnx.Rngs` -> a `flax.nnx.Module` that maps a batch of inputs to outputs.

@@ -171,7 +171,7 @@ def depthwise_convolution(
         return {"kernel": kernel_init(key, (*size, num_channels, multiplier))}
 
     def apply_params(params: dict[str, Array], x: Array) -> Array:
-        return _add_bias(_depthwise(x, params["kernel"], options), params.get("bias"))
+        return _add_bias(_DEPTHWISE[x.ndim - 2](x, params["kernel"], **options), params.get("bias"))
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
         return _cost(params, math.prod(make_window("conv", shape[:-1], kernel_size, **options).output))
@@ -232,7 +232,7 @@ def separable_convolution(
         }
 
     def apply_params(params: dict[str, Array], x: Array) -> Array:
-        y = _CONVOLUTIONS[x.ndim - 2](_depthwise(x, params["depthwise"], options), params["pointwise"])
+        y = _SEPARABLE[x.ndim - 2](x, params["depthwise"], params["pointwise"], **options)
         return _add_bias(y, params.get("bias"))
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
@@ -301,6 +301,16 @@ def transposed_convolution(
 
 
 _CONVOLUTIONS: dict[int, Callable[..., Array]] = {1: ops.conv1d, 2: ops.conv2d, 3: ops.conv3d}
+_DEPTHWISE: dict[int, Callable[..., Array]] = {
+    1: ops.depthwise_conv1d,
+    2: ops.depthwise_conv2d,
+    3: ops.depthwise_conv3d,
+}
+_SEPARABLE: dict[int, Callable[..., Array]] = {
+    1: ops.separable_conv1d,
+    2: ops.separable_conv2d,
+    3: ops.separable_conv3d,
+}
 _TRANSPOSED: dict[int, Callable[..., Array]] = {
     1: ops.conv1d_transpose,
     2: ops.conv2d_transpose,
@@ -356,13 +366,6 @@ def _init_bias(bias_init: Initializer, key: Key, size: int) -> Array:
     of numbers from 0 on.
     """
     return bias_init(jax.random.fold_in(key, 2**31), (size,), jnp.float32)
-
-
-def _depthwise(x: Array, kernel: Array, options: dict[str, Any]) -> Array:
-    """Convolve each channel of x (N, *space, C) with its kernels (*size, C, M)."""
-    *size, channels, multiplier = kernel.shape
-    kernel = kernel.reshape(*size, 1, channels * multiplier)
-    return _CONVOLUTIONS[len(size)](x, kernel, groups=channels, **options)
 
 
 def _add_bias(y: Array, bias: Array | None) -> Array:

@@ -10,8 +10,14 @@ from lenet_jax.ops.convolution import (
     conv2d_transpose,
     conv3d,
     conv3d_transpose,
+)
+from lenet_jax.ops.depthwise import (
+    depthwise_conv1d,
     depthwise_conv2d,
+    depthwise_conv3d,
+    separable_conv1d,
     separable_conv2d,
+    separable_conv3d,
 )
 from lenet_jax.ops.initializers import fan_in_uniform, glorot_uniform
 from lenet_jax.ops.linear import dense
@@ -31,7 +37,9 @@ __all__ = [
     "conv3d",
     "conv3d_transpose",
     "dense",
+    "depthwise_conv1d",
     "depthwise_conv2d",
+    "depthwise_conv3d",
     "extract_patches",
     "fan_in_uniform",
     "glorot_uniform",
@@ -40,6 +48,8 @@ __all__ = [
     "map_batches",
     "max_pool",
     "normalize_batch",
+    "separable_conv1d",
     "separable_conv2d",
+    "separable_conv3d",
     "sliding_windows",
 ]

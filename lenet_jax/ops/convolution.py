@@ -39,7 +39,7 @@ def conv1d(
     groups: Int = 1,
 ) -> Float[Array, "N out_w O"]:
     """Convolve sequences x (N, W, C) with a kernel (K_w, C // groups, O); all else as `conv2d`."""
-    return _convolve("conv1d", 1, x, kernel, strides, padding, dilation, groups)
+    return convolve("conv1d", 1, x, kernel, strides, padding, dilation, groups)
 
 
 def conv2d(
@@ -77,7 +77,7 @@ def conv2d(
     >>> conv2d(jnp.ones((1, 3, 3, 1)), jnp.ones((2, 2, 1, 1))).shape
     (1, 2, 2, 1)
     """
-    return _convolve("conv2d", 2, x, kernel, strides, padding, dilation, groups)
+    return convolve("conv2d", 2, x, kernel, strides, padding, dilation, groups)
 
 
 def conv2d_max_pool(
@@ -118,7 +118,7 @@ def conv2d_max_pool(
     Array([[10.]], dtype=float32)
     """
     function = "conv2d_max_pool"
-    x, kernel = _check_arrays(function, 2, x, kernel, LAYOUTS[2][1])
+    x, kernel = check_arrays(function, 2, x, kernel, LAYOUTS[2][1])
     groups = to_int(function, "groups", groups)
     window = _check_convolution(function, x, kernel, strides, padding, 1, groups)
     pooling = make_window(function, window.output, pool_size, pool_size, "VALID", argument="pool_size")
@@ -145,75 +145,7 @@ def conv3d(
     groups: Int = 1,
 ) -> Float[Array, "N out_d out_h out_w O"]:
     """Convolve volumes x (N, D, H, W, C) with a kernel (K_d, K_h, K_w, C // groups, O); all else as `conv2d`."""
-    return _convolve("conv3d", 3, x, kernel, strides, padding, dilation, groups)
-
-
-def depthwise_conv2d(
-    x: Float[ArrayLike, "N H W C"],
-    kernel: Float[ArrayLike, "Kh Kw I M"],
-    *,
-    strides: Ints = 1,
-    padding: Padding = "VALID",
-    dilation: Ints = 1,
-) -> Float[Array, "N out_h out_w CM"]:
-    """Convolve each channel with its own kernels, as tf.nn.depthwise_conv2d.
-
-    Args:
-        x: images (N, H, W, C).
-        kernel: (K_h, K_w, C, M), M kernels for each channel, of the same dtype.
-        strides: steps in pixels, as in `conv2d`.
-        padding: as in `conv2d`.
-        dilation: as in `conv2d`.
-
-    Returns:
-        (N, out_h, out_w, C * M); channel c * M + m is channel c of `x` convolved with kernel[:, :, c, m].
-
-    Raises:
-        InputError: as `conv2d`.
-    """
-    x, kernel = _check_arrays("depthwise_conv2d", 2, x, kernel, "HWCM")
-    k_h, k_w, channels, multiplier = kernel.shape
-    if channels != x.shape[-1]:
-        raise InputError(
-            f"depthwise_conv2d: `kernel` (HWCM) must have the {x.shape[-1]} channels of `x` on its third axis; "
-            f"got shape {kernel.shape}."
-        )
-    kernel = kernel.reshape(k_h, k_w, 1, channels * multiplier)
-    return _convolve("depthwise_conv2d", 2, x, kernel, strides, padding, dilation, channels)
-
-
-def separable_conv2d(
-    x: Float[ArrayLike, "N H W C"],
-    depthwise_kernel: Float[ArrayLike, "Kh Kw I M"],
-    pointwise_kernel: Float[ArrayLike, "_ _ IM O"],
-    *,
-    strides: Ints = 1,
-    padding: Padding = "VALID",
-    dilation: Ints = 1,
-) -> Float[Array, "N out_h out_w O"]:
-    """Apply a depthwise convolution, then a convolution with kernels of one pixel, as tf.nn.separable_conv2d.
-
-    Args:
-        x: images (N, H, W, C).
-        depthwise_kernel: (K_h, K_w, C, M), of the same dtype.
-        pointwise_kernel: (1, 1, C * M, O), of the same dtype.
-        strides: steps of the depthwise convolution in pixels, as in `conv2d`.
-        padding: of the depthwise convolution, as in `conv2d`.
-        dilation: of the depthwise convolution, as in `conv2d`.
-
-    Returns:
-        (N, out_h, out_w, O).
-
-    Raises:
-        InputError: as `conv2d`; if `pointwise_kernel` is not one of a single pixel.
-    """
-    y = depthwise_conv2d(x, depthwise_kernel, strides=strides, padding=padding, dilation=dilation)
-    pointwise_kernel = jnp.asarray(pointwise_kernel)
-    if pointwise_kernel.ndim != 4 or pointwise_kernel.shape[:2] != (1, 1):
-        raise InputError(
-            f"separable_conv2d: `pointwise_kernel` must have shape (1, 1, C * M, O); got {pointwise_kernel.shape}."
-        )
-    return _convolve("separable_conv2d", 2, y, pointwise_kernel, 1, "VALID", 1, 1)
+    return convolve("conv3d", 3, x, kernel, strides, padding, dilation, groups)
 
 
 def conv1d_transpose(
@@ -285,7 +217,7 @@ def _transpose(
     dilation: Ints,
 ) -> Array:
     layout = f"{LAYOUTS[num_axes][1][:-2]}OC"
-    x, kernel = _check_arrays(function, num_axes, x, kernel, layout)
+    x, kernel = check_arrays(function, num_axes, x, kernel, layout)
     if kernel.shape[-1] != x.shape[-1]:
         raise InputError(
             f"{function}: `kernel` ({layout}) must have the {x.shape[-1]} channels of `x` on its last axis; "
@@ -318,7 +250,7 @@ def _transpose(
     ]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
     flipped = jnp.swapaxes(jnp.flip(kernel, tuple(range(num_axes))), -2, -1)
-    return _convolve(function, num_axes, x, flipped, 1, "VALID", rates, 1)
+    return convolve(function, num_axes, x, flipped, 1, "VALID", rates, 1)
 
 
 def _transposed_sizes(
@@ -360,9 +292,14 @@ def _to_space(function: str, output_shape: Ints, x: Array, kernel: Array) -> tup
     return to_tuple(function, "output_shape", given[1:-1], num_axes)
 
 
-def _check_arrays(
+def check_arrays(
     function: str, num_axes: int, x: ArrayLike, kernel: ArrayLike, kernel_layout: str
 ) -> tuple[Array, Array]:
+    """Return images and a kernel as arrays, checked.
+
+    Raises:
+        InputError: if one has not the axes that its layout names, or is not floating point, or their dtypes differ.
+    """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     layout = LAYOUTS[num_axes][0]
     for name, array, axes in (("x", x, layout), ("kernel", kernel, kernel_layout)):
@@ -378,7 +315,7 @@ def _check_arrays(
     return x, kernel
 
 
-def _convolve(
+def convolve(
     function: str,
     num_axes: int,
     x: ArrayLike,
@@ -388,7 +325,8 @@ def _convolve(
     dilation: Ints,
     groups: Int,
 ) -> Array:
-    x, kernel = _check_arrays(function, num_axes, x, kernel, LAYOUTS[num_axes][1])
+    """Convolve over `num_axes` spatial axes, with options as of `conv2d`; messages speak of `function`."""
+    x, kernel = check_arrays(function, num_axes, x, kernel, LAYOUTS[num_axes][1])
     groups = to_int(function, "groups", groups)
     window = _check_convolution(function, x, kernel, strides, padding, dilation, groups)
     return apply(Product(window, groups, x.shape[1:-1], Y), x, kernel)[0]

@@ -24,8 +24,9 @@ def max_pool(
 
     Args:
         x: (N, H, W, C), (N, W, C) or (N, D, H, W, C), floating point.
-        window: size in pixels, an int or one for each spatial axis; for (N, W, C) write (3,) where an int could be
-            meant for an image (H, W, C) without batch axis.
+        window: size in pixels, an int or one for each spatial axis. Three axes are sequences; where they have the shape
+            of an image without batch axis, such as (28, 28, 1), or of grey ones without channels, such as (8, 28, 28),
+            an int is refused: write (3,) for sequences.
         strides: steps in pixels; None takes the window's size, so that windows do not overlap.
         padding: "VALID" drops the ragged border (Theano's ignore_border=True), "CEIL" keeps it
             (ignore_border=False), "SAME" as in TensorFlow, or pixels: an int, one for each spatial axis, or (before,
@@ -97,11 +98,19 @@ def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None,
     return make_window(function, x.shape[1:-1], window, strides, padding, allow_ceil=True)
 
 
+_SMALLEST_SIDE, _LONGEST_SIDE, _CHANNELS = 8, 2, (1, 3, 4)
+"""Of what is likely an image: pixels, times the other side, and the channels of grey, RGB and RGBA ones."""
+
+
 def _may_be_an_image(function: str, x: Array, window: Ints, strides: Ints | None, padding: Padding) -> bool:
-    """Return whether the options suit an image (H, W, C) as well as, or better than, sequences x (N, W, C)."""
+    """Return whether the options, or the shape, suit an image (H, W, C) or (N, H, W) better than sequences."""
     num_entries = {len(entries(option)) for option in (window, strides, padding)} - {0}
     if num_entries:
         return num_entries == {2}
     (size,) = to_tuple(function, "window", window, 1)
-    height = x.shape[0]
-    return isinstance(height, int) and 1 < size <= height  # a number of sequences may be symbolic
+    first, width, channels = x.shape
+    if size == 1 or not isinstance(first, int):  # a number of sequences may be symbolic
+        return False
+    short, long = sorted((first, width))
+    is_colored = channels in _CHANNELS and short >= max(size, _SMALLEST_SIDE) and long <= _LONGEST_SIDE * short
+    return is_colored or width == channels >= _SMALLEST_SIDE

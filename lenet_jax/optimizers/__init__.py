@@ -11,7 +11,7 @@ from lenet_jax import components
 from lenet_jax.config.checks import Decay, NonNegative, Positive
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.optimizers.scaled_conjugate_gradient import scaled_conjugate_gradient
-from lenet_jax.optimizers.standard_form import Optimizer, average_parameters, standard_form
+from lenet_jax.optimizers.standard_form import Optimizer, UnfittedOptimizer, average_parameters, standard_form
 
 __all__ = [
     "adam",
@@ -152,29 +152,39 @@ def make_optimizer(
         name: a file of `conf/optimizer`: sgd, momentum, nesterov, adam, adamw, rmsprop, scaled_conjugate_gradient.
         schedule: a factor on the learning rate: a file of `conf/schedule` with its default options, or a function of
             the iteration; None: 1.
-        num_steps: iterations of the run, which a schedule by name needs.
-        steps_per_epoch: iterations an epoch, which a schedule by name needs.
+        num_steps: iterations of the run, for a schedule by name; None: `make_train` supplies the lengths of its run.
+        steps_per_epoch: iterations an epoch; None: likewise.
         clip_norm: gradients with a larger Euclidean norm are scaled to it.
         ema_decay: decay of a moving average of the parameters, which evaluation then uses.
         **options: of the optimizer, as `lenet_jax.optimizers` has them.
 
     Raises:
-        InputError: if a name or an option is unknown or out of its range, or a schedule lacks the lengths of the run.
+        InputError: if a name or an option is unknown or out of its range, or one of two lengths is missing; by the
+            optimizer itself, if its schedule lacks the lengths of the run.
 
     >>> optimizer = make_optimizer("momentum", learning_rate=0.05)
     """
     optimizer = inject(*components.function_and_options(components.built_in_component("optimizer", name, options)))
-    if isinstance(schedule, str):
-        if num_steps is None or steps_per_epoch is None:
-            raise InputError(
-                f"make_optimizer: `num_steps` and `steps_per_epoch` must be given with schedule={schedule!r}; "
-                f"got {num_steps} and {steps_per_epoch}; lenet_jax.train_plan.plan_run has them."
-            )
-        node = components.built_in_component("schedule", schedule, {})
+    around: Any = {"clip_norm": clip_norm, "ema_decay": ema_decay}
+    if not isinstance(schedule, str):
+        return chain_optimizer(optimizer, schedule=schedule, **around)
+    node = components.built_in_component("schedule", schedule, {})
+
+    def fit(num_steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
         factor = components.build(node, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
-    else:
-        factor = schedule
-    return chain_optimizer(optimizer, schedule=factor, clip_norm=clip_norm, ema_decay=ema_decay)
+        return chain_optimizer(optimizer, schedule=factor, **around)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise InputError(
+            f"make_optimizer: `num_steps` and `steps_per_epoch` must be given with schedule={schedule!r} outside of "
+            f"make_train; got {num_steps} and {steps_per_epoch}; lenet_jax.train_plan.plan_run has them."
+        )
+
+    if num_steps is not None and steps_per_epoch is not None:
+        return fit(num_steps, steps_per_epoch)
+    if num_steps is not None or steps_per_epoch is not None:
+        refuse()
+    return UnfittedOptimizer(refuse, fit)
 
 
 def set_hyperparameters(opt_state: Any, values: Mapping[str, Any]) -> Any:

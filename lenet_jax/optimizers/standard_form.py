@@ -10,8 +10,32 @@ import optax
 import optax.contrib
 from jaxtyping import Array, Float, Int
 
+from lenet_jax.errors import InputError
+
 Optimizer = optax.GradientTransformation | optax.MultiSteps
 """Any transformation of Optax, or of the user in its form."""
+
+
+class UnfittedOptimizer(optax.GradientTransformation):
+    """An optimizer whose schedule needs the lengths of the run, which `make_train` knows; it refuses to be used before.
+
+    Args:
+        refuse: raises the error of a use without them.
+        fit: (num_steps, steps_per_epoch) -> the optimizer.
+    """
+
+    fit: Callable[[int, int], optax.GradientTransformation]
+
+    def __new__(cls, refuse: Callable[..., Any], fit: Callable[..., Any]) -> "UnfittedOptimizer":
+        """Make one of the two functions."""
+        made = super().__new__(cls, refuse, refuse)
+        made.fit = fit
+        return made
+
+
+def fit_to_run(optimizer: Optimizer, num_steps: int, steps_per_epoch: int) -> Optimizer:
+    """Return an optimizer for a run of these lengths."""
+    return optimizer.fit(num_steps, steps_per_epoch) if isinstance(optimizer, UnfittedOptimizer) else optimizer
 
 
 def standard_form(optimizer: Optimizer) -> optax.GradientTransformationExtraArgs:
@@ -122,6 +146,20 @@ def average_parameters(decay: float) -> optax.GradientTransformationExtraArgs:
         return updates, AveragedState(state.count + 1, averaged)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def check_averages(opt_state: Any) -> None:
+    """Check that an optimizer's state has at most one moving average of the parameters.
+
+    Raises:
+        InputError: if it has several, of which evaluation could use one only.
+    """
+    is_average = lambda each: type(each) is AveragedState  # noqa: E731
+    if sum(map(is_average, jax.tree.leaves(opt_state, is_leaf=is_average))) > 1:
+        raise InputError(
+            "optimizer: `ema_decay` must be given once; this optimizer keeps several moving averages; leave it out of "
+            "make_optimizer, or out of TrainerConfig."
+        )
 
 
 # ---- parameters to measure with -------------------------------------------------------------------------------------

@@ -89,6 +89,16 @@ OPERATIONS = {
     "depthwise_conv2d strides": row(
         ops.depthwise_conv2d, D.depthwise, (2, 7, 6, 5), (3, 2, 5, 1), strides=2, dilation=(1, 2)
     ),
+    "depthwise_conv1d": row(ops.depthwise_conv1d, D.depthwise, (2, 9, 3), (4, 3, 2), padding="SAME", dilation=2),
+    "depthwise_conv3d": row(
+        ops.depthwise_conv3d, D.depthwise, (1, 4, 3, 5, 2), (2, 3, 2, 2, 1), padding="SAME", strides=(2, 1, 2)
+    ),
+    "separable_conv1d": row(
+        ops.separable_conv1d, D.separable, (2, 7, 3), (3, 3, 2), (1, 6, 4), flags={"roundings": 2}, strides=2
+    ),
+    "separable_conv3d": row(
+        ops.separable_conv3d, D.separable, (1, 3, 4, 3, 2), (2, 2, 3, 2, 1), (1, 1, 1, 2, 3), flags={"roundings": 2}
+    ),
     "separable_conv2d": row(
         ops.separable_conv2d, D.separable, (2, 6, 5, 3), (3, 3, 3, 2), (1, 1, 6, 4), flags={"roundings": 2}
     ),
@@ -145,6 +155,9 @@ EMPTY = {
     "conv3d": row(ops.conv3d, D.conv, (0, 4, 4, 4, 2), (3, 3, 3, 2, 4)),
     "conv2d_transpose": row(ops.conv2d_transpose, D.conv_transpose, (0, 4, 4, 3), (3, 3, 2, 3), strides=2),
     "depthwise_conv2d": row(ops.depthwise_conv2d, D.depthwise, (0, 6, 6, 3), (3, 3, 3, 2)),
+    "depthwise_conv3d": row(ops.depthwise_conv3d, D.depthwise, (0, 3, 3, 3, 2), (2, 2, 2, 2, 1)),
+    "depthwise_conv1d no kernels": row(ops.depthwise_conv1d, D.depthwise, (2, 6, 3), (3, 3, 0)),
+    "separable_conv1d": row(ops.separable_conv1d, D.separable, (0, 6, 3), (3, 3, 2), (1, 6, 4)),
     "separable_conv2d": row(ops.separable_conv2d, D.separable, (0, 6, 6, 3), (3, 3, 3, 2), (1, 1, 6, 4)),
     "conv2d_max_pool": row(ops.conv2d_max_pool, D.conv_max_pool, (0, 6, 6, 2), (3, 3, 2, 4), (4,), pool_size=2),
     "max_pool": row(ops.max_pool, D.max_pool, (0, 6, 6, 2), window=2),
@@ -296,6 +309,21 @@ LAYERS = {
         (2, 5, 4, 3),
         partial(_separable_layer, strides=2),
         roundings=3,
+    ),
+    "depthwise_convolution 1d": layer_row(
+        layers.depthwise_convolution(2, (3,), _init, dilation=2),
+        (2, 7, 3),
+        partial(_depthwise_layer, dilation=2),
+        roundings=2,
+    ),
+    "separable_convolution 3d": layer_row(
+        layers.separable_convolution(3, (2, 1, 2), _init, _init), (1, 3, 2, 3, 2), _separable_layer, roundings=3
+    ),
+    "transposed_convolution 1d": layer_row(
+        layers.transposed_convolution(2, (3,), _init, strides=2),
+        (2, 4, 3),
+        partial(_transposed_layer, strides=2),
+        roundings=2,
     ),
     "transposed_convolution": layer_row(
         layers.transposed_convolution(3, 3, _init, strides=2),

@@ -60,10 +60,14 @@ GROUPED = {
     "conv2d many groups",
     "conv2d_max_pool groups",
     "conv3d groups",
+    "depthwise_conv1d",
     "depthwise_conv2d",
     "depthwise_conv2d strides",
+    "depthwise_conv3d",
     "layers.convolution no bias",
+    "separable_conv1d",
     "separable_conv2d",
+    "separable_conv3d",
 }
 
 

@@ -166,6 +166,15 @@ def test_an_image_without_batch_axis_is_not_taken_for_sequences(ours):
     assert ours(jnp.zeros((1, 28, 3)), 4).shape == (1, 7, 3)  # no image: it would have one row
 
 
+@pytest.mark.parametrize("ours", [lj.max_pool, lj.avg_pool])
+@pytest.mark.parametrize("shape", [(2, 8, 3), (4, 10, 5), (50, 24, 16), (8, 28, 1), (64, 128, 32), (3, 6, 1)])
+def test_an_int_is_a_window_of_sequences_that_do_not_look_like_images(ours, shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    expected = ours(x[:, :, None], (2, 1))[:, :, 0]
+    np.testing.assert_array_equal(ours(x, 2), expected)
+    np.testing.assert_array_equal(ours(x, np.int64(2), strides=1, padding="SAME").shape, shape)
+
+
 def test_windows_of_padding_only_have_no_largest_value_and_a_mean_of_0():
     x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
     padding = ((3, 0), (0, 3))

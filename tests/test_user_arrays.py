@@ -1,0 +1,137 @@
+"""Arrays, losses and optimizers of a user that do not fit each other are refused where they enter, or made to fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lenet_jax as lj
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((24, 5)).astype(np.float32), RNG.standard_normal(24).astype(np.float32)
+LABELS = RNG.integers(0, 3, 24)
+CONFIG = lj.config.TrainerConfig(max_epochs=2, batch_size=8)
+
+
+def dataset(targets, **options):
+    return lj.Dataset(*(lj.Split(X, targets) for _ in range(3)), **options)
+
+
+def linear(*shape):
+    model = (lambda key: jax.random.normal(key, (5, *shape)), lambda weights, x: x @ weights)
+    return lj.interop.to_model(model, (5,))
+
+
+def train(model, targets, objective=None, optimizer=None, config=CONFIG):
+    run = lj.make_train(model, optimizer or optax.sgd(0.1), config, objective=objective)
+    return jax.jit(run)(jax.random.key(0), {}, dataset(targets))
+
+
+def mean_square(outputs, targets):
+    return jnp.mean((outputs - targets) ** 2, axis=-1)
+
+
+def first_square(outputs, targets):
+    return (outputs[:, 0] - targets) ** 2
+
+
+@pytest.mark.parametrize(("shape", "targets"), [((1,), Y), ((), Y[:, None])])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_loss_that_would_pair_all_examples_is_refused(shape, targets, axis, without_type_checks):
+    with jax.numpy_rank_promotion("allow"):
+        for loss, metrics, name in (
+            (lambda o, t: jnp.mean((o - t) ** 2, axis), {}, "loss"),
+            (lambda o, t: (o.reshape(-1) - t.reshape(-1)) ** 2, {"mine": lambda o, t: jnp.mean(o * t, axis)}, "mine"),
+        ):
+            with pytest.raises(lj.InputError, match=rf"`{name}` must not combine outputs .* broadcasts to all pairs"):
+                train(linear(*shape), targets, lj.Objective(loss, metrics, "loss", "min"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "targets", "loss"),
+    [
+        ((1,), Y[:, None], mean_square),
+        ((2,), RNG.standard_normal((24, 2)).astype(np.float32), mean_square),
+        ((1,), Y, first_square),
+        ((1,), Y, lambda o, t: o[:, 0] ** 2),
+        ((1,), Y, lambda o, t: mean_square(o, t[:, None])),
+        ((1,), Y, jax.vmap(lambda o, t: (o[0] - t) ** 2)),
+        ((3,), LABELS, lambda o, t: -jax.nn.log_softmax(o)[jnp.arange(len(t)), t]),
+    ],
+)
+def test_a_loss_of_each_example_is_taken(shape, targets, loss):
+    expected = train(linear(*shape), targets, lj.Objective(loss, {}, "loss", "min"))
+    assert expected.status == lj.Status.MAX_EPOCHS
+
+
+@pytest.mark.parametrize(("shape", "targets"), [((1,), Y), ((3,), Y[:, None]), ((), Y)])
+def test_multi_label_targets_have_the_shape_of_the_outputs(shape, targets, without_type_checks):
+    with pytest.raises(lj.InputError, match=r"multi_label: .* same shape \(N, labels\); got \(8,.*`num_classes`"):
+        train(linear(*shape), (targets > 0).astype(np.int32), lj.objectives.multi_label())
+
+
+@pytest.mark.parametrize("apply", [lambda w, x: jnp.sum(x @ w), lambda w, x: (x @ w)[:, 0], lambda w, x: (x @ w, x)])
+def test_outputs_that_are_no_logits_are_told_so(apply):
+    model = lj.interop.to_model((lambda key: jax.random.normal(key, (5, 3)), apply), (5,))
+    with pytest.raises(lj.InputError, match=r"outputs for a batch of one .* logits \(1, classes\); got .* objective"):
+        train(model, LABELS)
+    with pytest.raises(lj.InputError, match=r"logits \(1, classes\)"):
+        lj.evaluate(model, model.init(jax.random.key(0)), lj.Split(X, LABELS))
+
+
+def test_numbers_as_targets_of_classes_name_the_objective():
+    with pytest.raises(lj.InputError, match=r"integers \(N,\) for an objective of classes; .* objective=regression"):
+        train(linear(1), Y)
+
+
+@pytest.mark.parametrize(
+    ("targets", "outputs"),
+    [
+        (LABELS, 3),
+        (jnp.asarray(LABELS), 3),
+        (LABELS.astype(np.uint8), 3),
+        ({"targets": LABELS, "weights": Y}, 3),
+        (Y, 1),
+        (RNG.standard_normal((24, 4)), 4),
+        ({"a": Y, "b": LABELS}, 10),
+        (np.zeros((24, 2, 2), int), 10),
+    ],
+)
+def test_a_data_set_has_the_outputs_that_its_targets_need(targets, outputs):
+    assert dataset(targets).num_classes == outputs
+    assert dataset(targets, num_classes=7).num_classes == 7
+    assert jax.jit(lambda data: data)(dataset(targets)).num_classes == outputs
+
+
+def test_a_moving_average_is_kept_once():
+    averaged = {"ema_decay": 0.5}
+    config = lj.config.TrainerConfig(max_epochs=2, batch_size=8, **averaged)
+    once = train(linear(3), LABELS, optimizer=lj.make_optimizer(**averaged)).variables
+    same = train(linear(3), LABELS, optimizer=lj.make_optimizer(), config=config).variables
+    np.testing.assert_array_equal(once.params, same.params)
+    with pytest.raises(lj.InputError, match=r"`ema_decay` must be given once; .* several moving averages"):
+        train(linear(3), LABELS, optimizer=lj.make_optimizer(**averaged), config=config)
+
+
+@jax.numpy_dtype_promotion("standard")  # as optax's schedules need
+@pytest.mark.parametrize("name", ["cosine", "step", "exponential", "constant"])
+def test_a_schedule_gets_the_lengths_of_the_run(name):
+    options = {"learning_rate": 0.1, "schedule": name, "clip_norm": 1.0}
+    found = train(linear(3), LABELS, optimizer=lj.make_optimizer(**options))
+    expected = train(linear(3), LABELS, optimizer=lj.make_optimizer(**options, num_steps=6, steps_per_epoch=3))
+    np.testing.assert_array_equal(found.variables.params, expected.variables.params)
+    lanes = lj.make_train_lanes(linear(3), lj.make_optimizer(**options), CONFIG, strategy="map")
+    many = jax.jit(lanes)(jax.random.split(jax.random.key(0), 1), {"learning_rate": jnp.array([0.1])}, dataset(LABELS))
+    assert jnp.all(jnp.isfinite(many.variables.params))
+
+
+def test_a_schedule_without_lengths_is_refused_elsewhere():
+    optimizer = lj.make_optimizer(schedule="cosine")
+    for use in (optimizer, optax.chain(optax.clip(1.0), optimizer)):
+        with pytest.raises(
+            lj.InputError, match=r"`num_steps` and `steps_per_epoch` must be given .* outside of make_t"
+        ):
+            use.init(jnp.zeros(3))
+    with pytest.raises(lj.InputError, match="got 5 and None"):
+        lj.make_optimizer(schedule="cosine", num_steps=5)
