@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from lenet_jax.cli.new import FILES
 from lenet_jax.cli.options import parse
 from lenet_jax.config.first_edition import RENAMED
 from lenet_jax.data.embedded import read_embedded
+from lenet_jax.ops.cpu import native
 from tests.conftest import ROOT
 
 TINY = ["trainer.max_epochs=1", "data.train_size=200", "model.num_kernels=[2,3]", "model.hidden_units=10"]
@@ -356,6 +358,25 @@ def test_an_interrupted_run_is_one_line(what, code, line, capsys, monkeypatch):
 def test_the_version_is_that_of_the_distribution(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"lenet-jax {version('lenet-jax')}\n"
+
+
+@pytest.mark.parametrize(
+    ("kernels", "line"), [("baseline", "native, baseline"), ("none", "plain JAX, because LENET_JAX_KERNELS=none")]
+)
+def test_the_verbose_version_says_what_computes(kernels, line):
+    if kernels != "none" and not native.LIBRARY.exists():
+        pytest.skip("the kernels are not built")
+    command = [sys.executable, "-m", "lenet_jax", "--version", "--verbose"]
+    environment = os.environ | {"LENET_JAX_KERNELS": kernels, "JAX_NUM_CPU_DEVICES": "2"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines() == [
+        f"lenet-jax  {version('lenet-jax')}",
+        f"kernels    {line}",
+        f"jax        {version('jax')}",
+        f"jaxlib     {version('jaxlib')}",
+        f"Python     {platform.python_version()}",
+        "devices    2 cpu",
+    ]
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
