@@ -558,3 +558,38 @@ def test_a_wheel_brings_the_configuration(tmp_path):
         "lenet_jax/data/checksums.tsv",
         "lenet_jax/data/mnist_5k.npz",
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["false", "no-such-compiler", None])
+def test_a_wheel_has_the_kernels_where_there_is_a_compiler(compiler, tmp_path):
+    compiler = compiler or shutil.which("g++") or pytest.skip("needs g++")
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    for name in ("lenet_jax", "hydra_plugins", "conf", "experiments/own_project"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "-v"]
+    command = [*pip, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
+    built = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"CXX": compiler})
+    said = [line for line in (built.stdout + built.stderr).splitlines() if "without its native kernels" in line]
+    (wheel,) = tmp_path.glob("*.whl")
+    is_plain = compiler in ("false", "no-such-compiler")
+    assert (len(said), wheel.name.endswith("-any.whl")) == ((1, True) if is_plain else (0, False))
+
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(installed), str(wheel)], check=True)
+    environment = {key: value for key, value in os.environ.items() if key != "LENET_JAX_KERNELS"}
+    code = (
+        "import lenet_jax; from lenet_jax.cli import main; print(lenet_jax.__file__); main(['--version', '--verbose'])"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"PYTHONPATH": str(installed)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.startswith(str(installed))
+    assert ("kernels    native, " in shown) != is_plain
+    assert ("kernels    plain JAX, because they were not built" in shown) == is_plain
