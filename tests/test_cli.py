@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from lenet_jax.cli.new import FILES
 from lenet_jax.cli.options import parse, take_directory
 from lenet_jax.config.first_edition import RENAMED
 from lenet_jax.data.embedded import read_embedded
+from lenet_jax.ops.cpu import native
 from tests.conftest import ROOT
 
 TINY = ["trainer.max_epochs=1", "data.train_size=200", "model.num_kernels=[2,3]", "model.hidden_units=10"]
@@ -360,6 +362,25 @@ def test_the_version_is_that_of_the_distribution(capsys):
     assert capsys.readouterr().out == f"lenet-jax {version('lenet-jax')}\n"
 
 
+@pytest.mark.parametrize(
+    ("kernels", "line"), [("baseline", "native, baseline"), ("none", "plain JAX, because LENET_JAX_KERNELS=none")]
+)
+def test_the_verbose_version_says_what_computes(kernels, line):
+    if kernels != "none" and not native.LIBRARY.exists():
+        pytest.skip("the kernels are not built")
+    command = [sys.executable, "-m", "lenet_jax", "--version", "--verbose"]
+    environment = os.environ | {"LENET_JAX_KERNELS": kernels, "JAX_NUM_CPU_DEVICES": "2"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines() == [
+        f"lenet-jax  {version('lenet-jax')}",
+        f"kernels    {line}",
+        f"jax        {version('jax')}",
+        f"jaxlib     {version('jaxlib')}",
+        f"Python     {platform.python_version()}",
+        "devices    2 cpu",
+    ]
+
+
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help_lists_the_commands(arguments, capsys):
     assert main(arguments) == 0
@@ -599,3 +620,38 @@ def test_a_finished_run_says_how_to_train_longer(finished_run, capsys):
 def test_an_unknown_experiment_may_be_in_a_folder_of_the_users_own(capsys):
     message = refuse(capsys, "train", "experiment=mine")
     assert message.endswith(" One of your own is FOLDER/experiment/mine.yaml: add --config-dir FOLDER.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["false", "no-such-compiler", None])
+def test_a_wheel_has_the_kernels_where_there_is_a_compiler(compiler, tmp_path):
+    compiler = compiler or shutil.which("g++") or pytest.skip("needs g++")
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    for name in ("lenet_jax", "hydra_plugins", "conf", "experiments/own_project"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "-v"]
+    command = [*pip, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
+    built = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"CXX": compiler})
+    said = [line for line in (built.stdout + built.stderr).splitlines() if "without its native kernels" in line]
+    (wheel,) = tmp_path.glob("*.whl")
+    is_plain = compiler in ("false", "no-such-compiler")
+    assert (len(said), wheel.name.endswith("-any.whl")) == ((1, True) if is_plain else (0, False))
+
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(installed), str(wheel)], check=True)
+    environment = {key: value for key, value in os.environ.items() if key != "LENET_JAX_KERNELS"}
+    code = (
+        "import lenet_jax; from lenet_jax.cli import main; print(lenet_jax.__file__); main(['--version', '--verbose'])"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"PYTHONPATH": str(installed)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.startswith(str(installed))
+    assert ("kernels    native, " in shown) != is_plain
+    assert ("kernels    plain JAX, because they were not built" in shown) == is_plain

@@ -35,7 +35,7 @@ usage: lenet-jax COMMAND [...]
   new NAME                 write a project of your own into the folder NAME: a package with a model and data, a
                            configuration, a test, a README with the commands
   data prepare NAME        prepare mnist, fashion_mnist, kmnist, cifar10, cifar100, svhn or emnist/SPLIT
-  --version                the version of lenet-jax
+  --version [--verbose]    the version of lenet-jax; the kernels in use, the versions of jax, jaxlib and Python, devices
   completion SHELL         a script that lets bash, zsh or fish complete commands, groups, keys, values and run
                            directories: eval "$(lenet-jax completion bash)"
   COMMAND --help           the options of a command
@@ -109,6 +109,8 @@ def _dispatch(arguments: list[str]) -> int:
 
             print(f"lenet-jax {version('lenet-jax')}")
             return 0
+        case ["--version", "--verbose"]:
+            return inspect.show_versions()
         case ["train", *overrides]:
             return run.train(overrides, _COMMANDS)
         case ["-sc" | "--shell-completion", *_]:

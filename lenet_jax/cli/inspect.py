@@ -11,6 +11,25 @@ from lenet_jax.errors import InputError, unknown_name
 _CONFIG_DIR = "--config-dir"  # a folder of the user's own configuration
 
 
+def show_versions() -> int:
+    """Print what a run would use: kernels, versions and devices."""
+    import platform
+    from importlib.metadata import version
+
+    import jax
+
+    from lenet_jax.ops.cpu import native
+
+    print(f"lenet-jax  {version('lenet-jax')}")
+    print(f"kernels    {native.describe()}")
+    print(f"jax        {version('jax')}")
+    print(f"jaxlib     {version('jaxlib')}")
+    print(f"Python     {platform.python_version()}")
+    kinds = [device.device_kind for device in jax.devices()]
+    print(f"devices    {', '.join(f'{kinds.count(kind)} {kind}' for kind in dict.fromkeys(kinds))}")
+    return 0
+
+
 def verify(directory: Path, arguments: list[str]) -> int:
     """Run a finished run again; return 0 if it gives the same, at least within the tolerance."""
     from lenet_jax.report.terminal import show, verification_lines

@@ -10,8 +10,9 @@ from jaxtyping import Array
 from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Layer, Shape, check_key
 from lenet_jax.layers.combinators import take_auxiliary, trace_layer
+from lenet_jax.layers.random_numbers import draw_together
 from lenet_jax.ops.windows import entries, to_ints
-from lenet_jax.types import Heads, Key, LayerTrace, Model, ReceptiveField, Variables
+from lenet_jax.types import Heads, Key, LayerTrace, Model, ReceptiveField, Variables, is_concrete
 
 
 def make_model(layer: Layer, input_shape: Shape) -> Model:
@@ -36,9 +37,14 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
             raise
         raise InputError(f"{message}, which these layers do not take.") from error
 
+    def draw(key: Key, *, separately: bool) -> Variables:
+        return draw_together(lambda key: layer.init(key, input_shape)[0], key, separately=separately)
+
+    init_now = jax.jit(functools.partial(draw, separately=True))
+
     def init(key: Key) -> Variables:
         check_key("model", key)
-        return layer.init(key, input_shape)[0]
+        return init_now(key) if is_concrete(key) else draw(key, separately=False)
 
     def check(variables: Variables, images: ArrayLike) -> Array:
         images = jnp.asarray(images)

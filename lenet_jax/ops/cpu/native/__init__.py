@@ -42,52 +42,72 @@ MAX_POSITIONS = 255
 """Most positions of a pooling window, whose index is a byte."""
 
 
-@functools.cache
 def instruction_set() -> str:
     """Return the instruction set of the kernels in use, "none" without any; the library is loaded at the first call.
 
     Raises:
         InputError: if LENET_JAX_KERNELS names none of them, or one that the processor or the installation lacks.
     """
+    return _choose()[0]
+
+
+def describe() -> str:
+    """Return which kernels are in use, and why there are none, for people; errors as `instruction_set`."""
+    name, reason = _choose()
+    return f"plain JAX, because {reason}" if name == "none" else f"native, {name}"
+
+
+@functools.cache
+def _choose() -> tuple[str, str]:
+    """Return the instruction set, and why it is "none", if it is."""
     wanted = os.environ.get("LENET_JAX_KERNELS", "")
     if wanted not in ("", "none", *INSTRUCTION_SETS):
         names = ", ".join((*INSTRUCTION_SETS, "none"))
         raise InputError(f"LENET_JAX_KERNELS must be one of {names}, or unset for the best; got {wanted!r}.")
-    if wanted == "none" or not LIBRARY.exists():
-        if wanted in INSTRUCTION_SETS:
+    if wanted == "none":
+        return "none", "LENET_JAX_KERNELS=none"
+    if not LIBRARY.exists():
+        if wanted:
             raise InputError(
                 f"LENET_JAX_KERNELS={wanted} needs the native kernels, which this installation lacks; install a C++ "
                 "compiler and then lenet-jax again, or unset it."
             )
-        return "none"
-    return _load(wanted)
+        return "none", "they were not built; install a C++ compiler and then lenet-jax again"
+    try:
+        return _load(wanted), ""
+    except _UnusableError as error:
+        warnings.warn(
+            f"lenet_jax: the native kernels cannot be used and operations are slower: {error}; install lenet-jax "
+            "again.",
+            stacklevel=2,
+        )
+        return "none", str(error)
+
+
+class _UnusableError(Exception):
+    """The library was built for another machine, or from other sources."""
 
 
 def _load(wanted: str) -> str:
     try:
         library = ctypes.CDLL(str(LIBRARY))
         version = library.lenet_jax_ffi_minor_version()
+        functions = {target: getattr(library, f"lenet_jax_{target}") for target in _TARGETS}
+        use = library.lenet_jax_use
     except (OSError, AttributeError) as error:
-        return _refuse(str(error))
+        raise _UnusableError(str(error)) from error
     if version > _FFI_MINOR_VERSION:
-        return _refuse(f"it was built for version 0.{version} of XLA's interface, later than 0.{_FFI_MINOR_VERSION}")
-    found = next(
-        (name for name in ([wanted] if wanted else INSTRUCTION_SETS) if library.lenet_jax_use(name.encode())), ""
-    )
-    if not found:
+        raise _UnusableError(
+            f"they were built for version 0.{version} of XLA's interface, later than 0.{_FFI_MINOR_VERSION}"
+        )
+    found = next((name for name in ([wanted] if wanted else INSTRUCTION_SETS) if use(name.encode())), None)
+    if found is None and wanted:
         raise InputError(f"LENET_JAX_KERNELS={wanted}: this processor does not have these instructions; unset it.")
-    for target in _TARGETS:
-        function = jax.ffi.pycapsule(getattr(library, f"lenet_jax_{target}"))
-        jax.ffi.register_ffi_target(f"lenet_jax_{target}", function, platform="cpu")
+    if found is None:
+        raise _UnusableError("they were built for another processor")
+    for target, function in functions.items():
+        jax.ffi.register_ffi_target(f"lenet_jax_{target}", jax.ffi.pycapsule(function), platform="cpu")
     return found
-
-
-def _refuse(reason: str) -> str:
-    warnings.warn(
-        f"lenet_jax: the native kernels cannot be used and operations are slower: {reason}; install lenet-jax again.",
-        stacklevel=2,
-    )
-    return "none"
 
 
 def computes(x: Array) -> bool:

@@ -78,6 +78,9 @@ int64_t product(std::initializer_list<int64_t> numbers) {
 
 int64_t volume(const int axes[3]) { return product({axes[0], axes[1], axes[2]}); }
 
+// 0 of an array without axes.
+int64_t last(ffi::Span<const int64_t> shape) { return shape.size() ? shape.back() : 0; }
+
 ffi::Error wrong(const char* what) { return ffi::Error::InvalidArgument(std::string("lenet_jax: ") + what); }
 
 // Whether the first number of every window and its position can be counted without reading beyond the images: the
@@ -124,7 +127,7 @@ Problem check(ffi::Span<const int64_t> x, int64_t kernel, int64_t num_kernels, i
 
 ffi::Error convolve(ffi::ThreadPool threads, Floats x, Floats kernel, ffi::Result<Floats> y, Integers window,
                     int64_t groups) {
-  const Problem problem = check(x.dimensions(), kernel.element_count(), kernel.dimensions().back(),
+  const Problem problem = check(x.dimensions(), kernel.element_count(), last(kernel.dimensions()),
                                 y->element_count(), window, {}, groups);
   if (problem.error.failure()) return problem.error;
   XlaPool pool(threads);
@@ -134,7 +137,7 @@ ffi::Error convolve(ffi::ThreadPool threads, Floats x, Floats kernel, ffi::Resul
 
 ffi::Error input_gradient(ffi::ThreadPool threads, Floats dy, Floats kernel, ffi::Result<Floats> dx, Integers window,
                           int64_t groups) {
-  const Problem problem = check(dx->dimensions(), kernel.element_count(), kernel.dimensions().back(),
+  const Problem problem = check(dx->dimensions(), kernel.element_count(), last(kernel.dimensions()),
                                 dy.element_count(), window, {}, groups);
   if (problem.error.failure()) return problem.error;
   XlaPool pool(threads);
@@ -144,7 +147,7 @@ ffi::Error input_gradient(ffi::ThreadPool threads, Floats dy, Floats kernel, ffi
 
 ffi::Error kernel_gradient(ffi::ThreadPool threads, Floats x, Floats dy, ffi::Result<Floats> dkernel, Integers window,
                            int64_t groups) {
-  const Problem problem = check(x.dimensions(), dkernel->element_count(), dkernel->dimensions().back(),
+  const Problem problem = check(x.dimensions(), dkernel->element_count(), last(dkernel->dimensions()),
                                 dy.element_count(), window, {}, groups);
   if (problem.error.failure()) return problem.error;
   XlaPool pool(threads);
@@ -154,7 +157,7 @@ ffi::Error kernel_gradient(ffi::ThreadPool threads, Floats x, Floats dy, ffi::Re
 
 ffi::Error pooled_convolution(ffi::ThreadPool threads, Floats x, Floats kernel, Floats bias, ffi::Result<Floats> y,
                               ffi::Result<Indices> index, Integers window, Integers pooling, int64_t activation) {
-  const Problem problem = check(x.dimensions(), kernel.element_count(), kernel.dimensions().back(),
+  const Problem problem = check(x.dimensions(), kernel.element_count(), last(kernel.dimensions()),
                                 y->element_count(), window, pooling, 1);
   if (problem.error.failure()) return problem.error;
   if (static_cast<int64_t>(bias.element_count()) != problem.convolution.kernels ||
@@ -170,7 +173,7 @@ ffi::Error pooled_convolution(ffi::ThreadPool threads, Floats x, Floats kernel, 
 
 ffi::Error pooled_input_gradient(ffi::ThreadPool threads, Floats dy, Indices index, Floats kernel,
                                  ffi::Result<Floats> dx, Integers window, Integers pooling) {
-  const Problem problem = check(dx->dimensions(), kernel.element_count(), kernel.dimensions().back(),
+  const Problem problem = check(dx->dimensions(), kernel.element_count(), last(kernel.dimensions()),
                                 dy.element_count(), window, pooling, 1);
   if (problem.error.failure()) return problem.error;
   if (index.element_count() != dy.element_count()) return wrong("the indices need the shape of the maps");
@@ -182,7 +185,7 @@ ffi::Error pooled_input_gradient(ffi::ThreadPool threads, Floats dy, Indices ind
 
 ffi::Error pooled_kernel_gradient(ffi::ThreadPool threads, Floats x, Floats dy, Indices index,
                                   ffi::Result<Floats> dkernel, Integers window, Integers pooling) {
-  const Problem problem = check(x.dimensions(), dkernel->element_count(), dkernel->dimensions().back(),
+  const Problem problem = check(x.dimensions(), dkernel->element_count(), last(dkernel->dimensions()),
                                 dy.element_count(), window, pooling, 1);
   if (problem.error.failure()) return problem.error;
   if (index.element_count() != dy.element_count()) return wrong("the indices need the shape of the maps");
@@ -195,7 +198,7 @@ ffi::Error pooled_kernel_gradient(ffi::ThreadPool threads, Floats x, Floats dy, 
 // A pooling is checked as a convolution of each channel with one kernel.
 Problem check_pool(ffi::Span<const int64_t> x, int64_t y, Integers window) {
   Problem problem;
-  if (window.size() != 15 || x.back() == 0) {
+  if (window.size() != 15 || last(x) == 0) {
     problem.error = wrong("a window has a wrong number of axes, or the images have no channels");
     return problem;
   }
