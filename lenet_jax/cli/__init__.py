@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("lenet-jax: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        line = to_message(error)
+        line = to_message(error, next(iter(arguments), None))
         if line is None or wants_traceback:
             raise
         print(f"lenet-jax: {line}", file=sys.stderr)

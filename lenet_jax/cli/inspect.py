@@ -126,11 +126,12 @@ def report_sweep(ledger: Any) -> None:
     from lenet_jax.report.sweep_page import is_gone, write_page
     from lenet_jax.report.text import sweep_lines
     from lenet_jax.sweeps.ledger import DONE, JOBS
-    from lenet_jax.sweeps.statistics import write_summary
+    from lenet_jax.sweeps.statistics import summarize_sweep, write_summary
 
-    summary = write_summary(ledger)
+    summary = summarize_sweep(ledger.entries())
     for line in sweep_lines(summary):
         print(line)
+    write_summary(ledger)
     for entry in summary.entries:
         path = ledger.run_directory(entry)
         if entry.state == DONE and is_gone(path):

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from lenet_jax.cli.options import find_own_modules, parse
 from lenet_jax.errors import InputError
-from lenet_jax.runs.signals import RESUMABLE, signals_interrupt
+from lenet_jax.runs.signals import RESUMABLE, outlive_readers, signals_interrupt
 
 
 def train(arguments: list[str], commands: tuple[str, ...] = ()) -> int:
@@ -179,6 +179,7 @@ def _run_sweep(sweep: Any) -> int:
     from lenet_jax.hydra_app.launcher import run_sweep
     from lenet_jax.sweeps.ledger import DONE
 
+    outlive_readers()
     try:
         with signals_interrupt():
             run_sweep(sweep)
@@ -193,6 +194,7 @@ def _show(events: Iterable[Any], directory: Path) -> int:
     from lenet_jax.report.terminal import show
     from lenet_jax.runs.run_directory import RUN
 
+    outlive_readers()
     try:
         with signals_interrupt():
             finished = show(events)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from lenet_jax.environment import tune_environment
-from lenet_jax.runs.signals import outlive_terminal
+from lenet_jax.runs.signals import outlive_readers, outlive_terminal
 from lenet_jax.storage import own_folder
 
 _LOG = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ def _set_up_process() -> TextIO | None:
     tune_environment()
     sys.path.append(str(Path.cwd()))  # for the user's modules
     outlive_terminal()
+    outlive_readers()
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     return lock_gpu()
 

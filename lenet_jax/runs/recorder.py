@@ -205,6 +205,9 @@ class Recorder:
         result = _to_result(state, measured, of_last, self._plan, self._objective)
         if self._last is not None:
             result |= _running(self._last)
+            if int(state.status) == Status.PRUNED:  # its result is of its best weights; this is where it stood
+                name = self._objective.monitor
+                result[f"last_validation_{name}"] = _mean(self._last.validation, name)
         examples = result["iterations"] * self._plan.batch_size
         result["metrics_sha256"] = self._directory.log_end.sha256
         result["seconds"] = self._elapsed()

@@ -33,7 +33,7 @@ _IDENTITY_FIELDS = {
 }
 _OPTIONAL_FIELDS = {"hydra": dict, "sweep": dict}  # the first edition did not record them
 _NUMBERS = ("epochs", "iterations", "best_iteration")  # of a result, besides its metrics
-_METRICS = ("validation_", "test_", "train_")  # beginnings of their names
+_METRICS = ("validation_", "test_", "train_", "last_")  # beginnings of their names
 _FOLDERS = ("config_path", "config_dir")
 
 PENDING, RUNNING, DONE, FAILED, DIVERGED = STATES = ("pending", "running", "done", "failed", "diverged")
