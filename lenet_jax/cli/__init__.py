@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lenet_jax.environment import tune_environment
+from lenet_jax.environment import set_command, tune_environment
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.hydra_app.error_messages import to_message
 from lenet_jax.runs.signals import outlive_terminal
@@ -23,7 +23,8 @@ usage: lenet-jax COMMAND [...]
   train -m KEY=A,B,C ...   one run for each combination of the values
   train [-m] --dry-run ... check and prepare everything, and print the jobs, the programs and the memory they need
   resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed
-  verify RUN_DIR           run a finished run again and compare, bit for bit; --tolerance=0.001
+  verify DIR               check the files of a finished run, run it again and compare, bit for bit; --tolerance=0.001;
+                           of a sweep: all its finished jobs, or --jobs 0,3
   train --help             the configuration: its groups, its keys, its values
   evaluate DIR [data=...]  evaluate a finished run again, on its test images or on those of other data;
                            data.split=train|validation|test, --weights=best|last, --config-dir
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Loading a compiled program, XLA logs an error about each tuning hint that is no feature of a processor.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tune_environment()
+    set_command(["lenet-jax", *arguments])
     outlive_terminal()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
@@ -118,7 +120,9 @@ def _dispatch(arguments: list[str]) -> int:
                 "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]"
             )
         case ["verify"]:
-            raise InputError("verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001] [--allow PACKAGE] [--trust]")
+            raise InputError(
+                "verify: usage: lenet-jax verify DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]"
+            )
         case ["new", *_]:
             raise InputError("new: usage: lenet-jax new NAME, the folder to write and the package in it")
         case ["data", *_]:

@@ -23,7 +23,7 @@ from lenet_jax.report.text import (
     sweep_table,
 )
 from lenet_jax.runs import Monitor
-from lenet_jax.runs.run_directory import RUN, read_record
+from lenet_jax.runs.run_directory import RUN, check_log, read_record
 from lenet_jax.storage import write_atomically
 from lenet_jax.sweeps.ledger import FAILED, Ledger
 from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_complete, rerun_command
@@ -42,7 +42,9 @@ def is_gone(path: Path) -> bool:
 def _evaluations(path: Path) -> list[dict[str, Any]]:
     """Return the evaluations of a run; none if its directory was removed."""
     try:
-        return read_record(path).metrics
+        record = read_record(path)
+        check_log(record)
+        return record.metrics
     except InputError:
         if is_gone(path):
             return []

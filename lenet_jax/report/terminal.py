@@ -244,18 +244,23 @@ def verification_lines(verification: Verification, tolerance: float) -> list[str
     """
     conditions = [f"{key}: {old!r} -> {new!r}" for key, old, new in verification.changed]
     lines = ["", *(f"changed since     {line}" for line in conditions or ["nothing that is recorded"])]
+    if any(key.startswith(("versions.", "code.")) for key, _, _ in verification.changed) and verification.install:
+        lines.append(f"to install it     {verification.install}")
+    lines += [f"damaged           {line}" for line in verification.damaged]
     parameters = f"parameters: SHA-256 {verification.result['parameters_sha256']}"
-    if verification.identical:
+    found, count = verification.difference, verification.evaluations
+    if found is None and verification.same_parameters:
+        verdict = "identical" if verification.identical else "repeated alike"
         metric = Monitor.of(verification.result).metric
-        return [*lines, f"identical         {verification.evaluations} evaluations, test {metric}, {parameters}"]
-    found = verification.difference
+        return [*lines, f"{verdict:<18}{count} evaluations, test {metric}, {parameters}"]
     if found is None:
-        return [*lines, f"same values       {verification.evaluations} evaluations; other {parameters}"]
+        return [*lines, f"same values       {count} evaluations; other {parameters}"]
     verdict = "within tolerance" if verification.within(tolerance) else "different"
     return [
         *lines,
         f"{verdict:<18}largest difference {found.largest:.2g} of {tolerance:g}; "
-        f"first at iteration {found.iteration}: {found.name} {found.recorded!r} -> {found.repeated!r}",
+        f"first after epoch {found.epoch:g}, iteration {found.iteration}: "
+        f"{found.name} {found.recorded!r} -> {found.repeated!r}",
     ]
 
 

@@ -14,13 +14,14 @@ from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, Finished, Started
 from lenet_jax.runs.checkpoints import Checkpoint, newest_first, read_checkpoint, save_checkpoint
 from lenet_jax.runs.programs import Measured
-from lenet_jax.runs.provenance import changed_conditions, digest_parameters
+from lenet_jax.runs.provenance import changed_conditions, describe_start, digest_parameters, utc_now
 from lenet_jax.runs.run_directory import (
     BEST,
     LAST,
     LogEnd,
     RunDirectory,
     clear_run,
+    digest_file,
     remove_partial_writes,
     write_patch,
 )
@@ -65,7 +66,7 @@ class Recorder:
             plan: lengths of the run, its epochs and its intervals.
             objective: loss and metrics of the run.
             description: the result of `lenet_jax.runs.provenance.describe_run`.
-            start_time: when the run was requested, by `time.perf_counter`.
+            start_time: when the run got its lane, by `time.perf_counter`: its seconds are its own.
             patch: the result of `lenet_jax.runs.source_code.uncommitted_changes`.
         """
         self.number = number
@@ -81,6 +82,7 @@ class Recorder:
         self._directory = directory
         self._provenance = {
             "id": secrets.token_hex(8),
+            **describe_start(),
             **description,
             "config": to_dict(config),
             "seed": config.seed,
@@ -153,7 +155,7 @@ class Recorder:
         changed = [key for key, _, _ in changed_conditions(restored.description, self._provenance)]
         resumed = [
             *restored.description.get("resumed", []),
-            {"iteration": restored.checkpoint.iteration, "changed": changed},
+            {"iteration": restored.checkpoint.iteration, "changed": changed, **describe_start()},
         ]
         self._provenance = {**restored.description, "resumed": resumed}
         directory.write_run(self._provenance)
@@ -217,7 +219,9 @@ class Recorder:
         save_variables(self._directory.path / BEST, state.best)
         if self._config.trainer.weights == "last":
             save_variables(self._directory.path / LAST, measured.variables)
-        self._directory.write_run({**self._provenance, "timings": timings})
+        names = [name for name in (BEST, LAST) if (self._directory.path / name).is_file()]
+        result["files_sha256"] = {name: digest_file(self._directory.path / name) for name in names}
+        self._directory.write_run({**self._provenance, "timings": timings, "ended": utc_now()})
         self._directory.write_result(result)
         return Finished(result, self._directory.path)
 
