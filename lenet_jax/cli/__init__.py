@@ -28,6 +28,7 @@ usage: lenet-jax COMMAND [...]
   train --help             the configuration: its groups, its keys, its values
   evaluate DIR [data=...]  evaluate a finished run again, on its test images or on those of other data;
                            data.split=train|validation|test, --weights=best|last, --config-dir
+  compare DIR DIR ...      compare finished runs, or sweeps over their seeds: differences with intervals, changed keys
   report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network;
                            --image=N: all layers for the N-th test image
   summary [KEY=VALUE ...]  the layers of a model: shapes, parameters, operations, memory; input_shape=H,W,C,
@@ -46,7 +47,7 @@ Exit codes: 0 done, 1 a run failed, 2 bad input, 75 interrupted and resumable, 1
 yet.
 """
 
-_COMMANDS = ("train", "resume", "verify", "evaluate", "report", "summary", "new", "data")
+_COMMANDS = ("train", "resume", "verify", "evaluate", "compare", "report", "summary", "new", "data")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     from lenet_jax.cli import inspect, run
+    from lenet_jax.cli.compare import compare
     from lenet_jax.cli.new import new
 
     match arguments:
@@ -101,6 +103,8 @@ def _dispatch(arguments: list[str]) -> int:
             return inspect.evaluate(Path(directory), options)
         case ["report", directory, *options]:
             return inspect.report(Path(directory), options)
+        case ["compare", *directories]:
+            return compare(directories)
         case ["summary", *overrides]:
             return inspect.summary(overrides)
         case ["new", name] if not name.startswith("-"):
