@@ -148,7 +148,8 @@ def resume(directory: Path, arguments: list[str]) -> int:
 
         record = read_allowed(directory, options.allowed)
         with locked_sweep_of(directory):
-            _log_to(directory)
+            if record.result is None:
+                _log_to(directory)
             events = resume_run(record, allow_changed=allow_changed)
             if record.result is None:
                 events = tracked(events, record.config, directory)

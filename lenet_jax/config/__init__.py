@@ -19,6 +19,7 @@ from lenet_jax.config.checks import (
     NonNegative,
     Positive,
     Seed,
+    Text,
     build,
     config_dataclass,
     mapping,
@@ -93,10 +94,14 @@ class Config:
     objective: Node = dataclasses.field(default_factory=lambda: _default("objective"))
     trackers: Any = dataclasses.field(default_factory=dict)  # the same
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
+    notes: str = ""  # what the user wants to remember of the run; decides nothing
+    tags: tuple[str, ...] = ()  # words to find it by; the same
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", convert("seed", Seed, self.seed))
         convert("trainer", TrainerConfig, self.trainer)
+        object.__setattr__(self, "notes", convert("notes", str, self.notes))
+        object.__setattr__(self, "tags", convert("tags", tuple[Text, ...], self.tags))
         for group in GROUPS:
             node = getattr(self, group)
             if group in _DEFAULT_OPTIONS and not (isinstance(node, Mapping) and isinstance(node.get(TARGET), str)):

@@ -1,6 +1,7 @@
 """The HTML page of a sweep: means over the seeds, learning curves, effects of hyperparameters, and all jobs."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -16,6 +17,7 @@ from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
 from lenet_jax.report.html import metadata_table, page, save_pictures, table
 from lenet_jax.report.text import (
     best_lines,
+    code_text,
     error_label,
     error_value,
     interval_caption,
@@ -131,11 +133,12 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
     states = [entry.state for entry in summary.entries]
     metadata = {
         "jobs": ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)),
-        "command": " ".join(["lenet-jax train -m", *ledger.identity["arguments"]]),
+        "command": shlex.join(["lenet-jax", "train", "-m", *ledger.identity["arguments"]]),
         "best": "; ".join(line for monitor in summary.bests for line in best_lines(summary, monitor)),
         "data": ", ".join(f"{data['name']}, SHA-256 {data['sha256']}" for data in ledger.identity["data"]),
         "versions": ", ".join(f"{name} {version}" for name, version in ledger.identity["versions"].items()),
-        "code": ledger.identity["code"]["revision"] or "",
+        "code": code_text(ledger.identity["code"]),
+        **{name: ledger.identity[name] for name in ("host", "started") if name in ledger.identity},
     }
     jobs = [
         [

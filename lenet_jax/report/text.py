@@ -289,3 +289,15 @@ def error_label(metric: str) -> str:
 def error_value(metric: str, value: float) -> float:
     """Return what a figure shows of a value of a metric; see `error_label`."""
     return 100 * (1 - value) if is_fraction(metric) else value
+
+
+def code_text(code: Mapping[str, Any]) -> str:
+    """Return the revisions of the code of a run, and whether there were changes, as text."""
+    parts = [("lenet_jax", code), ("project", code.get("project") or {})]
+    texts = []
+    for name, each in parts:
+        if each.get("revision"):
+            patch = each.get("patch")
+            changed = f" with uncommitted changes{', in code.patch' if patch else ''}" if each.get("dirty") else ""
+            texts.append(f"{name} {each['revision']}{changed}")
+    return "; ".join(texts)

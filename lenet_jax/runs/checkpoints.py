@@ -110,6 +110,15 @@ def read_checkpoint(path: Path, max_bytes: int) -> Checkpoint:
     return Checkpoint(path, manifest["iteration"], manifest["facts"], tensors)
 
 
+def is_intact(path: Path) -> bool:
+    """Return whether a checkpoint has the bytes that were written, whatever its size."""
+    try:
+        _read_state(path, (path / STATE).stat().st_size)
+    except (InputError, OSError):
+        return False
+    return True
+
+
 def _is_checkpoint(name: str) -> bool:
     return len(name) == 10 and name.isdecimal() and name.isascii()
 

@@ -5,6 +5,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lenet_jax.components import complete_like
@@ -12,7 +13,7 @@ from lenet_jax.config import Config, from_dict, to_dict
 from lenet_jax.config.first_edition import rename_tensors
 from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, Finished, Started
-from lenet_jax.runs.checkpoints import Checkpoint, newest_first, read_checkpoint, save_checkpoint
+from lenet_jax.runs.checkpoints import Checkpoint, is_intact, newest_first, read_checkpoint, save_checkpoint
 from lenet_jax.runs.programs import Measured
 from lenet_jax.runs.provenance import changed_conditions, describe_start, digest_parameters, utc_now
 from lenet_jax.runs.run_directory import (
@@ -116,7 +117,8 @@ class Recorder:
             max_iteration: later checkpoints are ignored; None: no limit.
 
         Raises:
-            InputError: if `run.json` is damaged, or belongs to another configuration.
+            InputError: if `run.json` is damaged, or belongs to another configuration; or if an intact checkpoint is of
+                other settings.
         """
         description = self._directory.read_run()
         if description is None:
@@ -131,11 +133,13 @@ class Recorder:
         ]
         for path in found:
             try:
-                checkpoint = read_checkpoint(path, count_bytes(expected))
+                checkpoint = _read_fitting(path, expected)
                 if checkpoint.metadata.get("run") != description.get("id"):
                     raise InputError(f"{path}: belongs to another run.")
                 previous = self._directory.metrics_until(LogEnd(**checkpoint.metadata["log"]))
                 state = from_tensors(_rename_tensors(checkpoint.tensors, expected), expected, path)
+            except _DoesNotFit:
+                raise
             except (InputError, KeyError, TypeError) as error:
                 _log.warning("%s; trying the checkpoint before it", str(error).removesuffix("."))
             else:
@@ -227,6 +231,25 @@ class Recorder:
 
     def _elapsed(self) -> float:
         return round(time.perf_counter() - self._start_time, 3)
+
+
+class _DoesNotFit(InputError):
+    """A checkpoint is intact, and yet its state is none of this run: its epochs must not be lost."""
+
+
+def _read_fitting(path: Path, expected: TrainState) -> Checkpoint:
+    """Read a checkpoint whose tensors must have the shapes and dtypes of a state."""
+    try:
+        checkpoint = read_checkpoint(path, count_bytes(expected))
+        from_tensors(_rename_tensors(checkpoint.tensors, expected), expected, path)
+    except InputError as error:
+        if not is_intact(path):
+            raise
+        raise _DoesNotFit(
+            f"{str(error).rstrip('.')}; it is intact, but of other settings, as JAX_ENABLE_X64 or the kind of random "
+            "keys; resume with those in run.json, or train anew in another directory."
+        ) from error
+    return checkpoint
 
 
 def _rename_tensors(tensors: Tensors, expected: TrainState) -> Tensors:

@@ -29,7 +29,7 @@ from lenet_jax.storage import (
 RUN = "run.json"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
-_SWEEP = "sweep.json"  # of a sweep, whose jobs have directories of runs
+SWEEP = "sweep.json"  # of a sweep, whose jobs have directories of runs
 PATCH = "code.patch"
 CHECKPOINTS = "checkpoints"
 BEST = f"{CHECKPOINTS}/best.safetensors"
@@ -205,7 +205,7 @@ def check_is_run(directory: Path) -> None:
         InputError: if it has no `run.json`.
     """
     if not (directory / RUN).is_file():
-        sweep = f", that of a sweep; name a job of it, as {directory / '0'}" if (directory / _SWEEP).is_file() else ""
+        sweep = f", that of a sweep; name a job of it, as {directory / '0'}" if (directory / SWEEP).is_file() else ""
         raise InputError(f"`DIR` must be the directory of a run, with a {RUN} in it; got {directory}{sweep}.")
 
 

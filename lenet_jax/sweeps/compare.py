@@ -1,4 +1,4 @@
-"""Comparison of runs: the difference of their test metrics with an interval, and what differs in their configurations."""
+"""Comparison of runs: differences of their test metrics with intervals, and what differs in their configurations."""
 
 import json
 import math
@@ -117,7 +117,9 @@ def _sides_of_sweep(directory: Path) -> list[Side]:
 def _named(directory: Path, config: Mapping[str, Any], first: Mapping[str, Any], groups: Iterable[str]) -> str:
     """Return a name for a configuration of a sweep: the values by which the configurations differ."""
     keys = dict.fromkeys(
-        key for group in groups for key, _, _ in differences({**first, "seed": None}, json.loads(group))
+        key
+        for group in groups
+        for key, _, _ in differences({**first, "seed": None, "notes": None, "tags": None}, json.loads(group))
     )
     values = {key: _at(config, key) for key in keys}
     return " ".join([str(directory), *(f"{key}={value}" for key, value in values.items())])
@@ -138,7 +140,7 @@ def _read_run(directory: Path) -> Run:
 
 
 def _without_seed(config: Mapping[str, Any]) -> str:
-    return to_json({**config, "seed": None})
+    return to_json({**config, "seed": None, "notes": None, "tags": None})
 
 
 def compare(one: Side, other: Side) -> Comparison:

@@ -82,7 +82,7 @@ def configurations(jobs: Iterable[SweepJob]) -> list[list[int]]:
     """Return the numbers of the jobs of each configuration: those that differ in their seeds only."""
     found: dict[str, list[int]] = {}
     for job in jobs:
-        content = {**to_dict(job.config), "seed": None}
+        content = {**to_dict(job.config), "seed": None, "notes": None, "tags": None}
         found.setdefault(to_json(content), []).append(job.number)
     return list(found.values())
 

@@ -132,7 +132,7 @@ def test_a_dictionary_of_a_configuration_has_plain_values_only():
         (
             {"sead": 1},
             "`configuration` has no 'sead'; choose one of: "
-            "seed, augment, data, model, objective, optimizer, schedule, trackers, trainer.",
+            "seed, augment, data, model, notes, objective, optimizer, schedule, tags, trackers, trainer.",
         ),
         (
             {"trainer": {"early_stopping": {"patince": 1}}},
