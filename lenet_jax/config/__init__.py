@@ -19,7 +19,6 @@ from lenet_jax.config.checks import (
     NonNegative,
     Positive,
     Seed,
-    Text,
     build,
     config_dataclass,
     mapping,
@@ -101,7 +100,7 @@ class Config:
         object.__setattr__(self, "seed", convert("seed", Seed, self.seed))
         convert("trainer", TrainerConfig, self.trainer)
         object.__setattr__(self, "notes", convert("notes", str, self.notes))
-        object.__setattr__(self, "tags", convert("tags", tuple[Text, ...], self.tags))
+        object.__setattr__(self, "tags", convert("tags", tuple[str, ...], self.tags))
         for group in GROUPS:
             node = getattr(self, group)
             if group in _DEFAULT_OPTIONS and not (isinstance(node, Mapping) and isinstance(node.get(TARGET), str)):

@@ -22,6 +22,8 @@ NOT_COUNT = (0, -1, 1.0, 1.5, True, "1", None)
 
 RULES = [
     (Config, "seed", SEED, (0, 1, 2**32 - 1), (-1, 2**32, 0.0, False, "0", None)),
+    (Config, "notes", "a text", ("", "lr too high?"), (3, None)),
+    (Config, "tags", "a list of texts", ((), ("a", "b")), ("a", (1,))),
     (TrainerConfig, "trainer.batch_size", f"null or {COUNT}", (None, 1), NOT_COUNT[:-1]),
     (TrainerConfig, "trainer.max_epochs", COUNT, (1,), NOT_COUNT),
     (TrainerConfig, "trainer.shuffle", "true or false", (True, False), (0, 1, "true", None)),
