@@ -70,7 +70,7 @@ class SweepDisplay:
         self._running: dict[int, Started] = {}
         self._evaluations: dict[int, int] = {}
         self._num_finished = 0
-        self._best: tuple[float, int, str] | None = None  # error and number of a job, and its metric as text
+        self._best: dict[Monitor, tuple[float, int, str]] = {}  # error and number of a job, and its metric as text
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -110,11 +110,11 @@ class SweepDisplay:
         if isinstance(event, Finished) and event.result["stopped_by"] != "diverged":
             monitor = Monitor.of(event.result)
             candidate = monitor.error(event.result), number, show_metric(monitor.metric, event.result[monitor.key])
-            self._best = candidate if self._best is None else min(self._best, candidate)
+            self._best[monitor] = min(self._best.get(monitor, candidate), candidate)
         self._refresh()
 
     def _refresh(self) -> None:
-        best = "" if self._best is None else f", best {self._best[2]} (job {self._best[1]})"
+        best = "".join(f", best {text} (job {number})" for _, number, text in self._best.values())
         unfinished = sum(
             self._evaluations[number] / started.num_evaluations for number, started in self._running.items()
         )
