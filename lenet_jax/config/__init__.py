@@ -85,6 +85,8 @@ class Config:
     """A run: all that decides its result, together with the code and the data."""
 
     seed: Seed = 0  # of initialization, shuffling, augmentation and dropout
+    notes: str = ""  # what the user wants to remember of the run; decides nothing
+    tags: tuple[str, ...] = ()  # words to find it by; the same
     model: Node = dataclasses.field(default_factory=lambda: _default("model"))
     data: Node = dataclasses.field(default_factory=lambda: _default("data"))
     optimizer: Node = dataclasses.field(default_factory=lambda: _default("optimizer"))
@@ -93,8 +95,6 @@ class Config:
     objective: Node = dataclasses.field(default_factory=lambda: _default("objective"))
     trackers: Any = dataclasses.field(default_factory=dict)  # the same
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
-    notes: str = ""  # what the user wants to remember of the run; decides nothing
-    tags: tuple[str, ...] = ()  # words to find it by; the same
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", convert("seed", Seed, self.seed))

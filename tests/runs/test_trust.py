@@ -8,8 +8,8 @@ from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.errors import InputError
 from lenet_jax.runs.trust import ALL, allowed_packages, complete_allowed, read_allowed, refuse_links
-from lenet_jax.sweeps.ledger import is_inside
 from lenet_jax.storage import dump_with_digest
+from lenet_jax.sweeps.ledger import is_inside
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 

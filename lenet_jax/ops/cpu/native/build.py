@@ -105,7 +105,8 @@ class KernelsBuildHook(BuildHookInterface):  # pyright: ignore[reportGeneralType
                 if not is_up_to_date():
                     build(compiler)
             except subprocess.CalledProcessError as error:
-                problem = f"{compiler[0]} failed: {error.stderr.strip().splitlines()[-1]}"
+                said = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
+                problem = f"{compiler[0]} failed: {said[-1]}"
             else:
                 build_data["artifacts"].append(str(LIBRARY.relative_to(self.root)))
                 build_data["pure_python"] = False
