@@ -58,7 +58,8 @@ def page_of_a_run(text):
         "versions": {text: text},
         "code": {"revision": text},
     }
-    config = SimpleNamespace(model={"_target_": text}, optimizer={"_target_": text}, seed=text, data=Config().data)
+    components = {"model": {"_target_": text}, "optimizer": {"_target_": text}, "data": Config().data}
+    config = SimpleNamespace(seed=text, notes=text, tags=(text,), **components)
     summary = {
         "accuracy": 0.9, "examples": 10, "loss": 0.1, "expected_calibration_error": 0.1,
         "precision": [1.0], "recall": [1.0], "confusion_matrix": [[10]],
