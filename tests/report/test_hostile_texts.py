@@ -99,7 +99,9 @@ def test_a_text_stays_a_text_on_both_pages(text, without_type_checks, tmp_path):
 )
 def test_a_hyperparameter_of_any_name_is_drawn_into_the_folder(text, without_type_checks, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        sweep_page, "read_record", lambda path: SimpleNamespace(metrics=[{"epoch": 1, "validation_accuracy": 0.5}])
+        sweep_page,
+        "read_record",
+        lambda path: Record(path, Config(), {}, [{"epoch": 1, "validation_accuracy": 0.5}], None),
     )
     (tmp_path / "sweep").mkdir()
     identity = {
