@@ -138,7 +138,7 @@ def is_complete(entry: Entry) -> bool:
 
 def _split(override: str) -> tuple[str, str]:
     key, _, value = override.partition("=")
-    return key.lstrip("+"), value
+    return ("seed" if key.lstrip("+") == "seed" else key), value  # ++seed=1 sets the seed too
 
 
 def _varies(key: str, overrides: Sequence[dict[str, str]]) -> bool:
