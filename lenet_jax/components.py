@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -62,11 +63,22 @@ def reporting(origin: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (Exception, SystemExit) as error:
-        first = next(iter(str(error).splitlines()), "").rstrip(".")
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise _raised(origin, error) from error
         raise InputError(
-            f"{origin}: raised {type(error).__name__}: {first}; HYDRA_FULL_ERROR=1 in the environment shows where."
+            f"{origin}: {os.fsdecode(error.filename)} cannot be used ({error.strerror}); check its name and its "
+            "permissions."
         ) from error
+    except (Exception, SystemExit) as error:
+        raise _raised(origin, error) from error
+
+
+def _raised(origin: str, error: BaseException) -> InputError:
+    first = next(iter(str(error).splitlines()), "").rstrip(".")
+    return InputError(
+        f"{origin}: raised {type(error).__name__}: {first}; HYDRA_FULL_ERROR=1 in the environment shows where."
+    )
 
 
 def locate(target: str) -> Callable[..., Any]:

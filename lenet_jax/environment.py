@@ -1,8 +1,10 @@
-"""The CPU cores of this process, and the environment variables that configure JAX for them. Imports no jax."""
+"""The command and the CPU cores of this process, and the environment variables that configure JAX. Imports no jax."""
 
 import importlib.util
 import os
-from collections.abc import Mapping, MutableMapping
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
 
 _MAX_DEVICES = 16  # more lanes of a sweep would seldom be there to use them
 # LLVM unrolls short loops completely before it vectorizes, and then finds no loop to vectorize. Without this limit,
@@ -56,3 +58,16 @@ def make_deterministic(environment: MutableMapping[str, str] = os.environ) -> No
 def is_deterministic(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether the flags of `make_deterministic` are set."""
     return all(flag in environment.get("XLA_FLAGS", "") for flag in _DETERMINISTIC_FLAGS)
+
+
+_command: list[str] = []
+
+
+def set_command(words: Sequence[str]) -> None:
+    """Keep the command that this process has been asked to run, its arguments divided as the shell has done it."""
+    _command[:] = words
+
+
+def command() -> list[str]:
+    """Return the command of this process: that of `set_command`, else the program and its arguments."""
+    return list(_command) or [Path(sys.argv[0] or "python").name, *sys.argv[1:]]

@@ -27,6 +27,7 @@ _DIGEST_KEY = "sha256"  # the key that holds the digest of the other keys of a J
 _TEMPORARY = ".tmp"
 LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS without lockd, Lustre without -o flock, others
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.EOPNOTSUPP)  # CIFS, shared folders, some FUSE
 MAX_HEADER_BYTES = 1 << 20  # maximum size of a JSON manifest, and of the header of a safetensors file
 
 
@@ -65,7 +66,14 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}{_TEMPORARY}")
     try:
         write_file(temporary, content, durable=durable)
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _warn_of_no_rename(path.absolute().parent)
+            _overwrite(path, content)
+            temporary.unlink()
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -90,6 +98,17 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
         write_all(descriptor, content)
         if durable:
             os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """Write a file in place, where files cannot be renamed."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        write_all(descriptor, content)
+        os.ftruncate(descriptor, len(content))
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -141,12 +160,43 @@ def open_untrusted(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush the names of the files in a folder to disk."""
+    """Flush the names of the files in a folder to disk; a file system that cannot costs a warning."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+        _warn_of_no_folder_sync()
     finally:
         os.close(descriptor)
+
+
+def rename_folder(old: Path, new: Path, last: str) -> None:
+    """Rename a folder of files, or where that is not possible move its files one after the other.
+
+    Folders of a lower layer of overlayfs, for example, cannot be renamed.
+
+    Args:
+        old: the folder.
+        new: its new path, which does not exist.
+        last: the file whose presence says that the folder is complete; it leaves `old` first and enters `new` last.
+
+    Raises:
+        OSError: if it cannot be moved.
+    """
+    try:
+        old.rename(new)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        files = {path.name: path.read_bytes() for path in sorted(old.iterdir())}
+        (old / last).unlink(missing_ok=True)
+        new.mkdir()
+        for name in sorted(files, key=lambda name: name == last):
+            write_file(new / name, files[name])
+        sync_folder(new)
+        shutil.rmtree(old)
 
 
 def remove_partial(folder: Path) -> None:
@@ -203,6 +253,16 @@ def _lock(descriptor: int, operation: int, folder: Path, what: str, *, wait: boo
             ) from error
         _log.warning("%s: waits until another process, which works on this %s, exits", folder, what)
         fcntl.flock(descriptor, operation)
+
+
+@functools.cache
+def _warn_of_no_folder_sync() -> None:
+    _log.warning("the file system cannot flush folders: a power failure, not a killed process, may undo the last write")
+
+
+@functools.cache
+def _warn_of_no_rename(folder: Path) -> None:
+    _log.warning("%s: its file system cannot replace files at once; a killed process may leave a damaged one", folder)
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Arrays in safetensors files: the format holds names, shapes and values, but no code."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def load_variables(path: str | Path, model: Model) -> Variables:
     expected = jax.eval_shape(_without_keys, variables)
     if not Path(path).is_file():
         raise InputError(f"load_variables: `path` must be a safetensors file; {path} is none.")
+    if not os.access(path, os.R_OK):  # safetensors would say that there is no such file
+        raise InputError(f"load_variables: `path` must be a file that this user may read; {path} is none.")
     try:
         with safetensors.safe_open(path, "numpy") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118

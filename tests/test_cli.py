@@ -223,7 +223,7 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         (["resume", "nowhere"], "`DIR` must be of a run or a sweep, with a run.json or sweep.json in it; got nowhere."),
         (
             ["verify"],
-            "verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001] [--allow PACKAGE] [--trust]",
+            "verify: usage: lenet-jax verify DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]",
         ),
         (["verify", "a", "--tolerance=much"], "verify: `--tolerance` must be a number from 0 to below 1; got 'much'."),
         (["verify", "a", "--tolerant"], "`verify` has no '--tolerant'; choose one of: --tolerance, --allow, --trust."),

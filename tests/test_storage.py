@@ -6,9 +6,11 @@ import os
 import stat
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from lenet_jax import storage
 from lenet_jax.errors import InputError
 from lenet_jax.storage import (
     dump_with_digest,
@@ -186,3 +188,68 @@ def test_a_file_system_without_locks_costs_one_warning(number, tmp_path, monkeyp
             assert list((tmp_path / name).iterdir()) == []
     message = f"{tmp_path}: its file system has no locks; let only one process at a time work on what is in it"
     assert caplog.messages == [message]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF])
+def test_a_file_system_that_cannot_flush_folders_costs_one_warning(number, tmp_path, monkeypatch, caplog):
+    flush = os.fsync
+
+    def fail(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, "no")
+        flush(descriptor)
+
+    storage._warn_of_no_folder_sync.cache_clear()
+    monkeypatch.setattr(os, "fsync", fail)
+    for name in ("a", "b"):
+        write_atomically(tmp_path / name, name.encode())
+        assert (tmp_path / name).read_bytes() == name.encode()
+    assert caplog.messages == [
+        "the file system cannot flush folders: a power failure, not a killed process, may undo the last write"
+    ]
+
+
+def test_a_disk_error_of_a_folder_is_no_such_file_system(tmp_path, monkeypatch):
+    def fail(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no"):
+        write_atomically(tmp_path / "a", b"")
+
+
+def test_where_files_cannot_be_renamed_they_are_overwritten(tmp_path, monkeypatch, caplog):
+    def fail(self, target):
+        raise OSError(errno.EXDEV, "another device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    for content in (b"first, and longer", b"second"):
+        write_atomically(tmp_path / "a", content)
+        assert (tmp_path / "a").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert caplog.messages == [
+        f"{tmp_path}: its file system cannot replace files at once; a killed process may leave a damaged one"
+    ]
+
+
+def test_a_folder_that_cannot_be_renamed_is_moved_with_its_last_file_last(tmp_path, monkeypatch):
+    old, new, written = tmp_path / "old", tmp_path / "new", []
+    old.mkdir()
+    for name in ("manifest", "a", "z"):
+        (old / name).write_text(name)
+    write = storage.write_file
+
+    def fail(self, target):
+        raise OSError(errno.EXDEV, "another device")
+
+    def spy(path, content):
+        written.append(path.name)
+        write(path, content)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(storage, "write_file", spy)
+    storage.rename_folder(old, new, "manifest")
+    assert written == ["a", "z", "manifest"]
+    assert {path.name: path.read_text() for path in new.iterdir()} == {name: name for name in written}
+    assert not old.exists()

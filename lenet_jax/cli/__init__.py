@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lenet_jax.cli.options import take_directory
-from lenet_jax.environment import tune_environment
+from lenet_jax.environment import set_command, tune_environment
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.hydra_app.error_messages import to_message
 from lenet_jax.runs.signals import outlive_terminal
@@ -24,10 +24,12 @@ usage: lenet-jax COMMAND [...]
   train -m KEY=A,B,C ...   one run for each combination of the values
   train [-m] --dry-run ... check and prepare everything, and print the jobs, the programs and the memory they need
   resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed
-  verify RUN_DIR           run a finished run again and compare, bit for bit; --tolerance=0.001
+  verify DIR               check the files of a finished run, run it again and compare, bit for bit; --tolerance=0.001;
+                           of a sweep: all its finished jobs, or --jobs 0,3
   train --help             the configuration: its groups, its keys, its values
   evaluate DIR [data=...]  evaluate a finished run again, on its test images or on those of other data;
                            data.split=train|validation|test, --weights=best|last, --config-dir
+  compare DIR DIR ...      compare finished runs, or sweeps over their seeds: differences with intervals, changed keys
   report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network;
                            --image=N: all layers for the N-th test image
   summary [KEY=VALUE ...]  the layers of a model: shapes, parameters, operations, memory; input_shape=H,W,C,
@@ -47,12 +49,13 @@ Exit codes: 0 done, 1 a run failed, 2 bad input, 75 interrupted and resumable, 1
 yet.
 """
 
-_COMMANDS = ("train", "resume", "verify", "evaluate", "report", "summary", "new", "data", "completion")
+_COMMANDS = ("train", "resume", "verify", "evaluate", "compare", "report", "summary", "new", "data", "completion")
 
 USAGE = {
     "resume": "DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]",
-    "verify": "RUN_DIR [--tolerance=0.001] [--allow PACKAGE] [--trust]",
+    "verify": "DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]",
     "evaluate": "DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run.",
+    "compare": "DIR DIR [DIR ...], finished runs or sweeps",
     "report": "DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep.",
     "summary": "[KEY=VALUE ...] [input_shape=H,W,C] [num_classes=N] [--config-dir DIR]",
     "new": "NAME, the folder to write and the package in it",
@@ -76,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Loading a compiled program, XLA logs an error about each tuning hint that is no feature of a processor.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tune_environment()
+    set_command(["lenet-jax", *arguments])
     outlive_terminal()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
@@ -89,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("lenet-jax: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        line = to_message(error)
+        line = to_message(error, next(iter(arguments), None))
         if line is None or wants_traceback:
             raise
         print(f"lenet-jax: {line}", file=sys.stderr)
@@ -98,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     from lenet_jax.cli import inspect, run
+    from lenet_jax.cli.compare import compare
     from lenet_jax.cli.new import new
 
     match arguments:
@@ -126,6 +131,8 @@ def _dispatch(arguments: list[str]) -> int:
                 raise InputError(f"{command}: usage: lenet-jax {command} {USAGE[command]}")
             call = run.resume if command == "resume" else getattr(inspect, command)
             return call(Path(directory), options)
+        case ["compare", *directories]:
+            return compare(directories)
         case ["summary", *overrides]:
             return inspect.summary(overrides)
         case ["new", name] if not name.startswith("-"):

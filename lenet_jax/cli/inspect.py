@@ -31,32 +31,86 @@ def show_versions() -> int:
 
 
 def verify(directory: Path, arguments: list[str]) -> int:
-    """Run a finished run again; return 0 if it gives the same, at least within the tolerance."""
+    """Run a finished run or the jobs of a sweep again; return 0 if all are the same, at least within the tolerance."""
+    from lenet_jax.runs.trust import read_allowed
+    from lenet_jax.sweeps.ledger import IDENTITY
+
+    options = parse("verify", arguments, values=("--tolerance", "--jobs"))
+    if options.rest:
+        raise InputError(f"verify: usage: lenet-jax verify DIR [--tolerance=0.001]; got {' '.join(options.rest)}.")
+    tolerance = _fraction("--tolerance", options.values.get("--tolerance", "0.001"))
+    jobs = options.values.get("--jobs")
+    if (directory / IDENTITY).is_file():
+        return _verify_sweep(directory, jobs, tolerance, options.allowed)
+    if jobs is not None:
+        raise InputError(f"verify: `--jobs` is for the directory of a sweep; {directory} is none.")
+    return 0 if _verify_run(read_allowed(directory, options.allowed), tolerance) else 1
+
+
+def _verify_run(record: Any, tolerance: float) -> bool:
+    """Verify a run, print what is found and write it beside the run; return whether it is the same."""
     from lenet_jax.report.terminal import show, verification_lines
     from lenet_jax.runs import Event
-    from lenet_jax.runs.signals import signals_interrupt
-    from lenet_jax.runs.trust import read_allowed
-    from lenet_jax.runs.verify import Verification, verify_run
+    from lenet_jax.runs.signals import outlive_readers, signals_interrupt
+    from lenet_jax.runs.verify import Damage, Verification, verify_run, write_verification
 
-    options = parse("verify", arguments, values=("--tolerance",))
-    if options.rest:
-        raise InputError(f"verify: usage: lenet-jax verify RUN_DIR [--tolerance=0.001]; got {' '.join(options.rest)}.")
-    tolerance = _fraction("--tolerance", options.values.get("--tolerance", "0.001"))
-    record = read_allowed(directory, options.allowed)
     found: list[Verification] = []
 
     def events() -> Iterator[Event]:
         for event in verify_run(record):
-            if isinstance(event, Verification):
-                found.append(event)
-            else:
-                yield event
+            match event:
+                case Damage():
+                    for line in event.lines:
+                        print(f"lenet-jax: {line}", file=sys.stderr)
+                case Verification():
+                    found.append(event)
+                case _:
+                    yield event
 
+    outlive_readers()
     with signals_interrupt():
         show(events())
     for line in verification_lines(found[0], tolerance):
         print(line)
-    return 0 if found[0].identical or found[0].within(tolerance) else 1
+    write_verification(record, found[0], tolerance)
+    return found[0].identical or found[0].within(tolerance)
+
+
+def _verify_sweep(directory: Path, chosen: str | None, tolerance: float, allowed: frozenset[str]) -> int:
+    """Verify the finished jobs of a sweep, or those that are chosen by their numbers; return the exit code."""
+    from lenet_jax.report.sweep_page import is_gone
+    from lenet_jax.runs.trust import read_allowed
+    from lenet_jax.sweeps.ledger import DIVERGED, DONE, Ledger
+
+    ledger = Ledger(directory)
+    entries = {entry.number: entry for entry in ledger.known_entries()}
+    numbers = list(entries)
+    if chosen is not None:
+        parts = [part.strip() for part in chosen.split(",")]
+        if not all(part.isdecimal() and int(part) in entries for part in parts):
+            raise InputError(
+                f"verify: `--jobs` must be numbers of jobs, {', '.join(map(str, numbers))}, with commas between them; "
+                f"got {chosen!r}."
+            )
+        numbers = list(dict.fromkeys(map(int, parts)))
+    same: dict[int, bool] = {}
+    for number in numbers:
+        path = ledger.run_directory(entries[number])
+        state = "gone" if is_gone(path) else entries[number].state
+        if state not in (DONE, DIVERGED):
+            if chosen is not None:
+                raise InputError(f"verify: `--jobs` must be finished jobs; job {number} is {state}.")
+            print(f"job {number} is {state}: not verified")
+            continue
+        print(f"job {number}: {path}")
+        same[number] = _verify_run(read_allowed(path, allowed), tolerance)
+    different = [str(number) for number, each in same.items() if not each]
+    print(f"{len(same) - len(different)} of {len(numbers)} jobs verified" + _which(different))
+    return 1 if different or not same else 0
+
+
+def _which(different: list[str]) -> str:
+    return f"; different or damaged: {', '.join(different)}" if different else ""
 
 
 def _fraction(name: str, text: str) -> float:
@@ -120,6 +174,7 @@ def report(directory: Path, arguments: list[str]) -> int:
     """Draw a finished run, all of its layers for a test image if one is named; or sum up a sweep."""
     from lenet_jax.report.page import write_report
     from lenet_jax.runs.evaluate import evaluate_run
+    from lenet_jax.runs.run_directory import check_log
     from lenet_jax.runs.trust import read_allowed, refuse_links
     from lenet_jax.sweeps.ledger import IDENTITY, Ledger
 
@@ -136,6 +191,7 @@ def report(directory: Path, arguments: list[str]) -> int:
         report_sweep(Ledger(directory))
         return 0
     record = read_allowed(directory, options.allowed)
+    check_log(record)
     image = None if number is None else int(number)
     print(f"report: {write_report(record, evaluate_run(record), image=image)}")
     return 0
@@ -146,11 +202,12 @@ def report_sweep(ledger: Any) -> None:
     from lenet_jax.report.sweep_page import is_gone, write_page
     from lenet_jax.report.text import sweep_lines
     from lenet_jax.sweeps.ledger import DONE, JOBS
-    from lenet_jax.sweeps.statistics import write_summary
+    from lenet_jax.sweeps.statistics import summarize_sweep, write_summary
 
-    summary = write_summary(ledger)
+    summary = summarize_sweep(ledger.entries())
     for line in sweep_lines(summary):
         print(line)
+    write_summary(ledger)
     for entry in summary.entries:
         path = ledger.run_directory(entry)
         if entry.state == DONE and is_gone(path):

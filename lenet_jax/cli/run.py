@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from lenet_jax.cli.options import find_own_modules, parse
 from lenet_jax.errors import InputError
-from lenet_jax.runs.signals import RESUMABLE, signals_interrupt
+from lenet_jax.runs.signals import RESUMABLE, outlive_readers, signals_interrupt
 
 
 def train(arguments: list[str], commands: tuple[str, ...] = ()) -> int:
@@ -148,7 +148,8 @@ def resume(directory: Path, arguments: list[str]) -> int:
 
         record = read_allowed(directory, options.allowed)
         with locked_sweep_of(directory):
-            _log_to(directory)
+            if record.result is None:
+                _log_to(directory)
             events = resume_run(record, allow_changed=allow_changed)
             if record.result is not None:
                 code = _show(events, directory)
@@ -217,6 +218,7 @@ def _run_sweep(sweep: Any) -> int:
     from lenet_jax.hydra_app.launcher import run_sweep
     from lenet_jax.sweeps.ledger import DONE
 
+    outlive_readers()
     try:
         with signals_interrupt():
             run_sweep(sweep)
@@ -231,6 +233,7 @@ def _show(events: Iterable[Any], directory: Path) -> int:
     from lenet_jax.report.terminal import show
     from lenet_jax.runs.run_directory import RUN
 
+    outlive_readers()
     try:
         with signals_interrupt():
             finished = show(events)

@@ -85,6 +85,8 @@ class Config:
     """A run: all that decides its result, together with the code and the data."""
 
     seed: Seed = 0  # of initialization, shuffling, augmentation and dropout
+    notes: str = ""  # what the user wants to remember of the run; decides nothing
+    tags: tuple[str, ...] = ()  # words to find it by; the same
     model: Node = dataclasses.field(default_factory=lambda: _default("model"))
     data: Node = dataclasses.field(default_factory=lambda: _default("data"))
     optimizer: Node = dataclasses.field(default_factory=lambda: _default("optimizer"))
@@ -97,6 +99,8 @@ class Config:
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", convert("seed", Seed, self.seed))
         convert("trainer", TrainerConfig, self.trainer)
+        object.__setattr__(self, "notes", convert("notes", str, self.notes))
+        object.__setattr__(self, "tags", convert("tags", tuple[str, ...], self.tags))
         for group in GROUPS:
             node = getattr(self, group)
             if group in _DEFAULT_OPTIONS and not (isinstance(node, Mapping) and isinstance(node.get(TARGET), str)):

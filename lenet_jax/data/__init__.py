@@ -4,6 +4,7 @@ The functions `load_*` are components: the files in `conf/data` name them. A use
 returns a `Dataset`.
 """
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +14,14 @@ from lenet_jax import components
 from lenet_jax.config.catalogue import TARGET, built_in
 from lenet_jax.config.checks import Count, Decay, Positive, Seed, Text, TwoCounts
 from lenet_jax.data.embedded import read_embedded
-from lenet_jax.data.idx import read_idx_folder
+from lenet_jax.data.idx import find_idx_files, is_emnist, read_idx_files
 from lenet_jax.data.pickle_archive import read_pickle_archive
 from lenet_jax.data.splits import count_outputs, hold_out, hold_out_at_random, join, make_examples, take_first
 from lenet_jax.data.tfds import read_tfds
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.types import Dataset, Split
+
+_log = logging.getLogger(__name__)
 
 SOURCES = ("embedded", "tfds", "idx", "pickle_archive", "npz", "folder", "huggingface")
 
@@ -123,7 +126,8 @@ def load_idx(
     *,
     name: Text = "idx",
     directory: Text | None = None,
-    num_classes: Count = 10,
+    num_classes: Count | None = 10,
+    upright: bool = False,
     train_size: Count | None = None,
     validation_size: Count = 10_000,
     train_on_validation: bool = False,
@@ -134,13 +138,19 @@ def load_idx(
     Args:
         name: name of the data set in records and reports.
         directory: the folder; required.
-        num_classes: labels are 0 to num_classes - 1.
+        num_classes: labels are 0 to num_classes - 1; None: the highest label + 1.
+        upright: whether to transpose the images, as those of EMNIST have to be to stand as MNIST's do.
         train_size: use only the first `train_size` training images; None: all.
         validation_size: hold out the last `validation_size` training images.
         train_on_validation: whether to train on the validation images as well.
         pixel_divisor: divisor of the uint8 pixels.
     """
-    arrays = read_idx_folder(_required_path(directory, "a folder of IDX files"))
+    files = find_idx_files(_required_path(directory, "a folder of IDX files"))
+    arrays = read_idx_files(files)
+    if upright:
+        arrays = _transposed(arrays)
+    elif is_emnist(files):
+        _log.warning("%s: EMNIST's images are stored transposed; data.upright=true makes them stand", directory)
     return _assemble(name, arrays, num_classes, validation_size, train_size, train_on_validation, pixel_divisor)
 
 
@@ -338,7 +348,7 @@ def load_emnist(
     name = f"emnist/{split}"
     arrays, _ = read_tfds(name, directory, manual_dir)
     if upright:
-        arrays = {key: each.swapaxes(1, 2) if key.endswith("_images") else each for key, each in arrays.items()}
+        arrays = _transposed(arrays)
     classes = SETS[name].num_classes["label"]  # TFDS itself declares 37 of letters
     return _assemble(name, arrays, classes, validation_size, train_size, train_on_validation, pixel_divisor)
 
@@ -367,6 +377,10 @@ def load_cifar100(
     target = "label" if label == "fine" else "coarse_label"
     arrays, classes = read_tfds("cifar100", directory, manual_dir, target)
     return _assemble("cifar100", arrays, classes, validation_size, train_size, train_on_validation, pixel_divisor)
+
+
+def _transposed(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key: each.swapaxes(1, 2) if key.endswith("_images") else each for key, each in arrays.items()}
 
 
 def _assemble(

@@ -5,6 +5,8 @@ Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", secti
 
 import gzip
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ FILES = {
 }
 """The official file names; each file may have the additional ending .gz."""
 
+_NAME = re.compile(r"(?P<set>(emnist-\w+-)?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx[13]-ubyte(\.gz)?")
 _UNSIGNED_BYTE = 0x08
 _SIZE_LIMIT = 600_000_000  # bytes after decompression; the largest of this family, EMNIST's, has 547 million
 
@@ -77,22 +80,43 @@ def _product(shape: tuple[int, ...]) -> str:
 
 
 def find_idx_files(directory: Path) -> dict[str, Path]:
-    """Return the path of each of the four files in a folder, plain or with .gz.
+    """Return the path of each of the four files of a set, plain or with .gz.
+
+    Besides the official names are found those that people have: with a dot for the first hyphen of "idx", as 7-Zip and
+    Kaggle write them; in a folder of its own name; in the folder `MNIST/raw` of torchvision; with the beginning of
+    EMNIST's files, "emnist-letters-", and "test" in place of "t10k".
 
     Raises:
-        InputError: if the folder or one of the files is missing; the message lists the missing files.
+        InputError: if the folder or one of the files is missing, the message lists the missing files; or if there are
+            several sets.
     """
-    found = {}
-    for role, name in FILES.items():
-        candidates = [directory / name, directory / f"{name}.gz"]
-        found[role] = next((path for path in candidates if path.is_file()), None)
-    missing = [FILES[role] for role, path in found.items() if path is None]
-    if missing:
+    sets: dict[tuple[Path, str], dict[str, Path]] = {}
+    for folder in (directory, directory / "raw", *sorted(directory.glob("*/raw"))):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            match = _NAME.fullmatch(path.name)
+            file = path / path.name if path.is_dir() else path
+            if match and file.is_file():
+                role = f"{'train' if match['part'] == 'train' else 'test'}_{match['kind']}"
+                sets.setdefault((folder, match["set"]), {}).setdefault(role, file)  # plain before .gz
+    complete = [files for files in sets.values() if len(files) == len(FILES)]
+    if len(complete) > 1:
+        names = [str(folder / name) for (folder, name), files in sets.items() if len(files) == len(FILES)]
         raise InputError(
-            f"`data.directory` {directory} must hold {', '.join(FILES.values())} (or .gz); missing: "
-            f"{', '.join(missing)}."
+            f"`data.directory` {directory} must hold one set; it has {', '.join(names)}; put one into a folder of its "
+            "own."
         )
-    return found
+    if complete:
+        return {role: complete[0][role] for role in FILES}
+    found = max(sets.values(), key=len, default={})
+    raise InputError(
+        f"`data.directory` {directory} must hold {', '.join(FILES.values())} (or .gz); missing: "
+        f"{', '.join(name for role, name in FILES.items() if role not in found)}."
+    )
+
+
+def is_emnist(files: Mapping[str, Path]) -> bool:
+    """Return whether files have the names of EMNIST, whose images are stored transposed."""
+    return any(path.name.startswith("emnist-") for path in files.values())
 
 
 def read_idx_folder(directory: Path) -> dict[str, np.ndarray]:
@@ -101,4 +125,13 @@ def read_idx_folder(directory: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: as `find_idx_files` and `read_idx`.
     """
-    return {role: read_idx(path, 3 if "images" in role else 1) for role, path in find_idx_files(directory).items()}
+    return read_idx_files(find_idx_files(directory))
+
+
+def read_idx_files(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
+    """Read the files that `find_idx_files` has found.
+
+    Raises:
+        InputError: as `read_idx`.
+    """
+    return {role: read_idx(path, 3 if "images" in role else 1) for role, path in files.items()}

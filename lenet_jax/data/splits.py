@@ -30,10 +30,8 @@ def make_split(images: np.ndarray, labels: np.ndarray, num_classes: int, origin:
         raise InputError(f"{origin}: there must be at least one example; got none.")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
-        raise InputError(
-            f"{origin}: labels must be 0 to {num_classes - 1}; got {low} to {high}; set `data.num_classes` if the set "
-            "has more classes."
-        )
+        remedy = f"set `data.num_classes={high + 1}` if the set has more classes" if low >= 0 else "count from 0"
+        raise InputError(f"{origin}: labels must be 0 to {num_classes - 1}; got {low} to {high}; {remedy}.")
     images = images[..., None] if images.ndim == 3 else images
     return Split(np.ascontiguousarray(images), labels.astype(np.int32))
 

@@ -253,7 +253,11 @@ def register_schemas() -> None:
     """Register the dataclasses of `lenet_jax.config` as the schemas that `conf/` names, and the resolver `run_id`."""
     OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(4), use_cache=True, replace=True)
     store = ConfigStore.instance()
-    fields = [("seed", int, dataclasses.field(default=Config.seed))]
+    fields: list[Any] = [
+        ("seed", int, dataclasses.field(default=Config.seed)),
+        ("notes", Any, dataclasses.field(default=Config.notes)),
+        ("tags", Any, dataclasses.field(default_factory=list)),
+    ]
     fields += [(name, Any, dataclasses.field(default="???")) for name in (*GROUPS, "trainer", SWEEP)]
     store.store(name="schema", node=dataclasses.make_dataclass("Root", fields), provider="lenet_jax")
     for name, schema in (("trainer", TrainerConfig), (SWEEP, SweepConfig)):

@@ -1,6 +1,7 @@
 """Error messages of the command line: one line for each user error, including those that Hydra or the system raises."""
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ _WRITE_ERRORS = (
 )
 
 
-def to_message(error: BaseException) -> str | None:
+def to_message(error: BaseException, command: str | None = None) -> str | None:
     """Return the message of a user error as one line; None for any other exception.
 
     Args:
         error: the exception.
+        command: the command of lenet-jax that raised it; None: unknown.
     """
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
@@ -52,11 +54,26 @@ def to_message(error: BaseException) -> str | None:
         place = "configuration" if mark is None else f"{mark.name}, line {mark.line + 1}"
         return f"{place}: must be YAML of plain values; {error.problem}."
     if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
-        return (
-            f"{error.filename}: cannot be written ({error.strerror}); "
-            "choose another with hydra.run.dir=DIR, or hydra.sweep.dir=DIR with -m."
-        )
+        return _file_message(error, command)
     return None
+
+
+def _file_message(error: OSError, command: str | None) -> str:
+    """Return the message for an error of the file system, with what helps: the file's name does not say who uses it."""
+    path = Path(os.fsdecode(error.filename)) if error.filename is not None else None
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{path}: is too long a name; choose a shorter one."
+    try:
+        exists, readable = path is not None and path.exists(), path is not None and os.access(path, os.R_OK)
+    except OSError:
+        exists, readable = True, False
+    if error.errno in (errno.EACCES, errno.EPERM) and exists and not readable:
+        return f"{path}: cannot be read ({error.strerror}); this user must have the permission to."
+    if command in (None, "train"):
+        remedy = "choose another with hydra.run.dir=DIR, or hydra.sweep.dir=DIR with -m"
+    else:
+        remedy = f"{command} writes there: copy the directory to where you may write, and name the copy"
+    return f"{path}: cannot be written ({error.strerror}); {remedy}."
 
 
 def _forgotten_folder(group: str, option: str) -> str:

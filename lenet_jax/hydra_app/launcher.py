@@ -30,7 +30,7 @@ from lenet_jax.runs.run_directory import RunDirectory
 from lenet_jax.runs.trust import complete_allowed
 from lenet_jax.sweeps.groups import SweepJob, execute, in_parallel, record_failure, register
 from lenet_jax.sweeps.ledger import FAILED, Ledger
-from lenet_jax.sweeps.search import Halving, Pruner, replay, report, to_objective
+from lenet_jax.sweeps.search import Halving, Pruner, configurations, replay, report, to_objective
 from lenet_jax.trackers import make_notifier, tracked
 
 
@@ -59,8 +59,8 @@ def _run_grid(sweep: Sweep) -> None:
     options, pruner = sweep.options, None
     if sweep.sweeper == "HalvingSweeper":
         epochs = sweep.jobs[0].config.trainer.max_epochs
-        numbers = [job.number for job in sweep.jobs]
-        pruner = Halving(numbers, max_epochs=epochs, min_epochs=sweeper.min_epochs, reduction=sweeper.reduction)
+        jobs = configurations(sweep.jobs)
+        pruner = Halving(jobs, max_epochs=epochs, min_epochs=sweeper.min_epochs, reduction=sweeper.reduction)
         options = in_parallel(options, len(sweep.jobs))
     size = sweeper.get("max_batch_size") or len(sweep.jobs)
     for start in range(0, len(sweep.jobs), size):

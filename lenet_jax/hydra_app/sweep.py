@@ -51,7 +51,7 @@ from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct, compose_
 from lenet_jax.hydra_app.worker import disable_gpu_preallocation
 from lenet_jax.report.dry_run import dry_run_lines
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_runs
-from lenet_jax.runs.provenance import changed_conditions, changed_since, describe_process
+from lenet_jax.runs.provenance import changed_conditions, changed_since, describe_process, describe_start
 from lenet_jax.runs.run_directory import RunDirectory, clear_run, write_patch
 from lenet_jax.runs.source_code import uncommitted_changes
 from lenet_jax.runs.trust import check_code, complete_allowed, refuse_links
@@ -177,6 +177,7 @@ def start_sweep(
     jobs = [job._replace(path=_moved(job.path, checked, directory)) for job in jobs]
     _set_directory(base, directory)
     identity = {
+        **describe_start(),
         "arguments": overrides,
         "config_name": name,
         "folders": folders or {},

@@ -16,8 +16,8 @@ from collections.abc import Collection, MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from lenet_jax.environment import tune_environment
-from lenet_jax.runs.signals import outlive_terminal
+from lenet_jax.environment import command, set_command, tune_environment
+from lenet_jax.runs.signals import outlive_readers, outlive_terminal
 from lenet_jax.storage import own_folder
 
 _LOG = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class Worker(NamedTuple):
 
     parent: int  # process id of the command line
     allowed: tuple[str, ...]  # packages that a recorded configuration may name; "*": all
+    command: tuple[str, ...] = ()  # of the command line
 
     @classmethod
     def of_this_process(cls, allowed: Collection[str]) -> "Worker":
@@ -39,7 +40,7 @@ class Worker(NamedTuple):
         Args:
             allowed: packages that a recorded configuration may name; "*": all.
         """
-        return cls(os.getpid(), tuple(allowed))
+        return cls(os.getpid(), tuple(allowed), tuple(command()))
 
     def __call__(self, composed: Any) -> float:
         """Run a job; see `lenet_jax.hydra_app.launcher.run_in_worker`.
@@ -56,6 +57,7 @@ class Worker(NamedTuple):
         in_subprocess = os.getpid() != self.parent
         if in_subprocess:
             _set_up_process()
+            set_command(self.command)
         from lenet_jax.hydra_app.launcher import run_in_worker
 
         return run_in_worker(composed, in_subprocess=in_subprocess, allowed=self.allowed)
@@ -68,6 +70,7 @@ def _set_up_process() -> TextIO | None:
     tune_environment()
     sys.path.append(str(Path.cwd()))  # for the user's modules
     outlive_terminal()
+    outlive_readers()
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     return lock_gpu()
 

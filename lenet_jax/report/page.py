@@ -15,7 +15,15 @@ from lenet_jax.errors import InputError
 from lenet_jax.objective import scale_inputs
 from lenet_jax.report import figures
 from lenet_jax.report.html import metadata_table, page, save_pictures
-from lenet_jax.report.text import error_label, error_value, evaluation_table, is_fraction, show_metric, spoken
+from lenet_jax.report.text import (
+    code_text,
+    error_label,
+    error_value,
+    evaluation_table,
+    is_fraction,
+    show_metric,
+    spoken,
+)
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.evaluate import EvaluationReport
 from lenet_jax.runs.run_directory import Record
@@ -177,7 +185,10 @@ def _page(record: Record, evaluation: EvaluationReport, pictures: str) -> str:
         "seconds": result.get("seconds", ""),
         "device": run["devices"][0]["kind"],
         "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
-        "code": run["code"]["revision"] or "",
+        "code": code_text(run["code"]),
+        **{name: run[name] for name in ("command", "host", "started", "ended") if name in run},
+        "notes": record.config.notes,
+        "tags": ", ".join(record.config.tags),
         "parameters, SHA-256": result.get("parameters_sha256", ""),
     }
     title = f"{short_name(record.config.model)} on {run['data']['name']}"

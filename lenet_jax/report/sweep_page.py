@@ -1,7 +1,9 @@
 """The HTML page of a sweep: means over the seeds, learning curves, effects of hyperparameters, and all jobs."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,17 @@ from numpy.typing import ArrayLike
 from lenet_jax.errors import InputError
 from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
 from lenet_jax.report.html import metadata_table, page, save_pictures, table
-from lenet_jax.report.text import error_label, error_value, show_metric, sweep_table
+from lenet_jax.report.text import (
+    best_lines,
+    code_text,
+    error_label,
+    error_value,
+    interval_caption,
+    show_metric,
+    sweep_table,
+)
 from lenet_jax.runs import Monitor
-from lenet_jax.runs.run_directory import RUN, read_record
+from lenet_jax.runs.run_directory import RUN, check_log, read_record
 from lenet_jax.storage import write_atomically
 from lenet_jax.sweeps.ledger import FAILED, Ledger
 from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_complete, rerun_command
@@ -34,7 +44,9 @@ def is_gone(path: Path) -> bool:
 def _evaluations(path: Path) -> list[dict[str, Any]]:
     """Return the evaluations of a run; none if its directory was removed."""
     try:
-        return read_record(path).metrics
+        record = read_record(path)
+        check_log(record)
+        return record.metrics
     except InputError:
         if is_gone(path):
             return []
@@ -55,16 +67,24 @@ def write_page(ledger: Ledger, summary: Summary) -> Path:
 
 
 def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]:
-    """Yield name, caption and figure of each picture of the complete jobs that have the monitored metric, finite.
+    """Yield name, caption and figure of each picture of the complete jobs, of each metric that judges them."""
+    for monitor in summary.monitors:
+        suffix = "" if len(summary.monitors) == 1 else f"_{_NOT_IN_FILE_NAMES.sub('_', monitor.metric)[:100]}"
+        for name, caption, figure in _draw_metric(ledger, summary, monitor):
+            yield f"{name}{suffix}", caption, figure
 
-    Those of another objective may have none of that name.
-    """
-    monitor = summary.monitor
-    complete = [entry for entry in summary.entries if is_complete(entry)]
-    entries = {entry.number: entry for entry in complete if (entry.result or {}).get(monitor.key) is not None}
-    groups = [group for group in summary.groups if monitor.key in group.measures]
+
+def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator[tuple[str, str, Figure]]:
+    groups = [group for group in summary.groups if group.monitor == monitor and monitor.key in group.measures]
     if not groups:
         return
+    complete = [entry for entry in summary.entries if is_complete(entry)]
+    members = {number for group in groups for number in group.jobs}
+    entries = {
+        entry.number: entry
+        for entry in complete
+        if entry.number in members and (entry.result or {}).get(monitor.key) is not None
+    }
     metric, label = monitor.metric, error_label(monitor.metric)
 
     def error(group: SeedAggregate) -> float:
@@ -113,13 +133,13 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
     states = [entry.state for entry in summary.entries]
     metadata = {
         "jobs": ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)),
-        "command": " ".join(["lenet-jax train -m", *ledger.identity["arguments"]]),
-        "best": "" if summary.best is None else f"job {summary.best}",
+        "command": shlex.join(["lenet-jax", "train", "-m", *ledger.identity["arguments"]]),
+        "best": "; ".join(line for monitor in summary.bests for line in best_lines(summary, monitor)),
         "data": ", ".join(f"{data['name']}, SHA-256 {data['sha256']}" for data in ledger.identity["data"]),
         "versions": ", ".join(f"{name} {version}" for name, version in ledger.identity["versions"].items()),
-        "code": ledger.identity["code"]["revision"] or "",
+        "code": code_text(ledger.identity["code"]),
+        **{name: ledger.identity[name] for name in ("host", "started") if name in ledger.identity},
     }
-    head, *rows = sweep_table(summary)
     jobs = [
         [
             entry.number,
@@ -130,7 +150,11 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
         for entry, values in zip(summary.entries, summary.varied, strict=True)
     ]
     failures = [[entry.number, entry.error, rerun_command(entry)] for entry in summary.entries if entry.state == FAILED]
-    parts = [metadata_table(metadata), "<h2>Results over the seeds</h2>", table(head, rows), pictures]
+    parts = [metadata_table(metadata), "<h2>Results over the seeds</h2>"]
+    for monitor in summary.monitors:
+        head, *rows = sweep_table(summary, monitor)
+        parts += [table(head, rows), f"<p>{escape(interval_caption(summary, monitor))}</p>"]
+    parts.append(pictures)
     parts += ["<h2>Jobs</h2>", table(["job", "overrides", "state", "validation", "test", "epochs", "stopped by"], jobs)]
     if failures:
         parts += ["<h2>Failures</h2>", table(["job", "error", "command"], failures)]

@@ -70,7 +70,7 @@ class SweepDisplay:
         self._running: dict[int, Started] = {}
         self._evaluations: dict[int, int] = {}
         self._num_finished = 0
-        self._best: tuple[float, int, str] | None = None  # error and number of a job, and its metric as text
+        self._best: dict[Monitor, tuple[float, int, str]] = {}  # error and number of a job, and its metric as text
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -110,11 +110,11 @@ class SweepDisplay:
         if isinstance(event, Finished) and event.result["stopped_by"] != "diverged":
             monitor = Monitor.of(event.result)
             candidate = monitor.error(event.result), number, show_metric(monitor.metric, event.result[monitor.key])
-            self._best = candidate if self._best is None else min(self._best, candidate)
+            self._best[monitor] = min(self._best.get(monitor, candidate), candidate)
         self._refresh()
 
     def _refresh(self) -> None:
-        best = "" if self._best is None else f", best {self._best[2]} (job {self._best[1]})"
+        best = "".join(f", best {text} (job {number})" for _, number, text in self._best.values())
         unfinished = sum(
             self._evaluations[number] / started.num_evaluations for number, started in self._running.items()
         )
@@ -244,18 +244,23 @@ def verification_lines(verification: Verification, tolerance: float) -> list[str
     """
     conditions = [f"{key}: {old!r} -> {new!r}" for key, old, new in verification.changed]
     lines = ["", *(f"changed since     {line}" for line in conditions or ["nothing that is recorded"])]
+    if any(key.startswith(("versions.", "code.")) for key, _, _ in verification.changed) and verification.install:
+        lines.append(f"to install it     {verification.install}")
+    lines += [f"damaged           {line}" for line in verification.damaged]
     parameters = f"parameters: SHA-256 {verification.result['parameters_sha256']}"
-    if verification.identical:
+    found, count = verification.difference, verification.evaluations
+    if found is None and verification.same_parameters:
+        verdict = "identical" if verification.identical else "repeated alike"
         metric = Monitor.of(verification.result).metric
-        return [*lines, f"identical         {verification.evaluations} evaluations, test {metric}, {parameters}"]
-    found = verification.difference
+        return [*lines, f"{verdict:<18}{count} evaluations, test {metric}, {parameters}"]
     if found is None:
-        return [*lines, f"same values       {verification.evaluations} evaluations; other {parameters}"]
+        return [*lines, f"same values       {count} evaluations; other {parameters}"]
     verdict = "within tolerance" if verification.within(tolerance) else "different"
     return [
         *lines,
         f"{verdict:<18}largest difference {found.largest:.2g} of {tolerance:g}; "
-        f"first at iteration {found.iteration}: {found.name} {found.recorded!r} -> {found.repeated!r}",
+        f"first after epoch {found.epoch:g}, iteration {found.iteration}: "
+        f"{found.name} {found.recorded!r} -> {found.repeated!r}",
     ]
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from lenet_jax.components import short_name
 from lenet_jax.metrics import to_percent
+from lenet_jax.runs import FRACTIONS, Monitor
 from lenet_jax.runs.evaluate import EvaluationReport
 from lenet_jax.summary import Row, inference_bytes, training_bytes
 from lenet_jax.sweeps.ledger import DONE, FAILED, STATES, Entry
-from lenet_jax.sweeps.statistics import Statistics, Summary, is_complete, printable, rerun_command
+from lenet_jax.sweeps.statistics import SeedAggregate, Statistics, Summary, is_complete, printable, rerun_command
 from lenet_jax.types import Variables
 from lenet_jax.weights import named_leaves
 
@@ -165,13 +166,16 @@ def trained_on_warning(report: EvaluationReport) -> str:
     )
 
 
-def sweep_table(summary: Summary) -> list[list[str]]:
-    """Return a header row, and one row per set of jobs that differ in their seeds only."""
-    keys = list(dict.fromkeys(key for group in summary.groups for key in group.varied))
-    metric = summary.monitor.metric
+def sweep_table(summary: Summary, monitor: Monitor) -> list[list[str]]:
+    """Return a header row, and one row per set of jobs that differ in their seeds only and have the metric."""
+    groups = [group for group in summary.groups if group.monitor == monitor]
+    keys = list(dict.fromkeys(key for group in groups for key in group.varied))
+    metric = monitor.metric
+    any_pruned = any(group.pruned for group in groups)
     rows = [[*keys, "n", f"validation {spoken(metric)}", f"test {spoken(metric)}", "95 % interval"]]
-    for group in summary.groups:
-        validation, test = (group.measures.get(name) for name in (summary.monitor.key, f"test_{metric}"))
+    rows[0] += ["pruned"] if any_pruned else []
+    for group in groups:
+        validation, test = (group.measures.get(name) for name in (monitor.key, f"test_{metric}"))
         count = f"{validation.n if validation else 0} of {len(group.jobs)}"
         rows.append(
             [
@@ -179,31 +183,74 @@ def sweep_table(summary: Summary) -> list[list[str]]:
                 count,
                 *(_mean_and_sd(metric, each) for each in (validation, test)),
                 _interval(metric, test),
+                *([_pruned(metric, group)] if any_pruned else []),
             ]
         )
     return rows
 
 
+def interval_caption(summary: Summary, monitor: Monitor) -> str:
+    """Return what the intervals of `sweep_table` are of; "" if there is none."""
+    name = f"test_{monitor.metric}"
+    measures = [group.measures[name] for group in summary.groups if group.monitor == monitor and name in group.measures]
+    found = [each for each in measures if each.interval is not None]
+    on_logit = " on the logit" if is_fraction(monitor.metric) else ""
+    parts = []
+    if any(each.n > 1 for each in found):
+        parts.append(f"of the mean over the seeds, Student's t{on_logit}")
+    if any(each.n == 1 for each in found):
+        parts.append("of a single run, Wilson's over its test images")
+    return f"95 % interval of the test {spoken(monitor.metric)}: {'; '.join(parts)}" if parts else ""
+
+
 def sweep_lines(summary: Summary) -> list[str]:
-    """Return the summary of a sweep as lines: a table of means over the seeds, the best job and the failures."""
+    """Return the summary of a sweep as lines: tables of means over the seeds, what is best, and the failures.
+
+    There is a table for each metric by which jobs are judged, which is usually one.
+    """
     states = [entry.state for entry in summary.entries]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
     pruned = sum(entry.state == DONE and not is_complete(entry) for entry in summary.entries)
     counts += f", {pruned} of them pruned" if pruned else ""
-    rows = sweep_table(summary)
-    lines = ["", f"{len(states)} jobs: {counts}", "", *align(rows, left=len(rows[0]) - 4)]
-    if summary.best is not None:
-        entry, values = _job(summary, summary.best)
-        result, metric = entry.result or {}, summary.monitor.metric
-        lines += [
-            "",
-            f"best: job {entry.number}, validation {show_metric(metric, result[summary.monitor.key])}, "
-            f"test {show_metric(metric, result[f'test_{metric}'])}  "
-            f"{' '.join(f'{key}={value}' for key, value in values.items())}",
-        ]
+    lines = ["", f"{len(states)} jobs: {counts}"]
+    for monitor in summary.monitors:
+        rows = sweep_table(summary, monitor)
+        lines += ["", *align(rows, left=rows[0].index("n"))]
+        lines += list(filter(None, [interval_caption(summary, monitor)]))
+        if monitor in summary.bests:
+            lines += ["", *best_lines(summary, monitor)]
     failed = [entry for entry in summary.entries if entry.state == FAILED]
     lines += [line for entry in failed for line in (f"job {entry.number} failed: {entry.error}", rerun_command(entry))]
     return [printable(line) for line in lines]
+
+
+def best_lines(summary: Summary, monitor: Monitor) -> list[str]:
+    """Return lines about the best configuration by its mean over the seeds, and about the best run."""
+    best, metric = summary.bests[monitor], monitor.metric
+    entry, values = _job(summary, best.job)
+    result = entry.result or {}
+    run = (
+        f"job {entry.number}, validation {show_metric(metric, result[monitor.key])}, "
+        f"test {show_metric(metric, result.get(f'test_{metric}'))}  "
+        f"{' '.join(f'{key}={value}' for key, value in values.items())}"
+    )
+    if best.group.jobs == [best.job]:
+        return [f"best: {run}"]
+    validation, test = (best.group.measures.get(name) for name in (monitor.key, f"test_{metric}"))
+    name = " ".join(f"{key}={value}" for key, value in best.group.varied.items())
+    count = validation.n if validation else 0
+    return [
+        f"best: {f'{name}, ' if name else ''}mean of {count} run{'s' if count > 1 else ''}, "
+        f"validation {_mean_and_sd(metric, validation)}, test {_mean_and_sd(metric, test)}",
+        f"best run: {run}",
+    ]
+
+
+def _pruned(metric: str, group: SeedAggregate) -> str:
+    if group.pruned is None:
+        return ""
+    epochs, last = group.pruned
+    return f"after epoch {epochs:g}, validation {_mean_and_sd(metric, last)}"
 
 
 def _job(summary: Summary, number: int) -> tuple[Entry, dict[str, str]]:
@@ -223,7 +270,6 @@ def _interval(metric: str, measure: Statistics | None) -> str:
     if measure is None or measure.interval is None:
         return ""
     low, high = measure.interval
-    high = min(high, 1) if is_fraction(metric) else high
     return f"{show_metric(metric, low)} to {show_metric(metric, high)}"
 
 
@@ -232,7 +278,7 @@ def _interval(metric: str, measure: Statistics | None) -> str:
 
 def is_fraction(metric: str) -> bool:
     """Return whether a metric is shown in percent."""
-    return metric in ("accuracy", "exact_match")
+    return metric in FRACTIONS
 
 
 def show_metric(metric: str, value: float | None) -> str:
@@ -259,3 +305,15 @@ def error_label(metric: str) -> str:
 def error_value(metric: str, value: float) -> float:
     """Return what a figure shows of a value of a metric; see `error_label`."""
     return 100 * (1 - value) if is_fraction(metric) else value
+
+
+def code_text(code: Mapping[str, Any]) -> str:
+    """Return the revisions of the code of a run, and whether there were changes, as text."""
+    parts = [("lenet_jax", code), ("project", code.get("project") or {})]
+    texts = []
+    for name, each in parts:
+        if each.get("revision"):
+            patch = each.get("patch")
+            changed = f" with uncommitted changes{', in code.patch' if patch else ''}" if each.get("dirty") else ""
+            texts.append(f"{name} {each['revision']}{changed}")
+    return "; ".join(texts)

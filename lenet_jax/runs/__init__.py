@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from lenet_jax.config import Config
 
+FRACTIONS = ("accuracy", "exact_match")  # metrics that are means of zeros and ones, and shown in percent
+
 
 class Monitor(NamedTuple):
     """The metric that decides which weights, jobs and settings are best."""

@@ -8,6 +8,7 @@ one has been read back.
 Imports no jax.
 """
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Mapping
@@ -19,7 +20,15 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from lenet_jax.errors import InputError
-from lenet_jax.storage import MAX_HEADER_BYTES, dump_with_digest, load_verified, read_file, sync_folder, write_file
+from lenet_jax.storage import (
+    MAX_HEADER_BYTES,
+    dump_with_digest,
+    load_verified,
+    read_file,
+    rename_folder,
+    sync_folder,
+    write_file,
+)
 
 MAX_CHECKPOINTS = 2
 STATE = "state.safetensors"
@@ -65,7 +74,7 @@ def save_checkpoint(folder: Path, iteration: int, tensors: Tensors, metadata: Ma
         sync_folder(partial)
         if target.exists():
             _remove(target)
-        partial.rename(target)
+        rename_folder(partial, target, MANIFEST)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -101,15 +110,34 @@ def read_checkpoint(path: Path, max_bytes: int) -> Checkpoint:
     return Checkpoint(path, manifest["iteration"], manifest["facts"], tensors)
 
 
+def is_intact(path: Path) -> bool:
+    """Return whether a checkpoint has the bytes that were written, whatever its size."""
+    try:
+        _read_state(path, (path / STATE).stat().st_size)
+    except (InputError, OSError):
+        return False
+    return True
+
+
 def _is_checkpoint(name: str) -> bool:
     return len(name) == 10 and name.isdecimal() and name.isascii()
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint atomically: its folder is renamed first, so that no partial checkpoint has its name."""
+    """Remove a checkpoint atomically: its folder is renamed first, so that no partial checkpoint has its name.
+
+    Where it cannot be renamed, as in a lower layer of overlayfs, its manifest goes first: the rest is no checkpoint.
+    """
     discarded = path.with_name(f".{path.name}.old.tmp")
     shutil.rmtree(discarded, ignore_errors=True)
-    path.rename(discarded)
+    try:
+        path.rename(discarded)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        (path / MANIFEST).unlink(missing_ok=True)
+        sync_folder(path)
+        discarded = path
     shutil.rmtree(discarded)
 
 

@@ -68,13 +68,12 @@ def run_jobs(
         OSError: if a directory cannot be written.
         KeyboardInterrupt: if a signal has interrupted the runs.
     """
-    start_time = time.perf_counter()
     directories = [RunDirectory(job.path, resume=job.resume) for job in jobs]
     queue = Queue(list(jobs), directories, collections.deque(range(len(jobs))), {})
     with postponed_signals() as interrupted:
         while queue.pending:
             try:
-                yield from GroupRunner(queue, prepared, strategy, num_lanes, start_time).run(should_prune, interrupted)
+                yield from GroupRunner(queue, prepared, strategy, num_lanes).run(should_prune, interrupted)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or num_lanes == 1:
                     raise
@@ -104,7 +103,7 @@ class Queue(NamedTuple):
 class GroupRunner:
     """Runs the jobs of a queue in lanes."""
 
-    def __init__(self, queue: Queue, prepared: PreparedRun, strategy: str, num_lanes: int, start_time: float) -> None:
+    def __init__(self, queue: Queue, prepared: PreparedRun, strategy: str, num_lanes: int) -> None:
         """Prepare to run the pending jobs of a queue; the programs are compiled when the first job starts.
 
         Args:
@@ -112,10 +111,8 @@ class GroupRunner:
             prepared: as in `run_jobs`.
             strategy: as in `compile_programs`.
             num_lanes: as in `compile_programs`.
-            start_time: when the group was requested, by `time.perf_counter`.
         """
         self._queue, self._prepared, self._strategy, self._num_lanes = queue, prepared, strategy, num_lanes
-        self._start_time = start_time
         self._objective = prepared.task.objective
         self._description, self._patch = prepared.describe(), prepared.uncommitted_changes()
         self._expected = jax.eval_shape(unwrap_keys, prepared.state)
@@ -168,7 +165,7 @@ class GroupRunner:
             self._prepared.plan,
             self._objective,
             description,
-            self._start_time,
+            time.perf_counter(),
             patch=self._patch,
         )
 

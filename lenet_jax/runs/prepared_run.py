@@ -258,7 +258,7 @@ _programs: dict[str, list[_Program]] = {}
 def _find_program(config: Config) -> tuple[str, _Program]:
     options = float_options(config)
     content = to_dict(with_numbers(config, dict.fromkeys(options, 0.0)))
-    content["seed"] = None
+    content |= {"seed": None, "notes": None, "tags": None}
     key = to_json(content)
     found = _programs.setdefault(key, [])
     number = next((number for number, program in enumerate(found) if program.admits(options)), len(found))

@@ -1,8 +1,12 @@
 """The provenance of a run: code, versions, machine, data, configuration."""
 
+import datetime
+import functools
 import hashlib
 import os
 import platform
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +18,7 @@ import numpy as np
 from lenet_jax.components import targets
 from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
-from lenet_jax.environment import is_deterministic
+from lenet_jax.environment import command, is_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples
 from lenet_jax.runs.source_code import changed_modules, describe_code, describe_versions
@@ -22,8 +26,9 @@ from lenet_jax.types import Dataset
 
 _PACKAGES = (
     *("lenet-jax", "jax", "jaxlib", "flax", "optax", "numpy", "safetensors", "hydra-core", "omegaconf"),
-    *("optuna", "tensorflow-datasets", "array-record", "equinox"),
+    *("optuna", "tensorflow-datasets", "array-record", "equinox", "scipy", "ml-dtypes", "chex"),
 )
+_PLATFORM_PACKAGES = ("jax-", "nvidia-", "libtpu")  # beginnings of the names of those that compute on accelerators
 # Keys that may change the result.
 _CONDITIONS = ("code", "versions", "data", "devices", "platform", "environment", "precision", "settings")
 _EXTENDED = ("versions", "platform", "precision", "settings")  # conditions that have fewer keys in older records
@@ -74,9 +79,12 @@ def describe_process(components: Iterable[str]) -> dict[str, Any]:
         components: the import paths of their functions.
     """
     components = sorted(set(components))
-    versions = {name: _version(name) for name in _PACKAGES}
+    installed = installed_distributions()
+    names = [*_PACKAGES, *(name for name in installed if name.startswith(_PLATFORM_PACKAGES))]
+    versions = {name: _version(name) for name in names}
     return {
         "versions": {"python": platform.python_version(), **versions, **describe_versions(components)},
+        "distributions": installed,
         "code": describe_code(components),
         "platform": {
             "system": platform.platform(),
@@ -86,6 +94,16 @@ def describe_process(components: Iterable[str]) -> dict[str, Any]:
         },
         "settings": {name: _read_setting(name) for name in _SETTINGS},
     }
+
+
+def describe_start() -> dict[str, str]:
+    """Return when, where and by which command a run starts or resumes: UTC, the host's name, text for a shell."""
+    return {"started": utc_now(), "host": platform.node(), "command": shlex.join(command())}
+
+
+def utc_now() -> str:
+    """Return the time, UTC, in seconds, as ISO 8601 has it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def describe_data(node: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
@@ -231,6 +249,31 @@ def digest_parameters(params: Any) -> str:
         digest.update(f"{path} {leaf.dtype} {leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()
+
+
+@functools.cache
+def installed_distributions() -> dict[str, str]:
+    """Return the version of each distribution that can be imported, by its name in lower case with hyphens."""
+    found = {}
+    for distribution in metadata.distributions():
+        if name := distribution.metadata["Name"]:
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)  # the first on the path
+    return dict(sorted(found.items()))
+
+
+def install_line(recorded: Mapping[str, Any]) -> str:
+    """Return the command that installs what a run was made with, for a shell; "" if that is not recorded.
+
+    Args:
+        recorded: the content of the run's `run.json`.
+    """
+    versions = _mapping(recorded.get("versions"))
+    names = {**_mapping(recorded.get("distributions")), **{k: v for k, v in versions.items() if k != "python"}}
+    pins = [f"{name}=={version}" for name, version in names.items() if version]
+    if not pins:
+        return ""
+    python = ".".join(str(versions.get("python") or "3").split(".")[:2])
+    return shlex.join([f"python{python}", "-m", "pip", "install", *pins])
 
 
 def _version(package: str) -> str | None:

@@ -5,6 +5,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lenet_jax.components import complete_like
@@ -12,15 +13,16 @@ from lenet_jax.config import Config, from_dict, to_dict
 from lenet_jax.config.first_edition import rename_tensors
 from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, Finished, Started
-from lenet_jax.runs.checkpoints import Checkpoint, newest_first, read_checkpoint, save_checkpoint
+from lenet_jax.runs.checkpoints import Checkpoint, is_intact, newest_first, read_checkpoint, save_checkpoint
 from lenet_jax.runs.programs import Measured
-from lenet_jax.runs.provenance import changed_conditions, digest_parameters
+from lenet_jax.runs.provenance import changed_conditions, describe_start, digest_parameters, utc_now
 from lenet_jax.runs.run_directory import (
     BEST,
     LAST,
     LogEnd,
     RunDirectory,
     clear_run,
+    digest_file,
     remove_partial_writes,
     write_patch,
 )
@@ -65,7 +67,7 @@ class Recorder:
             plan: lengths of the run, its epochs and its intervals.
             objective: loss and metrics of the run.
             description: the result of `lenet_jax.runs.provenance.describe_run`.
-            start_time: when the run was requested, by `time.perf_counter`.
+            start_time: when the run got its lane, by `time.perf_counter`: its seconds are its own.
             patch: the result of `lenet_jax.runs.source_code.uncommitted_changes`.
         """
         self.number = number
@@ -81,6 +83,7 @@ class Recorder:
         self._directory = directory
         self._provenance = {
             "id": secrets.token_hex(8),
+            **describe_start(),
             **description,
             "config": to_dict(config),
             "seed": config.seed,
@@ -114,7 +117,8 @@ class Recorder:
             max_iteration: later checkpoints are ignored; None: no limit.
 
         Raises:
-            InputError: if `run.json` is damaged, or belongs to another configuration.
+            InputError: if `run.json` is damaged, or belongs to another configuration; or if an intact checkpoint is of
+                other settings.
         """
         description = self._directory.read_run()
         if description is None:
@@ -129,11 +133,13 @@ class Recorder:
         ]
         for path in found:
             try:
-                checkpoint = read_checkpoint(path, count_bytes(expected))
+                checkpoint = _read_fitting(path, expected)
                 if checkpoint.metadata.get("run") != description.get("id"):
                     raise InputError(f"{path}: belongs to another run.")
                 previous = self._directory.metrics_until(LogEnd(**checkpoint.metadata["log"]))
                 state = from_tensors(_rename_tensors(checkpoint.tensors, expected), expected, path)
+            except _DoesNotFit:
+                raise
             except (InputError, KeyError, TypeError) as error:
                 _log.warning("%s; trying the checkpoint before it", str(error).removesuffix("."))
             else:
@@ -153,7 +159,7 @@ class Recorder:
         changed = [key for key, _, _ in changed_conditions(restored.description, self._provenance)]
         resumed = [
             *restored.description.get("resumed", []),
-            {"iteration": restored.checkpoint.iteration, "changed": changed},
+            {"iteration": restored.checkpoint.iteration, "changed": changed, **describe_start()},
         ]
         self._provenance = {**restored.description, "resumed": resumed}
         directory.write_run(self._provenance)
@@ -205,6 +211,9 @@ class Recorder:
         result = _to_result(state, measured, self._last, self._plan, self._objective, is_last=is_last)
         if self._last is not None:
             result |= _running(self._last)
+            if int(state.status) == Status.PRUNED:  # its result is of its best weights; this is where it stood
+                name = self._objective.monitor
+                result[f"last_validation_{name}"] = _mean(self._last.validation, name)
         examples = result["iterations"] * self._plan.batch_size
         result["metrics_sha256"] = self._directory.log_end.sha256
         result["seconds"] = self._elapsed()
@@ -214,12 +223,33 @@ class Recorder:
         save_variables(self._directory.path / BEST, state.best)
         if measured.last is not None:
             save_variables(self._directory.path / LAST, measured.last)
-        self._directory.write_run({**self._provenance, "timings": timings})
+        names = [name for name in (BEST, LAST) if (self._directory.path / name).is_file()]
+        result["files_sha256"] = {name: digest_file(self._directory.path / name) for name in names}
+        self._directory.write_run({**self._provenance, "timings": timings, "ended": utc_now()})
         self._directory.write_result(result)
         return Finished(result, self._directory.path)
 
     def _elapsed(self) -> float:
         return round(time.perf_counter() - self._start_time, 3)
+
+
+class _DoesNotFit(InputError):
+    """A checkpoint is intact, and yet its state is none of this run: its epochs must not be lost."""
+
+
+def _read_fitting(path: Path, expected: TrainState) -> Checkpoint:
+    """Read a checkpoint whose tensors must have the shapes and dtypes of a state."""
+    try:
+        checkpoint = read_checkpoint(path, count_bytes(expected))
+        from_tensors(_rename_tensors(checkpoint.tensors, expected), expected, path)
+    except InputError as error:
+        if not is_intact(path):
+            raise
+        raise _DoesNotFit(
+            f"{str(error).rstrip('.')}; it is intact, but of other settings, as JAX_ENABLE_X64 or the kind of random "
+            "keys; resume with those in run.json, or train anew in another directory."
+        ) from error
+    return checkpoint
 
 
 def _rename_tensors(tensors: Tensors, expected: TrainState) -> Tensors:

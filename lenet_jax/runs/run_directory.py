@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,10 +29,11 @@ from lenet_jax.storage import (
 RUN = "run.json"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
-_SWEEP = "sweep.json"  # of a sweep, whose jobs have directories of runs
+SWEEP = "sweep.json"  # of a sweep, whose jobs have directories of runs
 PATCH = "code.patch"
 CHECKPOINTS = "checkpoints"
 BEST = f"{CHECKPOINTS}/best.safetensors"
+VERIFICATION = "verification.json"  # what `verify` has found
 LAST = f"{CHECKPOINTS}/last.safetensors"  # where they are kept: trainer.weights=last, both
 
 
@@ -176,7 +177,7 @@ def write_patch(path: Path, patch: bytes) -> None:
 
 def clear_run(path: Path) -> None:
     """Remove the files of a run from its directory, so that a new run can start there."""
-    for name in (RESULT, METRICS, RUN, PATCH):
+    for name in (RESULT, METRICS, RUN, PATCH, VERIFICATION):
         (path / name).unlink(missing_ok=True)
     shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
 
@@ -204,7 +205,7 @@ def check_is_run(directory: Path) -> None:
         InputError: if it has no `run.json`.
     """
     if not (directory / RUN).is_file():
-        sweep = f", that of a sweep; name a job of it, as {directory / '0'}" if (directory / _SWEEP).is_file() else ""
+        sweep = f", that of a sweep; name a job of it, as {directory / '0'}" if (directory / SWEEP).is_file() else ""
         raise InputError(f"`DIR` must be the directory of a run, with a {RUN} in it; got {directory}{sweep}.")
 
 
@@ -225,6 +226,49 @@ def read_record(directory: Path) -> Record:
         parse_metrics(metrics, metrics.read_bytes()) if metrics.is_file() else [],
         _read(result, ("stopped_by", "epochs", "iterations"), again) if result.is_file() else None,
     )
+
+
+def damaged_files(record: Record) -> list[str]:
+    """Return a line for each file of a finished run whose bytes are not those that the run has written.
+
+    A file that is missing is no damage: weights may have been removed to save space, older records have no digests.
+    """
+    result = record.result or {}
+    expected = dict(_mapping(result.get("files_sha256")))
+    if "metrics_sha256" in result:
+        expected[METRICS] = result["metrics_sha256"]
+    patch = _mapping(_mapping(_mapping(record.run.get("code")).get("project")).get("patch"))
+    if "sha256" in patch:
+        expected[PATCH] = patch["sha256"]
+    lines = []
+    for name in (METRICS, BEST, LAST, PATCH):
+        path = record.directory / name
+        if name in expected and path.is_file():
+            found = digest_file(path)
+            if found != expected[name]:
+                lines.append(f"{path}: is damaged; it must have SHA-256 {expected[name]}; got {found}")
+    return lines
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_log(record: Record) -> None:
+    """Check that the metrics log of a run is what the run has written.
+
+    Raises:
+        InputError: if it is not.
+    """
+    for line in damaged_files(record):
+        if line.startswith(f"{record.directory / METRICS}:"):
+            raise InputError(f"{line}; restore it.")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _read(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, Any]:

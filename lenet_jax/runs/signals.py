@@ -1,5 +1,6 @@
 """Signals that stop a run: the current device program finishes first, and its state is saved."""
 
+import codecs
 import contextlib
 import errno
 import os
@@ -97,16 +98,20 @@ def _print(text: str) -> None:
 
 
 class _Outlived:
-    """A text file that becomes os.devnull when its terminal is gone."""
+    """A text file that becomes os.devnull when its reader is gone, and that spells what its encoding lacks."""
+
+    gone = frozenset([errno.EIO])  # errors that say so: of a terminal
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        if hasattr(file, "reconfigure"):
+            file.reconfigure(errors=_IN_ASCII)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
     def write(self, text: str) -> int:
-        """Write a text, or nothing if the terminal is gone."""
+        """Write a text, or nothing if the reader is gone."""
         return self._or_nothing(self._file.write, text)
 
     def flush(self) -> None:
@@ -117,7 +122,7 @@ class _Outlived:
         try:
             return write(*arguments)
         except OSError as error:
-            if error.errno != errno.EIO:
+            if error.errno not in self.gone:
                 raise
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._file.fileno())
@@ -125,9 +130,38 @@ class _Outlived:
             return write(*arguments)
 
 
+_IN_ASCII = "lenet_jax.in_ascii"
+_SPELLED = {"\N{PLUS-MINUS SIGN}": "+/-", "\N{HORIZONTAL ELLIPSIS}": "..."}
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Spell the characters that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_SPELLED.get(each, each.encode("ascii", "backslashreplace").decode()) for each in text), error.end
+
+
+codecs.register_error(_IN_ASCII, _in_ascii)
+
+
 def outlive_terminal() -> None:
-    """Let this process go on when its terminal is gone, as that of a closed window: what it prints is lost."""
+    """Let this process go on when its terminal is gone, as that of a closed window: what it prints is lost.
+
+    A stream that is closed from the start becomes os.devnull: no file of a run may get its number, and its messages.
+    """
+    _Outlived.gone = frozenset([errno.EIO])
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(null, True)
+    os.close(null)
     for name in ("stdout", "stderr"):
         file = getattr(sys, name)
-        if file is not None and not isinstance(file, _Outlived) and file.isatty():
+        if file is None:
+            file = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        if not isinstance(file, _Outlived):
             setattr(sys, name, _Outlived(file))
+
+
+def outlive_readers() -> None:
+    """Let what follows in this process, a run, go on as well when the reader of a pipe, such as `head`, has enough."""
+    _Outlived.gone = frozenset([errno.EIO, errno.EPIPE])

@@ -25,6 +25,8 @@ from lenet_jax.runs.run_directory import PATCH
 _NO_PATCH = "LENET_JAX_NO_PATCH"
 _INSTALLED = frozenset(["site-packages", "dist-packages"])  # folders of installed packages
 _OWN_FOLDERS = ("lenet_jax", "conf")  # of the repository of this package, that a run executes
+_TEMPLATE = Path("cli", "project_template")
+BAKED = "revision.json"
 _OWN_SUFFIXES = (".py", ".yaml")
 
 
@@ -254,23 +256,37 @@ _describe_once = functools.lru_cache(maxsize=8)(_describe_project)
 def _describe_own() -> dict[str, Any]:
     """Return the git revision of the package, whether the code differs from that revision, and a digest of the code.
 
-    `revision` and `dirty` are None if the package is installed without its repository.
+    A package that is installed without its repository has those that its wheel was built with, in `revision.json`; it
+    is dirty as well if its code is no more that of the wheel. `revision` and `dirty` are None if that file is missing.
     """
     package = Path(__file__).resolve().parents[1]
     root = package.parent
     repository = open_repository(root) if (root / ".git").exists() else None
-    revision = patch = None
     if repository is not None:
         revision = repository.revision()
         files = (file for folder in _OWN_FOLDERS for file in (root / folder).rglob("*"))
         patch = repository.uncommitted([each for each in files if each.suffix in _OWN_SUFFIXES], within=_OWN_FOLDERS)
-    return {"revision": revision, "dirty": patch and patch.is_dirty, "sha256": digest_package(package)}
+        return {"revision": revision, "dirty": patch and patch.is_dirty, "sha256": digest_package(package)}
+    baked, digest = _baked(package), digest_package(package)
+    changed = baked.get("sha256") not in (None, digest)
+    return {"revision": baked.get("revision"), "dirty": True if changed else baked.get("dirty"), "sha256": digest}
+
+
+def _baked(package: Path) -> dict[str, Any]:
+    """Return what the build of a wheel has written of its code; see `lenet_jax.ops.cpu.native.build`."""
+    try:
+        found = json.loads((package / BAKED).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def digest_package(package: Path) -> str:
     """Return the SHA-256 of the names and the bytes of a package's modules."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
+        if path.is_relative_to(package / _TEMPLATE):  # of `lenet-jax new`; only a wheel has it
+            continue
         content = path.read_bytes()
         digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode())
         digest.update(content)

@@ -16,10 +16,12 @@ from lenet_jax.components import check_allowed, complete_config, locate, targets
 from lenet_jax.config import Config
 from lenet_jax.config.catalogue import PACKAGE
 from lenet_jax.errors import InputError
-from lenet_jax.runs.run_directory import Record, check_is_run, read_record
+from lenet_jax.runs.run_directory import CHECKPOINTS, RUN, SWEEP, Record, check_is_run, read_record
 
 ALL = "*"
 _VARIABLE = "LENET_JAX_ALLOW"
+_RUN_FOLDERS = (CHECKPOINTS, "figures", ".hydra")  # that commands write into
+ENVIRONMENTS = (".venv", "venv", ".git", "node_modules")
 
 
 def allowed_packages(given: Iterable[str] = (), *, trust: bool = False) -> frozenset[str]:
@@ -147,11 +149,19 @@ def _defining_package(function: Any) -> str | None:
 def refuse_links(directory: Path) -> None:
     """Check that no link in a directory leads out of it, so that what is written there stays there.
 
+    What no command writes into is left alone: a virtual environment, a folder or a link to a folder beside the files of
+    a run, as of a project that is the directory of a run itself.
+
     Raises:
         InputError: for the first one that does.
     """
     root = directory.resolve()
+    is_run = (root / RUN).is_file() and not (root / SWEEP).is_file()
     for folder, folders, files in os.walk(root):
+        if Path(folder) == root and is_run:
+            folders[:] = [name for name in folders if name in _RUN_FOLDERS]
+        elif Path(folder) == root:
+            folders[:] = [name for name in folders if name not in ENVIRONMENTS]
         for name in (*folders, *files):
             path = Path(folder, name)
             if path.is_symlink() and not path.resolve().is_relative_to(root):

@@ -1,8 +1,11 @@
 """Verification: a recorded run is repeated, and its metrics and parameters are compared with the record."""
 
+import json
+import logging
 import math
+import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +13,13 @@ from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, Event, Failed, Finished
 from lenet_jax.runs.group import Job, run_jobs
 from lenet_jax.runs.prepared_run import prepare_run
-from lenet_jax.runs.provenance import changed_conditions
-from lenet_jax.runs.run_directory import Record
-from lenet_jax.types import Status
+from lenet_jax.runs.provenance import changed_conditions, digest_parameters, install_line, utc_now
+from lenet_jax.runs.run_directory import BEST, LAST, VERIFICATION, Record, damaged_files
+from lenet_jax.storage import dump_with_digest, to_json, write_atomically
+from lenet_jax.types import Model, Status
+from lenet_jax.weights import load_variables
+
+_log = logging.getLogger(__name__)
 
 Line = dict[str, Any]  # a line of metrics.jsonl, or the content of result.json as the last line
 
@@ -22,11 +29,18 @@ _COMPARED = ("train_loss", "validation_", "test_")  # prefixes of the names of t
 class Difference(NamedTuple):
     """The first difference between a recorded and a repeated run, and the size of the largest one."""
 
+    epoch: float
     iteration: int
     name: str
     recorded: Any
     repeated: Any
     largest: float  # relative difference of a loss, or difference of a metric
+
+
+class Damage(NamedTuple):
+    """Files that are not what the run has written, known before it is repeated."""
+
+    lines: list[str]
 
 
 class Verification(NamedTuple):
@@ -37,32 +51,66 @@ class Verification(NamedTuple):
     difference: Difference | None  # None: all values are equal
     same_parameters: bool  # whether the parameters are bit-identical
     result: dict[str, Any]  # of the repeated run
+    damaged: Sequence[str] = ()  # a line for each file that is not what the run has written
+    install: str = ""  # the command that installs the recorded versions
 
     @property
     def identical(self) -> bool:
-        """Return whether metrics and parameters are bit-identical."""
-        return self.difference is None and self.same_parameters
+        """Return whether the files are intact, and metrics and parameters bit-identical."""
+        return self.difference is None and self.same_parameters and not self.damaged
 
     def within(self, tolerance: float) -> bool:
         """Return whether the relative difference of losses and the difference of metrics are at most `tolerance`."""
-        return self.difference is None or self.difference.largest <= tolerance
+        return not self.damaged and (self.difference is None or self.difference.largest <= tolerance)
+
+    def to_dict(self, tolerance: float) -> dict[str, Any]:
+        """Return the content of `verification.json`."""
+        return {
+            "time": utc_now(),
+            "host": platform.node(),
+            "identical": self.identical,
+            "within_tolerance": self.within(tolerance),
+            "tolerance": tolerance,
+            "damaged": list(self.damaged),
+            "changed": [{"key": key, "recorded": old, "current": new} for key, old, new in self.changed],
+            "evaluations": self.evaluations,
+            "difference": self.difference and self.difference._asdict(),
+            "same_parameters": self.same_parameters,
+            "parameters_sha256": self.result["parameters_sha256"],
+            "install": self.install,
+        }
 
 
-def verify_run(record: Record) -> Iterator[Event | Verification]:
-    """Repeat a finished run in a temporary folder, and compare metrics and parameters with its record.
+def write_verification(record: Record, verification: Verification, tolerance: float) -> None:
+    """Write `verification.json` into the directory of a run; one that cannot be written costs a warning."""
+    try:
+        path = record.directory / VERIFICATION
+        write_atomically(path, dump_with_digest(json.loads(to_json(verification.to_dict(tolerance)))))
+    except OSError as error:
+        _log.warning("%s is not written: %s", record.directory / VERIFICATION, error.strerror)
+
+
+def verify_run(record: Record) -> Iterator[Event | Damage | Verification]:
+    """Check the files of a finished run, repeat it in a temporary folder, and compare metrics and parameters.
 
     Args:
         record: the record of the run with a complete configuration, the result of `read_allowed`.
 
     Yields:
-        The events of the repeated run, with a `Verification` in place of the last one.
+        `Damage`, if there is any; the events of the repeated run, with a `Verification` in place of the last one.
 
     Raises:
         InputError: if the run has not finished.
     """
     if record.result is None:
         raise InputError(f"`RUN_DIR` must hold a finished run; finish it with lenet-jax resume {record.directory}.")
+    damaged = damaged_files(record)
+    if damaged:
+        yield Damage(damaged)
     prepared = prepare_run(record.config)
+    if not damaged and (found := _damaged_parameters(record, prepared.task.model)):
+        damaged = [found]
+        yield Damage(damaged)
     changed = changed_conditions(record.run, prepared.describe())
     strategy = record.run.get("execution", {}).get("strategy", "map")
     lines: list[Line] = []
@@ -84,9 +132,25 @@ def verify_run(record: Record) -> Iterator[Event | Verification]:
                 case Finished():
                     same = event.result["parameters_sha256"] == record.result["parameters_sha256"]
                     found = _compare(record.metrics, record.result, lines, event.result)
-                    yield Verification(changed, len(record.metrics), found, same, event.result)
+                    install = install_line(record.run)
+                    yield Verification(changed, len(record.metrics), found, same, event.result, damaged, install)
                 case _:
                     yield event
+
+
+def _damaged_parameters(record: Record, model: Model) -> str | None:
+    """Return a line if the parameters of the result, where they are, are not those that were recorded."""
+    path = record.directory / {"best": BEST, "last": LAST}[record.config.trainer.weights]
+    if not path.is_file():
+        return None
+    try:
+        found = digest_parameters(load_variables(path, model).params)
+    except InputError as error:
+        return str(error).rstrip(".")
+    expected = (record.result or {})["parameters_sha256"]
+    return (
+        None if found == expected else f"{path}: is damaged; its parameters must have SHA-256 {expected}; got {found}"
+    )
 
 
 def _compare(
@@ -102,12 +166,17 @@ def _compare(
                 continue
             before, after = one.get(name), other.get(name)
             if before != after and not (_is_nan(before) and _is_nan(after)):
-                first = first or (one["iteration"], name, before, after)
+                first = first or (_epoch(one), one["iteration"], name, before, after)
                 largest = max(largest, _distance(name, before, after))
     if len(old) != len(new):
-        first = first or (min(old[-1]["iteration"], new[-1]["iteration"]), "evaluations", len(old) - 1, len(new) - 1)
+        end = min(old[-1], new[-1], key=lambda line: line["iteration"])
+        first = first or (_epoch(end), end["iteration"], "evaluations", len(old) - 1, len(new) - 1)
         largest = math.inf
     return None if first is None else Difference(*first, largest)
+
+
+def _epoch(line: Line) -> float:
+    return line.get("epoch", line.get("epochs", 0))
 
 
 def _is_nan(value: Any) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from lenet_jax.errors import InputError
+from lenet_jax.runs.trust import ENVIRONMENTS
 from lenet_jax.storage import dump_with_digest, load_verified, locked, write_atomically
 
 IDENTITY = "sweep.json"
@@ -33,7 +34,7 @@ _IDENTITY_FIELDS = {
 }
 _OPTIONAL_FIELDS = {"hydra": dict, "sweep": dict}  # the first edition did not record them
 _NUMBERS = ("epochs", "iterations", "best_iteration")  # of a result, besides its metrics
-_METRICS = ("validation_", "test_", "train_")  # beginnings of their names
+_METRICS = ("validation_", "test_", "train_", "last_")  # beginnings of their names
 _FOLDERS = ("config_path", "config_dir")
 
 PENDING, RUNNING, DONE, FAILED, DIVERGED = STATES = ("pending", "running", "done", "failed", "diverged")
@@ -211,7 +212,8 @@ def _is_result(result: Any) -> bool:
 def is_inside(path: str) -> bool:
     """Return whether a relative path, without regard to symbolic links, leads to a place inside its folder."""
     parts = PurePosixPath(path).parts
-    return bool(parts) and not path.startswith("/") and ".." not in parts and "\0" not in path
+    outside = path.startswith("/") or ".." in parts or "\0" in path
+    return bool(parts) and not outside and parts[0] not in ENVIRONMENTS  # whose links may lead anywhere
 
 
 def refuse_taken(directory: Path) -> None:

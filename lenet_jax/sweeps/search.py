@@ -4,9 +4,11 @@ import math
 from collections.abc import Container, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
+from lenet_jax.config import to_dict
 from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, Event, Failed, Finished, Monitor, Started
 from lenet_jax.runs.run_directory import read_record
+from lenet_jax.storage import to_json
 from lenet_jax.sweeps.groups import SweepJob
 from lenet_jax.sweeps.ledger import DONE, ENDED, Entry, Ledger
 
@@ -76,23 +78,35 @@ def to_objective(entry: Entry | None) -> float:
     return Monitor.of(entry.result).error(entry.result)
 
 
-class Halving:
-    """Successive halving: all jobs start, and at each rung only the best fraction continues.
+def configurations(jobs: Iterable[SweepJob]) -> list[list[int]]:
+    """Return the numbers of the jobs of each configuration: those that differ in their seeds only."""
+    found: dict[str, list[int]] = {}
+    for job in jobs:
+        content = {**to_dict(job.config), "seed": None, "notes": None, "tags": None}
+        found.setdefault(to_json(content), []).append(job.number)
+    return list(found.values())
 
-    The decisions do not depend on the order in which evaluations are reported.
+
+class Halving:
+    """Successive halving: all jobs start, and at each rung only the best fraction of configurations continues.
+
+    Jobs that differ in their seeds only are one configuration: they are judged by the mean of their errors, and
+    continue or stop together. The decisions do not depend on the order in which evaluations are reported.
 
     Sources: Karnin, Koren, Somekh, "Almost Optimal Exploration in Multi-Armed Bandits", ICML 2013; Jamieson, Talwalkar,
     "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016.
     """
 
-    def __init__(self, numbers: Iterable[int], *, max_epochs: int, min_epochs: int = 1, reduction: int = 3) -> None:
-        """Start with all jobs as contenders.
+    def __init__(
+        self, configurations: Iterable[Sequence[int]], *, max_epochs: int, min_epochs: int = 1, reduction: int = 3
+    ) -> None:
+        """Start with all configurations as contenders.
 
         Args:
-            numbers: numbers of the jobs.
+            configurations: the numbers of the jobs of each.
             max_epochs: length of a job that is never pruned.
             min_epochs: epochs of the first rung, 1 or above; each further rung has `reduction` times as many.
-            reduction: of n jobs at a rung, n / reduction continue, rounded up; 2 or above.
+            reduction: of n configurations at a rung, n / reduction continue, rounded up; 2 or above.
 
         Raises:
             InputError: if `min_epochs` is below 1 or `reduction` below 2.
@@ -107,8 +121,10 @@ class Halving:
         while min_epochs < max_epochs:
             self._rungs.append(min_epochs)
             min_epochs *= reduction
-        self._contenders = list(numbers)
-        self._curves: dict[int, list[tuple[float, float]]] = {number: [] for number in self._contenders}
+        self._contenders = [tuple(numbers) for numbers in configurations]
+        self._curves: dict[int, list[tuple[float, float]]] = {
+            number: [] for numbers in self._contenders for number in numbers
+        }
         self._finished: set[int] = set()
 
     def observe(self, number: int, epoch: float, error: float) -> None:
@@ -125,12 +141,16 @@ class Halving:
 
     def _decide(self) -> None:
         while self._rungs:
-            values = {number: self._value(number, self._rungs[0]) for number in self._contenders}
-            if any(value is None for value in values.values()):
-                return
-            best_first = sorted(values, key=lambda number: (values[number], number))
+            errors: dict[tuple[int, ...], float] = {}
+            for numbers in self._contenders:
+                values = [self._value(number, self._rungs[0]) for number in numbers]
+                known = [value for value in values if value is not None]
+                if len(known) < len(values):
+                    return
+                errors[numbers] = math.fsum(known) / len(known)
+            best_first = sorted(errors, key=lambda numbers: (errors[numbers], numbers))
             self._contenders = best_first[: math.ceil(len(best_first) / self._reduction)]
-            self.pruned |= set(best_first) - set(self._contenders)
+            self.pruned |= {number for numbers in best_first[len(self._contenders) :] for number in numbers}
             self._rungs.pop(0)
 
     def _value(self, number: int, rung: float) -> float | None:

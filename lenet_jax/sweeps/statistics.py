@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from scipy import special
 
-from lenet_jax.runs import Monitor
+from lenet_jax.runs import FRACTIONS, Monitor
 from lenet_jax.storage import to_json, write_atomically
 from lenet_jax.sweeps.ledger import DONE, FAILED, Entry, Ledger
 
@@ -31,7 +31,7 @@ class Statistics(NamedTuple):
     n: int  # number of runs
     mean: float
     sd: float | None  # standard deviation of a run, with n - 1 degrees of freedom; None if n is 1
-    interval: tuple[float, float] | None  # 95 % confidence interval of the mean (Student's t); None if n is 1
+    interval: tuple[float, float] | None  # 95 % confidence interval, see `describe_sample`; None: there is none
 
 
 class SeedAggregate(NamedTuple):
@@ -40,6 +40,20 @@ class SeedAggregate(NamedTuple):
     varied: dict[str, str]  # key -> value of the overrides that differ from those of other aggregates
     jobs: list[int]  # numbers
     measures: dict[str, Statistics]  # over the complete jobs; empty if there is none
+    monitor: Monitor  # of the jobs
+    pruned: tuple[float, Statistics] | None = None  # epochs, and the last validation, of the jobs that were pruned
+
+    @property
+    def num_complete(self) -> int:
+        """Return the number of complete jobs."""
+        return max((each.n for each in self.measures.values()), default=0)
+
+
+class Best(NamedTuple):
+    """What is best by a metric on the validation set."""
+
+    group: SeedAggregate  # by its mean; those of which a job failed or is missing come after all others
+    job: int  # number of the complete run that is the best, in whatever group
 
 
 class Summary(NamedTuple):
@@ -48,8 +62,17 @@ class Summary(NamedTuple):
     entries: list[Entry]
     varied: list[dict[str, str]]  # for each job, the overrides that are not common to all jobs
     groups: list[SeedAggregate]
-    best: int | None  # number of the complete job with the best monitored metric; None: no job is complete
-    monitor: Monitor  # of the jobs
+    bests: dict[Monitor, Best]  # by the metric that judges the jobs; without those of which no job is complete
+
+    @property
+    def monitors(self) -> list[Monitor]:
+        """Return the metrics that judge jobs: one, unless their objectives differ."""
+        return list(dict.fromkeys(group.monitor for group in self.groups))
+
+    @property
+    def best(self) -> int | None:
+        """Return the number of the best run; None if no job is complete, or they cannot be compared by one metric."""
+        return next(iter(self.bests.values())).job if len(self.monitors) == 1 and self.bests else None
 
 
 def summarize_sweep(entries: Sequence[Entry]) -> Summary:
@@ -65,19 +88,47 @@ def summarize_sweep(entries: Sequence[Entry]) -> Summary:
     by_values: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for entry, values in zip(entries, varied, strict=True):
         by_values.setdefault(tuple((key, value) for key, value in values.items() if key != "seed"), []).append(entry)
-    done = [entry for entry in entries if is_complete(entry)]
-    monitor = Monitor.of(next((entry.result for entry in done if entry.result), {}))
-    best = min(done, key=lambda entry: monitor.error(entry.result or {}), default=None)
-    return Summary(
-        list(entries),
-        varied,
-        [
-            SeedAggregate(dict(key), [entry.number for entry in jobs], _measures(jobs, monitor))
-            for key, jobs in by_values.items()
-        ],
-        None if best is None else best.number,
-        monitor,
-    )
+    monitors = _monitors(entries)
+    groups = [_aggregate(dict(key), jobs, monitors[jobs[0].number]) for key, jobs in by_values.items()]
+    bests = {}
+    for monitor in dict.fromkeys(group.monitor for group in groups):
+        numbers = {number for group in groups if group.monitor == monitor for number in group.jobs}
+        done = [entry for entry in entries if entry.number in numbers and is_complete(entry)]
+        candidates = [group for group in groups if group.monitor == monitor and monitor.key in group.measures]
+        if candidates:
+            run = min(done, key=lambda entry: monitor.error(entry.result or {}))
+            bests[monitor] = Best(min(candidates, key=_rank), run.number)
+    return Summary(list(entries), varied, groups, bests)
+
+
+def _rank(group: SeedAggregate) -> tuple[bool, float]:
+    """Return what is small of a good configuration."""
+    key = group.monitor.key
+    return group.num_complete < len(group.jobs), group.monitor.error({key: group.measures[key].mean})
+
+
+def _monitors(entries: Sequence[Entry]) -> dict[int, Monitor]:
+    """Return the monitor of each job; of one without a result it is that of a job with the same objective, if any."""
+    known = {entry.number: Monitor.of(entry.result) for entry in entries if entry.result}
+    first = next(iter(known.values()), Monitor())
+    by_objective: dict[str, Monitor] = {}
+    for entry in entries:
+        if entry.number in known:
+            by_objective.setdefault(to_json(entry.config.get("objective")), known[entry.number])
+    return {
+        entry.number: known.get(entry.number, by_objective.get(to_json(entry.config.get("objective")), first))
+        for entry in entries
+    }
+
+
+def _aggregate(varied: dict[str, str], jobs: Sequence[Entry], monitor: Monitor) -> SeedAggregate:
+    found = [entry.result for entry in jobs if entry.state == DONE and entry.result and not is_complete(entry)]
+    numbers = (result.get(f"last_{monitor.key}", result.get(monitor.key)) for result in found)
+    last = [value for value in numbers if value is not None]
+    pruned = None
+    if last:
+        pruned = float(max(result.get("epochs") or 0 for result in found)), describe_sample(last)
+    return SeedAggregate(varied, [entry.number for entry in jobs], _measures(jobs, monitor), monitor, pruned)
 
 
 def is_complete(entry: Entry) -> bool:
@@ -87,7 +138,7 @@ def is_complete(entry: Entry) -> bool:
 
 def _split(override: str) -> tuple[str, str]:
     key, _, value = override.partition("=")
-    return key.lstrip("+"), value  # +KEY and ++KEY set the same as KEY
+    return ("seed" if key.lstrip("+") == "seed" else key), value  # ++seed=1 sets the seed too
 
 
 def _varies(key: str, overrides: Sequence[dict[str, str]]) -> bool:
@@ -104,21 +155,52 @@ def _measures(jobs: Sequence[Entry], monitor: Monitor) -> dict[str, Statistics]:
     columns = {
         name: [result[name] for result in results if result.get(name) is not None] for name in measure_names(monitor)
     }
-    return {name: describe_sample(values) for name, values in columns.items() if values}
+    examples = results[0].get("test_examples") if results else None
+    return {
+        name: describe_sample(
+            values,
+            is_fraction=name.endswith(f"_{monitor.metric}") and monitor.metric in FRACTIONS,
+            examples=examples if name.startswith("test_") else None,
+        )
+        for name, values in columns.items()
+        if values
+    }
 
 
-def describe_sample(values: Sequence[float]) -> Statistics:
-    """Return mean, standard deviation and the 95 % confidence interval of the mean.
+def describe_sample(values: Sequence[float], *, is_fraction: bool = False, examples: int | None = None) -> Statistics:
+    """Return mean, standard deviation and a 95 % confidence interval.
+
+    The interval is of the mean over the seeds, by Student's t. Of a fraction it is computed for the logit of the mean,
+    whose standard error is that of the mean divided by mean * (1 - mean), and so stays within 0 and 1. Of a single run
+    it is Wilson's, of the fraction of all images of which the test images are a sample.
 
     Args:
         values: one or more values.
+        is_fraction: whether they are fractions of examples, 0 to 1.
+        examples: the number of examples that each is a fraction of; None: it is not known.
+
+    Sources: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927, equation of
+    page 209; the delta method for the logit.
     """
     n, mean = len(values), statistics.fmean(values)
     if n == 1:
-        return Statistics(n, mean, None, None)
+        return Statistics(n, mean, None, wilson_interval(mean, examples) if is_fraction and examples else None)
     sd = statistics.stdev(values)
     margin = float(special.stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
-    return Statistics(n, mean, sd, (mean - margin, mean + margin))
+    if not is_fraction:
+        return Statistics(n, mean, sd, (mean - margin, mean + margin))
+    if not 0 < mean < 1:  # all are 0, or all are 1
+        return Statistics(n, mean, sd, (mean, mean))
+    logit, on_logit = special.logit(mean), margin / (mean * (1 - mean))
+    return Statistics(n, mean, sd, (float(special.expit(logit - on_logit)), float(special.expit(logit + on_logit))))
+
+
+def wilson_interval(fraction: float, examples: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval for a fraction, 0 to 1, of a number of examples."""
+    z2 = float(special.ndtri(0.975)) ** 2 / examples
+    centre = (fraction + z2 / 2) / (1 + z2)
+    margin = math.sqrt(z2 * fraction * (1 - fraction) + z2**2 / 4) / (1 + z2)
+    return max(centre - margin, 0.0), min(centre + margin, 1.0)
 
 
 def rerun_command(entry: Entry) -> str:
@@ -147,8 +229,14 @@ def write_summary(ledger: Ledger) -> Summary:
     return summary
 
 
+def _columns(summary: Summary) -> list[str]:
+    """Return the keys of results in the tables: those of each metric that judges jobs, and the rest."""
+    measures = (name for monitor in summary.monitors or [Monitor()] for name in measure_names(monitor))
+    return list(dict.fromkeys([*measures, *_METADATA]))
+
+
 def _to_dict(summary: Summary) -> dict[str, Any]:
-    columns = (*measure_names(summary.monitor), *_METADATA)
+    columns = _columns(summary)
     return {
         "schema": SCHEMA,
         "jobs": [
@@ -158,11 +246,17 @@ def _to_dict(summary: Summary) -> dict[str, Any]:
             {
                 "varied": group.varied,
                 "jobs": group.jobs,
+                "monitor": group.monitor.metric,
                 "measures": {name: measure._asdict() for name, measure in group.measures.items()},
+                "pruned": group.pruned and {"epochs": group.pruned[0], "last": group.pruned[1]._asdict()},
             }
             for group in summary.groups
         ],
         "best": summary.best,
+        "best_groups": [
+            {**monitor._asdict(), "varied": best.group.varied, "jobs": best.group.jobs, "best_job": best.job}
+            for monitor, best in summary.bests.items()
+        ],
         "failures": [
             {"number": entry.number, "error": entry.error, "command": rerun_command(entry)}
             for entry in summary.entries
@@ -179,7 +273,7 @@ def _to_row(entry: Entry, varied: dict[str, str], columns: Sequence[str]) -> dic
 
 def _to_csv(summary: Summary) -> str:
     keys = list(dict.fromkeys(key for values in summary.varied for key in values))
-    columns = (*measure_names(summary.monitor), *_METADATA)
+    columns = _columns(summary)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["number", *map(_to_cell, keys), "state", *columns])

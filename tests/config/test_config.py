@@ -22,6 +22,8 @@ NOT_COUNT = (0, -1, 1.0, 1.5, True, "1", None)
 
 RULES = [
     (Config, "seed", SEED, (0, 1, 2**32 - 1), (-1, 2**32, 0.0, False, "0", None)),
+    (Config, "notes", "a text", ("", "lr too high?"), (3, None)),
+    (Config, "tags", "a list of texts", ((), ("a", "b")), ("a", (1,))),
     (TrainerConfig, "trainer.batch_size", f"null or {COUNT}", (None, 1), NOT_COUNT[:-1]),
     (TrainerConfig, "trainer.max_epochs", COUNT, (1,), NOT_COUNT),
     (TrainerConfig, "trainer.shuffle", "true or false", (True, False), (0, 1, "true", None)),
@@ -132,7 +134,7 @@ def test_a_dictionary_of_a_configuration_has_plain_values_only():
         (
             {"sead": 1},
             "`configuration` has no 'sead'; choose one of: "
-            "seed, augment, data, model, objective, optimizer, schedule, trackers, trainer.",
+            "seed, augment, data, model, notes, objective, optimizer, schedule, tags, trackers, trainer.",
         ),
         (
             {"trainer": {"early_stopping": {"patince": 1}}},

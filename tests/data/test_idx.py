@@ -4,6 +4,7 @@ import struct
 import numpy as np
 import pytest
 
+from lenet_jax.data import load_idx
 from lenet_jax.data.idx import read_idx, read_idx_folder
 
 IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
@@ -29,6 +30,51 @@ def test_the_folder_gives_each_file_its_role(small_folder, small_arrays):
     assert read.keys() == small_arrays.keys()
     for role, array in small_arrays.items():
         np.testing.assert_array_equal(read[role], array)
+
+
+RENAMED = {
+    "a dot, as 7-Zip and Kaggle write it": lambda name: name.replace("-idx", ".idx"),
+    "a folder of its own name": lambda name: f"{name}/{name}",
+    "torchvision's root": lambda name: f"MNIST/raw/{name}",
+    "torchvision's folder of the set": lambda name: f"raw/{name}",
+    "EMNIST's names": lambda name: f"emnist-digits-{name.replace('t10k', 'test')}",
+}
+
+
+@pytest.mark.parametrize("rename", RENAMED.values(), ids=RENAMED.keys())
+def test_files_are_found_under_the_names_that_people_have(rename, small_folder, small_arrays, tmp_path):
+    for path in small_folder.iterdir():
+        target = tmp_path / "renamed" / rename(path.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    read = read_idx_folder(tmp_path / "renamed")
+    for role, array in small_arrays.items():
+        np.testing.assert_array_equal(read[role], array)
+
+
+def test_of_several_sets_none_is_chosen(small_folder, message_of):
+    for path in list(small_folder.iterdir()):
+        for name in ("digits", "letters"):
+            copy = small_folder / f"emnist-{name}-{path.name.replace('t10k', 'test')}"
+            copy.write_bytes(path.read_bytes())
+        path.unlink()
+    assert message_of(read_idx_folder, small_folder) == (
+        f"`data.directory` {small_folder} must hold one set; it has {small_folder}/emnist-digits-, "
+        f"{small_folder}/emnist-letters-; put one into a folder of its own."
+    )
+
+
+def test_images_of_emnist_are_said_to_be_transposed_and_can_be_turned(small_folder, small_arrays, caplog):
+    for path in list(small_folder.iterdir()):
+        path.rename(small_folder / f"emnist-letters-{path.name.replace('t10k', 'test')}")
+    options = {"directory": str(small_folder), "num_classes": None, "validation_size": 1}
+    stored, upright = load_idx(**options), load_idx(**options, upright=True)
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        "EMNIST's images are stored transposed; data.upright=true makes them stand"
+    ]
+    np.testing.assert_array_equal(stored.test.inputs[..., 0], small_arrays["test_images"])
+    np.testing.assert_array_equal(upright.test.inputs[..., 0], np.transpose(small_arrays["test_images"], (0, 2, 1)))
+    assert stored.num_classes == 1 + max(small_arrays[f"{part}_labels"].max() for part in ("train", "test"))
 
 
 def test_missing_files_are_listed(small_folder, message_of):

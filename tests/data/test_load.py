@@ -135,7 +135,7 @@ def test_a_missing_archive_is_named(tmp_path, message_of):
         (
             {"num_classes": 9},
             "data mnist_5k (train): labels must be 0 to 8; got 0 to 9; "
-            "set `data.num_classes` if the set has more classes.",
+            "set `data.num_classes=10` if the set has more classes.",
         ),
         ({"train_size": 4001}, "`data.train_size` must be at most the number of training examples, 4000; got 4001."),
         ({"train_size": 0}, "`data.train_size` must be null or an integer, 1 or above; got 0."),
@@ -149,7 +149,7 @@ def test_an_option_that_breaks_its_rule_is_refused(arguments, message, message_o
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": None}, "`data.num_classes` must be an integer, 1 or above; got None."),
+        ({"num_classes": 0}, "`data.num_classes` must be null or an integer, 1 or above; got 0."),
         ({"train_size": 21}, "`data.train_size` must be at most the number of training examples, 20; got 21."),
         (
             {"validation_size": 30},

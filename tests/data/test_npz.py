@@ -103,7 +103,7 @@ def test_the_number_of_classes_may_be_given(tmp_path, message_of):
     path = save(tmp_path, **keras())
     assert load(path, num_classes=9).num_classes == 9
     assert message_of(load, path, num_classes=3) == (
-        "data npz (train): labels must be 0 to 2; got 0 to 3; set `data.num_classes` if the set has more classes."
+        "data npz (train): labels must be 0 to 2; got 0 to 3; set `data.num_classes=4` if the set has more classes."
     )
 
 

@@ -24,7 +24,7 @@ def test_channels_that_are_there_are_kept():
 
 IMAGE_RULE = "images must be uint8 of shape (N, H, W) or (N, H, W, C)"
 LABEL_RULE = "labels must be integers of shape (N,)"
-RANGE_REMEDY = "set `data.num_classes` if the set has more classes."
+RANGE_REMEDY = "set `data.num_classes=4` if the set has more classes."
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ RANGE_REMEDY = "set `data.num_classes` if the set has more classes."
         (IMAGES, LABELS[:4], "there must be one label an image; got 5 and 4."),
         (IMAGES[:0], LABELS[:0], "there must be at least one example; got none."),
         (IMAGES, LABELS + 1, f"labels must be 0 to 2; got 1 to 3; {RANGE_REMEDY}"),
-        (IMAGES, LABELS.astype(np.int8) - 1, f"labels must be 0 to 2; got -1 to 1; {RANGE_REMEDY}"),
+        (IMAGES, LABELS.astype(np.int8) - 1, "labels must be 0 to 2; got -1 to 1; count from 0."),
         (IMAGES, LABELS.astype(np.uint64) + np.uint64(2**63), f"labels must be 0 to 2; got {2**63} to {2**63 + 2}; "),
     ],
     ids=["float images", "flat", "float labels", "rank 2", "lengths", "empty", "too high", "negative", "beyond int64"],

@@ -58,7 +58,8 @@ def page_of_a_run(text):
         "versions": {text: text},
         "code": {"revision": text},
     }
-    config = SimpleNamespace(model={"_target_": text}, optimizer={"_target_": text}, seed=text, data=Config().data)
+    components = {"model": {"_target_": text}, "optimizer": {"_target_": text}, "data": Config().data}
+    config = SimpleNamespace(seed=text, notes=text, tags=(text,), **components)
     summary = {
         "accuracy": 0.9, "examples": 10, "loss": 0.1, "expected_calibration_error": 0.1,
         "precision": [1.0], "recall": [1.0], "confusion_matrix": [[10]],
@@ -98,7 +99,9 @@ def test_a_text_stays_a_text_on_both_pages(text, without_type_checks, tmp_path):
 )
 def test_a_hyperparameter_of_any_name_is_drawn_into_the_folder(text, without_type_checks, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        sweep_page, "read_record", lambda path: SimpleNamespace(metrics=[{"epoch": 1, "validation_accuracy": 0.5}])
+        sweep_page,
+        "read_record",
+        lambda path: Record(path, Config(), {}, [{"epoch": 1, "validation_accuracy": 0.5}], None),
     )
     (tmp_path / "sweep").mkdir()
     identity = {

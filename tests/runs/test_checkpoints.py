@@ -1,9 +1,11 @@
 """Nothing but what was written is ever read from a checkpoint."""
 
+import errno
 import os
 import random
 import shutil
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +49,16 @@ def test_two_are_kept(tmp_path):
         save(tmp_path, iteration)
     assert [path.name for path in newest_first(tmp_path)] == ["0000001000", "0000000240"]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_they_are_kept_and_removed_where_folders_cannot_be_renamed(tmp_path, monkeypatch):
+    def fail(self, target):
+        raise OSError(errno.EXDEV, "another device")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    for iteration in (80, 160, 240):
+        assert same(read_checkpoint(save(tmp_path, iteration), MAX_BYTES).tensors, tensors(iteration))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0000000160", "0000000240"]
 
 
 def test_one_of_the_same_iteration_is_replaced(tmp_path):

@@ -10,6 +10,7 @@ import signal
 
 import jax
 import jaxtyping
+import numpy as np
 import pytest
 
 import lenet_jax as lj
@@ -17,7 +18,7 @@ from lenet_jax import components
 from lenet_jax.config import EarlyStoppingConfig
 from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, Finished, Started, source_code
-from lenet_jax.runs.checkpoints import STATE, newest_first
+from lenet_jax.runs.checkpoints import STATE, newest_first, read_checkpoint, save_checkpoint
 from lenet_jax.runs.prepared_run import prepare_run
 from lenet_jax.runs.provenance import digest_parameters
 from lenet_jax.runs.run import resume_run, run
@@ -296,6 +297,19 @@ def test_with_all_checkpoints_damaged_it_restarts(tmp_path, whole, caplog):
     assert remains(tmp_path / "run") == remains(whole)
 
 
+def test_an_intact_checkpoint_that_does_not_fit_is_refused_and_nothing_is_lost(tmp_path, whole):
+    interrupt(make_long_config(), tmp_path / "run", 3)
+    folder = tmp_path / "run" / "checkpoints"
+    for path in newest_first(folder):
+        checkpoint = read_checkpoint(path, 1 << 30)
+        wider = {name: np.asarray(tensor, np.float64) for name, tensor in checkpoint.tensors.items()}  # as with x64
+        save_checkpoint(folder, checkpoint.iteration, wider, checkpoint.metadata)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="it is intact, but of other settings, as JAX_ENABLE_X64"):
+        resume(tmp_path / "run")
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_run_does_not_resume_after_a_metrics_log_that_was_changed(tmp_path, whole, caplog):
     interrupt(make_long_config(), tmp_path / "run", 3)
     log = tmp_path / "run" / "metrics.jsonl"
@@ -345,7 +359,9 @@ def test_what_has_changed_is_named_and_allowed_when_told(tmp_path, whole, monkey
     resume(tmp_path / "run", allow_changed=True)
     assert remains(tmp_path / "run") == remains(whole)
     described = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert described["resumed"] == [{"iteration": 12, "changed": ["code.sha256"]}]
+    (resumed,) = described["resumed"]
+    assert (resumed["iteration"], resumed["changed"]) == (12, ["code.sha256"])
+    assert resumed["started"] >= described["started"]
 
 
 def test_a_finished_run_is_left_as_it_is(whole):

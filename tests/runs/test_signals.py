@@ -75,3 +75,46 @@ with signals_interrupt(), postponed_signals():
     assert process.returncode == 75
     assert time.monotonic() - begin < 5
     assert "interrupted again; what was saved stays" in errors
+
+
+WRITES = """
+import sys
+from lenet_jax.runs.signals import outlive_readers, outlive_terminal
+outlive_terminal()
+{also}
+for _ in range(3):
+    print("x" * 100_000, flush=True)
+print("the end", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(("also", "code"), [("outlive_readers()", 0), ("", 1)], ids=["of a run", "of an answer"])
+def test_what_prints_goes_on_without_a_reader_if_it_is_a_run(also, code):
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = [sys.executable, "-c", WRITES.format(also=also)]
+    done = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == code
+    assert ("the end" in done.stderr) == (code == 0)
+
+
+def test_what_an_encoding_lacks_is_spelled():
+    program = "from lenet_jax.runs.signals import outlive_terminal; outlive_terminal(); print('1 ± 2 … é')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 +/- 2 ... \\xe9\n"
+
+
+def test_no_file_gets_the_number_of_a_stream_that_is_closed_from_the_start(tmp_path):
+    program = f"""
+import os, sys
+from lenet_jax.runs.signals import outlive_terminal
+outlive_terminal()
+descriptor = os.open({str(tmp_path / "file")!r}, os.O_WRONLY | os.O_CREAT)
+print("a message"); print("a message", file=sys.stderr); os.write(2, b"a message")
+sys.exit(descriptor <= 2)
+"""
+    command = f"{sys.executable} - >&- 2>&-"
+    assert subprocess.run(command, shell=True, input=program, text=True, env=os.environ).returncode == 0
+    assert (tmp_path / "file").read_bytes() == b""

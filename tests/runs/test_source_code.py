@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
+import json
 import os
 import py_compile
 import subprocess
@@ -14,6 +15,7 @@ import zipfile
 import optax
 import pytest
 
+from lenet_jax.ops.cpu.native import build
 from lenet_jax.runs import source_code
 from lenet_jax.runs.source_code import (
     changed_modules,
@@ -329,3 +331,43 @@ def test_the_digest_of_the_code_changes_with_a_name_and_with_a_byte(tmp_path):
         (folder / name).write_text(content)
         digests |= {digest_package(folder)}
     assert len(digests) == 3
+
+
+# ---- what a wheel is built with -------------------------------------------------------------------------------------
+
+
+def test_a_wheel_gets_the_commit_and_the_digest_that_a_run_of_the_clone_records(tmp_path):
+    package = tmp_path / "lenet_jax"
+    (package / "ops").mkdir(parents=True)
+    (package / "a.py").write_text("a = 1\n")
+    (package / "ops" / "b.py").write_text("b = 2\n")
+    assert build.describe_code(tmp_path) is None  # no clone
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    expected = {"revision": head.stdout.strip(), "dirty": False, "sha256": digest_package(package)}
+    assert build.describe_code(tmp_path) == expected
+    (package / "a.py").write_text("a = 2\n")
+    assert build.describe_code(tmp_path) == {**expected, "dirty": True, "sha256": digest_package(package)}
+
+
+def test_the_template_of_a_project_is_no_code_of_the_package(tmp_path):
+    (tmp_path / "a.py").write_text("a = 1\n")
+    before = digest_package(tmp_path)
+    template = tmp_path / "cli" / "project_template"
+    template.mkdir(parents=True)
+    (template / "b.py").write_text("b = 2\n")
+    assert digest_package(tmp_path) == before
+
+
+@pytest.mark.parametrize(("digest", "dirty"), [(None, False), ("another", True)])
+def test_an_installed_package_has_what_its_wheel_was_built_with(digest, dirty, tmp_path, monkeypatch):
+    package = tmp_path / "site-packages" / "lenet_jax"
+    (package / "runs").mkdir(parents=True)
+    (package / "runs" / "source_code.py").write_text("")
+    own = digest or digest_package(package)
+    (package / "revision.json").write_text(json.dumps({"revision": "abc", "dirty": False, "sha256": own}))
+    monkeypatch.setattr(source_code, "__file__", str(package / "runs" / "source_code.py"))
+    found = source_code._describe_own()
+    assert found == {"revision": "abc", "dirty": dirty, "sha256": digest_package(package)}

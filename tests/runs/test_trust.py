@@ -9,6 +9,7 @@ from lenet_jax.config.catalogue import TARGET
 from lenet_jax.errors import InputError
 from lenet_jax.runs.trust import ALL, allowed_packages, complete_allowed, read_allowed, refuse_links
 from lenet_jax.storage import dump_with_digest
+from lenet_jax.sweeps.ledger import is_inside
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
@@ -101,3 +102,25 @@ def test_a_link_inside_is_none_that_leads_out(tmp_path):
     (tmp_path / "another").symlink_to(directory)
     refuse_links(directory)
     refuse_links(tmp_path / "another")
+
+
+def test_what_no_command_writes_into_may_lead_anywhere(tmp_path):
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    for folder in (run / ".venv" / "bin", run / "checkpoints", elsewhere):
+        folder.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    (run / ".venv" / "bin" / "python").symlink_to("/usr/bin/env")
+    (run / "data").symlink_to(elsewhere)
+    refuse_links(run)
+    (run / "checkpoints" / "best.safetensors").symlink_to(elsewhere / "file")
+    with pytest.raises(InputError, match="must not lead out of"):
+        refuse_links(run)
+
+
+def test_a_virtual_environment_beside_the_jobs_of_a_sweep_is_left_alone_and_none_of_its_jobs(tmp_path):
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / "sweep.json").write_text("{}")
+    (tmp_path / ".venv" / "bin" / "python").symlink_to("/usr/bin/env")
+    refuse_links(tmp_path)
+    assert not is_inside(".venv/0")
+    assert is_inside("0/.venv")

@@ -1,6 +1,8 @@
 """A finished run is run again, and what differs is named."""
 
+import hashlib
 import json
+import shlex
 import shutil
 
 import jax
@@ -10,7 +12,7 @@ import pytest
 from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, provenance
 from lenet_jax.runs.trust import read_allowed
-from lenet_jax.runs.verify import Verification, verify_run
+from lenet_jax.runs.verify import Damage, Verification, verify_run, write_verification
 from tests.linear import put_in_place_of_lenet
 from tests.runs.small import component, make_config, run_whole
 from tests.runs.test_run import interrupt
@@ -43,9 +45,10 @@ def whole(whole_once, tmp_path):
     return shutil.copytree(whole_once, tmp_path / "whole")
 
 
-def verify(path):
+def verify(path, damage=()):
     *events, verification = verify_run(read_allowed(path))
     assert isinstance(verification, Verification)
+    assert [line for event in events if isinstance(event, Damage) for line in event.lines] == list(damage)
     assert any(isinstance(event, Evaluated) for event in events)
     return verification
 
@@ -68,16 +71,64 @@ def rewrite(path, change):
 def test_the_first_difference_and_the_largest_are_found(whole):
     log = whole / "metrics.jsonl"
     head, *lines = [json.loads(line) for line in log.read_text().splitlines()]
+    before = lines[1]["train_loss"]
     lines[1]["train_loss"] *= 1 + 1e-4
     lines[3]["validation_accuracy"] += 0.25
     log.write_text("".join(json.dumps(line) + "\n" for line in [head, *lines]))
+    digest = hashlib.sha256(log.read_bytes()).hexdigest()
+    rewrite(whole / "result.json", lambda content: content.update(metrics_sha256=digest))
     verification = verify(whole)
     found = verification.difference
-    assert (found.iteration, found.name) == (8, "train_loss")
+    assert (found.epoch, found.iteration, found.name) == (2, 8, "train_loss")
+    assert (found.recorded, found.repeated) == (lines[1]["train_loss"], before)
     assert found.largest == pytest.approx(0.25)
     assert not verification.identical
     assert verification.within(0.3)
     assert not verification.within(0.2)
+
+
+@pytest.mark.parametrize("name", ["checkpoints/best.safetensors", "metrics.jsonl"])
+def test_a_file_that_the_run_has_not_written_is_damage_and_is_said_first(name, whole):
+    path = whole / name
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = path.read_bytes()
+    content = content[:-1] + bytes([content[-1] ^ 1]) if name.startswith("checkpoints") else content + b"{}\n"
+    path.write_bytes(content)
+    found = hashlib.sha256(content).hexdigest()
+    line = f"{path}: is damaged; it must have SHA-256 {expected}; got {found}"
+    verification = verify(whole, damage=[line])
+    assert verification.damaged == [line]
+    assert not verification.identical
+    assert not verification.within(0.9)
+
+
+def test_parameters_of_an_older_record_without_digests_of_files_are_checked(whole):
+    rewrite(whole / "result.json", lambda content: content.pop("files_sha256"))
+    path = whole / "checkpoints" / "best.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    *_, verification = verify_run(read_allowed(whole))
+    assert len(verification.damaged) == 1
+    assert not verification.identical
+
+
+def test_weights_that_were_removed_are_no_damage(whole):
+    (whole / "checkpoints" / "best.safetensors").unlink()
+    assert verify(whole).identical
+
+
+def test_what_is_found_is_written_beside_the_run(whole):
+    record = read_allowed(whole)
+    rewrite(whole / "run.json", lambda content: content["versions"].update(jax="0.9"))
+    verification = verify(whole)
+    write_verification(record, verification, 0.001)
+    content = json.loads((whole / "verification.json").read_text())
+    assert (content["identical"], content["within_tolerance"], content["damaged"]) == (True, True, [])
+    assert content["changed"] == [{"key": "versions.jax", "recorded": "0.9", "current": jax.__version__}]
+    words = shlex.split(content["install"])
+    assert words[1:4] == ["-m", "pip", "install"]
+    assert "jax==0.9" in words
 
 
 def test_a_condition_that_has_changed_is_named(whole):

@@ -39,7 +39,7 @@ def play(halving, order):
 
 
 def test_a_third_continues_at_each_rung():
-    halving = Halving(CURVES, max_epochs=9)
+    halving = Halving([[number] for number in CURVES], max_epochs=9)
     play(halving, sorted(CURVES))
     assert halving.pruned == {0, 3, 4, 6, 7, 8} | {2, 5}
 
@@ -48,13 +48,13 @@ def test_a_third_continues_at_each_rung():
 def test_the_order_does_not_matter(seed):
     order = sorted(CURVES)
     random.Random(seed).shuffle(order)
-    halving = Halving(order, max_epochs=9)
+    halving = Halving([[number] for number in order], max_epochs=9)
     play(halving, order)
     assert halving.pruned == set(CURVES) - {1}
 
 
 def test_a_job_that_finished_early_stays_in_the_race_and_one_that_diverged_does_not():
-    halving = Halving(range(4), max_epochs=4, min_epochs=2, reduction=2)
+    halving = Halving([[0], [1], [2], [3]], max_epochs=4, min_epochs=2, reduction=2)
     halving.observe(0, 1, 0.1)
     halving.finish(0, diverged=False)  # out of patience before the first rung
     halving.observe(1, 1, 0.01)
@@ -66,11 +66,29 @@ def test_a_job_that_finished_early_stays_in_the_race_and_one_that_diverged_does_
 
 
 def test_evaluations_need_not_fall_on_the_rungs():
-    halving = Halving(range(2), max_epochs=4, min_epochs=1, reduction=2)
+    halving = Halving([[0], [1]], max_epochs=4, min_epochs=1, reduction=2)
     for epoch, number in itertools.product((0.75, 1.5), range(2)):
         assert halving.pruned == set()
         halving.observe(number, epoch, 0.5 - number / 10)
     assert halving.pruned == {0}
+
+
+def test_seeds_of_a_configuration_are_judged_by_their_mean_and_stop_together():
+    # Errors after the first rung: 0.1 and 0.5 (mean 0.30), 0.2 and 0.3 (0.25), 0.4 and 0.4 (0.40).
+    errors = {0: 0.1, 1: 0.5, 2: 0.2, 3: 0.3, 4: 0.4, 5: 0.4}
+    halving = Halving([[0, 1], [2, 3], [4, 5]], max_epochs=3, reduction=3)
+    for number, error in errors.items():
+        assert halving.pruned == set()
+        halving.observe(number, 1, error)
+    assert halving.pruned == {0, 1, 4, 5}
+
+
+def test_a_configuration_of_which_a_seed_diverged_does_not_continue():
+    halving = Halving([[0, 1], [2, 3]], max_epochs=2, reduction=2)
+    for number, error in {0: 0.1, 2: 0.6, 3: 0.7}.items():
+        halving.observe(number, 1, error)
+    halving.finish(1, diverged=True)
+    assert halving.pruned == {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -82,4 +100,4 @@ def test_evaluations_need_not_fall_on_the_rungs():
 )
 def test_rungs_that_never_end_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        Halving(range(3), max_epochs=3, **arguments)
+        Halving([[0], [1], [2]], max_epochs=3, **arguments)

@@ -4,6 +4,8 @@ import math
 import shlex
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lenet_jax.report.text import sweep_lines
 from lenet_jax.sweeps.ledger import DIVERGED, DONE, FAILED, Entry, Ledger
@@ -51,6 +53,59 @@ def test_statistics_of_a_sample_by_hand():
     assert describe_sample([2.0]) == (1, 2.0, None, None)
 
 
+def test_the_interval_of_a_fraction_by_hand():
+    # mean 0.91, sd 0.0282843, standard error 0.02; on the logit 0.02 / (0.91 * 0.09) = 0.2442; t(0.975, 1) = 12.7062;
+    # logit(0.91) = 2.313635: from -0.789228 to 5.416498
+    found = describe_sample([0.89, 0.93], is_fraction=True)
+    assert found.interval == pytest.approx((0.312334, 0.995577), abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "examples", "interval"),
+    [  # by the formula, at z = 1.959964; of 0 of 10 the upper end is z2 / (10 + z2)
+        (0.0, 10, (0.0, 0.277533)),
+        (1.0, 10, (0.722467, 1.0)),
+        (0.5, 100, (0.4038315, 0.5961685)),
+    ],
+)
+def test_the_interval_of_a_single_run_is_wilsons(fraction, examples, interval):
+    found = describe_sample([fraction], is_fraction=True, examples=examples)
+    assert found.interval == pytest.approx(interval, abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_an_interval_of_a_fraction_has_its_mean_in_it_and_stays_within_0_and_1(values):
+    found = describe_sample(values, is_fraction=True)
+    low, high = found.interval
+    assert 0 <= low <= found.mean + 1e-12
+    assert found.mean - 1e-12 <= high <= 1
+
+
+def test_jobs_of_two_objectives_are_summed_up_by_their_own_metrics():
+    regression = {"monitor": "loss", "mode": "min", "validation_loss": 0.2, "test_loss": 0.3}
+    entries = [
+        make_entry(0, 0.1, 0, 0.9),
+        make_entry(1, 0.1, 0)._replace(overrides=["objective=regression"], result={**make_result(0.0), **regression}),
+        make_entry(2, 0.1, 0)._replace(
+            overrides=["objective=regression", "seed=1"], result={**make_result(0.0), **regression}
+        ),
+    ]
+    summary = summarize_sweep(entries)
+    assert [(monitor.metric, best.job) for monitor, best in summary.bests.items()] == [("accuracy", 0), ("loss", 1)]
+    assert summary.best is None
+    lines = sweep_lines(summary)
+    assert any("validation accuracy" in line and "validation loss" not in line for line in lines)
+    assert any("validation loss" in line and "validation accuracy" not in line for line in lines)
+
+
+def test_of_a_pruned_configuration_the_last_number_is_shown():
+    pruned = {**make_result(0.6), "stopped_by": "pruned", "epochs": 1, "last_validation_accuracy": 0.5}
+    entries = [make_entry(0, 0.1, 0, 0.9), make_entry(1, 0.3, 0)._replace(result=pruned)]
+    summary = summarize_sweep(entries)
+    assert [group.pruned for group in summary.groups] == [None, (1.0, (1, 0.5, None, None))]
+    assert any("after epoch 1, validation 50.00%" in line for line in sweep_lines(summary))
+
+
 def test_seeds_are_one_group_and_only_what_is_done_counts():
     summary = summarize_sweep(ENTRIES)
     assert [(group.varied, group.jobs) for group in summary.groups] == [
@@ -77,11 +132,14 @@ def test_the_text_has_a_row_a_group_the_best_and_the_failures():
     assert lines[1] == "6 jobs: 3 done, 2 failed, 1 diverged"
     rows = [line.split("  ") for line in lines]
     assert [[cell.strip() for cell in row if cell] for row in rows[4:7]] == [
-        ["0.1", "2 of 2", "92.00% ± 2.83", "91.00% ± 2.83", "65.59% to 100.00%"],
+        ["0.1", "2 of 2", "92.00% ± 2.83", "91.00% ± 2.83", "31.23% to 99.56%"],
         ["0.3", "1 of 2", "97.00%", "96.00%"],
         ["9", "0 of 2"],
     ]
-    assert "best: job 2, validation 97.00%, test 96.00%  optimizer.learning_rate=0.3 seed=0" in lines
+    assert lines[7] == "95 % interval of the test accuracy: of the mean over the seeds, Student's t on the logit"
+    # By its mean 0.3 would be the best, but one of its two seeds diverged.
+    assert "best: optimizer.learning_rate=0.1, mean of 2 runs, validation 92.00% ± 2.83, test 91.00% ± 2.83" in lines
+    assert "best run: job 2, validation 97.00%, test 96.00%  optimizer.learning_rate=0.3 seed=0" in lines
     assert lines[-2:] == [
         "job 5 failed: nowhere: No such file",
         "lenet-jax train trainer.max_epochs=2 optimizer.learning_rate=9 seed=1",

@@ -1,7 +1,9 @@
 """Sweeps from their command line to their directory."""
 
 import json
+import platform
 import re
+import shlex
 from datetime import datetime
 from pathlib import Path
 
@@ -265,3 +267,37 @@ def test_a_search_that_cannot_be_leaves_nothing_behind(arguments, message, tmp_p
     command = ["train", "-m", "hydra/sweeper=optuna_batch", *arguments, "hydra.sweep.dir=sweep"]
     assert refused(capsys, *command) == message
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- verified -------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_of_a_sweep_are_verified_and_a_damaged_one_is_named(tmp_path, capsys):
+    assert sweep("seed=0,1,2") == 0
+    assert main(["verify", "sweep"]) == 0
+    assert "3 of 3 jobs verified" in capsys.readouterr().out
+    assert all((tmp_path / "sweep" / name / "verification.json").is_file() for name in "012")
+    log = tmp_path / "sweep" / "1" / "metrics.jsonl"
+    log.write_bytes(log.read_bytes() + b"{}\n")
+    assert main(["verify", "sweep", "--jobs", "0,2"]) == 0
+    assert main(["verify", "sweep", "--jobs", "1,2"]) == 1
+    out, err = capsys.readouterr()
+    assert "1 of 2 jobs verified; different or damaged: 1" in out
+    assert "sweep/1/metrics.jsonl: is damaged; it must have SHA-256" in err
+    for command in (["report", "sweep/1"], ["report", "sweep"]):
+        assert main(command) == 2
+        assert "sweep/1/metrics.jsonl: is damaged; it must have SHA-256" in capsys.readouterr().err
+    assert refused(capsys, "verify", "sweep", "--jobs", "3").startswith("verify: `--jobs` must be numbers of jobs")
+
+
+def test_the_seconds_of_a_job_are_its_own(tmp_path):
+    assert sweep("seed=range(6)", "sweep.max_parallel=1", "sweep.strategy=map") == 0
+    results = [read(tmp_path / "sweep" / str(number) / "result.json") for number in range(6)]
+    run = [read(tmp_path / "sweep" / str(number) / "run.json") for number in range(6)]
+    # One after the other: those after the first compile nothing, and none counts the time of those before it.
+    last = datetime.fromisoformat(run[5]["ended"]) - datetime.fromisoformat(run[5]["started"])
+    assert results[5]["seconds"] <= last.total_seconds() + 1
+    assert results[5]["seconds"] < results[0]["seconds"]
+    assert results[5]["compile_seconds"] == 0
+    assert shlex.split(run[0]["command"])[:3] == ["lenet-jax", "train", "-m"]
+    assert run[0]["host"] == platform.node()

@@ -3,6 +3,8 @@
 Without a C++ compiler nothing is built, one line says so, and the package works without them. CXX names the compiler.
 """
 
+import hashlib
+import json
 import os
 import platform
 import shlex
@@ -92,6 +94,8 @@ class KernelsBuildHook(BuildHookInterface):  # pyright: ignore[reportGeneralType
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build the library, or say in one line that it is left out."""
+        if version != "editable":  # which has its repository
+            self._bake_revision(build_data)
         if self.target_name != "wheel":
             return
         compiler = find_compiler()
@@ -111,6 +115,43 @@ class KernelsBuildHook(BuildHookInterface):  # pyright: ignore[reportGeneralType
                 build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
                 return
         self.app.display_warning(f"lenet_jax is installed without its native kernels, and is slower: {problem}.")
+
+    def _bake_revision(self, build_data: dict[str, Any]) -> None:
+        """Write the commit and the digest of the code into the package; `run.json` has them then."""
+        root = Path(self.root)
+        described = describe_code(root)
+        if described is None:  # an sdist has the file already
+            return
+        file = Path(tempfile.mkdtemp()) / "revision.json"
+        file.write_text(json.dumps(described))
+        build_data["force_include"][str(file)] = "lenet_jax/revision.json"
+
+
+def describe_code(root: Path) -> dict[str, Any] | None:
+    """Return the commit of a clone, whether its code differs from it, and the digest of the package's modules.
+
+    The digest is that of `lenet_jax.runs.source_code.digest_package`, which cannot be imported while a wheel is built.
+
+    Returns:
+        None if the folder is no clone, or there is no git.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+
+    if not (root / ".git").exists():
+        return None
+    try:
+        revision, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "lenet_jax", "conf")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    digest, package = hashlib.sha256(), root / "lenet_jax"
+    for path in sorted(package.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return {"revision": revision, "dirty": bool(changes), "sha256": digest.hexdigest()}
 
 
 def main() -> int:
