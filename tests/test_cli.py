@@ -94,7 +94,7 @@ UNKNOWN = [
     (
         "+extra.key=1",
         "`configuration` has no 'extra'; choose one of: "
-        "augment, data, model, objective, optimizer, schedule, seed, trackers, trainer.",
+        "augment, data, model, notes, objective, optimizer, schedule, seed, tags, trackers, trainer.",
     ),
 ]
 
@@ -188,7 +188,7 @@ def test_a_key_of_the_first_edition_is_refused_with_its_new_name(old, new, argum
         (["--cfg", "bogus"], "train: argument --cfg/-c: invalid choice: 'bogus'", "see lenet-jax train --help."),
         (["data=idx", "data.directory=nowhere"], "`data.directory` nowhere must hold train-images-idx3-ubyte, ", "."),
         (["augment=affine", "augment.scale=1"], "random_affine: `scale` must be 0 or above and below 1; got 1.0", "."),
-        (["hydra.run.dir=" + 300 * "a"], 300 * "a", "or hydra.sweep.dir=DIR with -m."),
+        (["hydra.run.dir=" + 300 * "a"], 300 * "a", ": is too long a name; choose a shorter one."),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginning, end, capsys, tmp_path):
@@ -203,8 +203,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
     [
         (
             ["trian"],
-            "`command` has no 'trian'; choose one of: train, completion, data, evaluate, new, report, resume, summary, "
-            "verify.",
+            "`command` has no 'trian'; choose one of: train, compare, completion, data, evaluate, new, report, resume, "
+            "summary, verify.",
         ),
         (["data"], "data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]"),
         (
@@ -226,11 +226,14 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
             "verify: usage: lenet-jax verify DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]",
         ),
         (["verify", "a", "--tolerance=much"], "verify: `--tolerance` must be a number from 0 to below 1; got 'much'."),
-        (["verify", "a", "--tolerant"], "`verify` has no '--tolerant'; choose one of: --tolerance, --allow, --trust."),
+        (
+            ["verify", "a", "--tolerant"],
+            "`verify` has no '--tolerant'; choose one of: --tolerance, --allow, --jobs, --trust.",
+        ),
         (["verify", "a", "--allow"], "verify: `--allow` must have a value, as --allow=VALUE; got none."),
         (
             ["verify", "a", "--trust=yes"],
-            "`verify` has no '--trust=yes'; choose one of: --trust, --allow, --tolerance.",
+            "`verify` has no '--trust=yes'; choose one of: --trust, --allow, --jobs, --tolerance.",
         ),
         (
             ["resume", "a", "--allow-chnged"],
@@ -596,7 +599,7 @@ def test_options_may_stand_before_the_directory(arguments, directory, others):
         ("resume ", ["outputs/", "outputs/a/1"]),
         ("evaluate outputs/a/", ["outputs/a/1", "outputs/a/2/"]),
         ("completion ", ["bash", "fish", "zsh"]),
-        ("comp", ["completion"]),
+        ("compl", ["completion"]),
         ("evaluate outputs/a/1 data=emb", ["data=embedded"]),
     ],
 )

@@ -84,6 +84,12 @@ def train(data, objective=None, num_outputs=3, wrap=jax.jit):
     return wrap(run)(jax.random.key(0), {}, data)
 
 
+NO_LABELS = (
+    "data: `targets` of train must be integers (N,) for an objective of classes; got {}; for others choose it: "
+    "objective=regression, lj.objectives.regression()."
+)
+
+
 @pytest.mark.parametrize("wrap", [jax.jit, lambda run: run], ids=["jit", "eager"])
 @pytest.mark.parametrize(
     ("labels", "message"),
@@ -91,9 +97,9 @@ def train(data, objective=None, num_outputs=3, wrap=jax.jit):
         (LABELS[:4], "data: train must have one target an input, and at least one example; got 6 and 4."),
         (LABELS - 1, "data: labels of train must be 0 to 2; got -1 to 1."),
         (LABELS + 1, "data: labels of train must be 0 to 2; got 1 to 3."),
-        (LABELS[:, None], "data: `targets` of train must be integers (N,); got int64(6, 1)."),
-        (np.eye(3, dtype=np.float32)[LABELS], "data: `targets` of train must be integers (N,); got float32(6, 3)."),
-        (LABELS.astype(np.float32), "data: `targets` of train must be integers (N,); got float32(6,)."),
+        (LABELS[:, None], NO_LABELS.format("int64(6, 1)")),
+        (np.eye(3, dtype=np.float32)[LABELS], NO_LABELS.format("float32(6, 3)")),
+        (LABELS.astype(np.float32), NO_LABELS.format("float32(6,)")),
     ],
 )
 def test_labels_that_do_not_fit_are_refused_under_jit_too(labels, message, wrap):

@@ -6,7 +6,7 @@ check themselves when they are built. This package imports neither jax nor hydra
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -86,7 +86,7 @@ class Config:
 
     seed: Seed = 0  # of initialization, shuffling, augmentation and dropout
     notes: str = ""  # what the user wants to remember of the run; decides nothing
-    tags: tuple[str, ...] = ()  # words to find it by; the same
+    tags: Sequence[str] = ()  # words to find it by; the same
     model: Node = dataclasses.field(default_factory=lambda: _default("model"))
     data: Node = dataclasses.field(default_factory=lambda: _default("data"))
     optimizer: Node = dataclasses.field(default_factory=lambda: _default("optimizer"))

@@ -83,7 +83,7 @@ def params_of(hydra: Any) -> dict[str, Any]:
     """Return the parameters of a sweeper as they are written: an interpolation in them is one of each job."""
     node = hydra.sweeper._get_node(_PARAMS) if _PARAMS in hydra.sweeper else None
     content: Any = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_dict(node) else {}
-    return content
+    return content or {}  # the default of Hydra's own sweeper is null
 
 
 def _check_params(node: Any) -> None:

@@ -140,7 +140,7 @@ def verify_run(record: Record) -> Iterator[Event | Damage | Verification]:
 
 def _damaged_parameters(record: Record, model: Model) -> str | None:
     """Return a line if the parameters of the result, where they are, are not those that were recorded."""
-    path = record.directory / {"best": BEST, "last": LAST}[record.config.trainer.weights]
+    path = record.directory / {"best": BEST, "both": BEST, "last": LAST}[record.config.trainer.weights]
     if not path.is_file():
         return None
     try:

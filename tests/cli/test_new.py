@@ -74,7 +74,7 @@ def test_what_exists_is_left_alone(kind, capsys, tmp_path):
     assert list(tmp_path.rglob("*")) == [path]
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--help"]])
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--name"]])
 def test_other_arguments_get_the_usage(arguments, capsys, tmp_path):
     assert main(["new", *arguments]) == 2
     usage = "lenet-jax: new: usage: lenet-jax new NAME, the folder to write and the package in it\n"

@@ -34,7 +34,7 @@ RULES = [
     (TrainerConfig, "trainer.clip_norm", f"null or {POSITIVE}", (None, 1, 0.5), (0, -1, math.inf, True)),
     (TrainerConfig, "trainer.ema_decay", f"null or {DECAY}", (None, 0, 0.999), (1, -0.1, math.nan, False)),
     (TrainerConfig, "trainer.deterministic", "true or false", (True, False), (0, None)),
-    (TrainerConfig, "trainer.weights", "one of best, last", ("best", "last"), ("first", None)),
+    (TrainerConfig, "trainer.weights", "one of best, last, both", ("best", "last", "both"), ("first", None)),
     (TrainerConfig, "trainer.running_metrics", "true or false", (True, False), (0, None)),
     (TrainerConfig, "trainer.early_stopping", "an EarlyStoppingConfig", (EarlyStoppingConfig(),), (None, 5, {})),
     (EarlyStoppingConfig, "trainer.early_stopping.enabled", "true or false", (True, False), (0, None)),

@@ -51,6 +51,7 @@ def test_numbers_are_regressed_on_but_are_no_classes(sources, monkeypatch, capsy
     assert data["num_classes"] == 2
     assert main(["train", "data=npz", "data.directory=floats.npz", "trainer.batch_size=4", "hydra.run.dir=other"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "lenet-jax: data: `targets` of train must be integers (N,); got float32(36, 2)."
+        "lenet-jax: data: `targets` of train must be integers (N,) for an objective of classes; got float32(36, 2); "
+        "for others choose it: objective=regression, lj.objectives.regression()."
     ]
     assert not Path("other").exists()

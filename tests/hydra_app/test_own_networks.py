@@ -13,6 +13,8 @@ from safetensors.numpy import load_file
 from lenet_jax.cli import main
 from tests.default_signals import default_signals
 
+pytestmark = pytest.mark.filterwarnings("ignore:from_linen. what Linen sows:UserWarning")
+
 PACKAGE = "own_networks"  # imported once a process, so no other test may have one of this name
 NETS = """
     import math
@@ -303,11 +305,12 @@ def test_a_metric_that_is_never_a_number_is_not_the_best_and_is_shown_as_nan(cap
     assert re.search(r"^True +0 of 2$", out, re.MULTILINE)
 
 
-def test_jobs_that_monitor_other_metrics_are_summed_up_by_that_of_the_first(capsys, tmp_path):
+def test_jobs_that_monitor_other_metrics_are_summed_up_each_by_its_own(capsys, tmp_path):
     own = [of("pair"), *REGRESSION, f"objective._target_={PACKAGE}.errors"]
     out = run(capsys, "train", "-m", *own, "objective.name=error,distance", "hydra.sweep.dir=sweep")
-    assert re.search(r"^distance +0 of 1$", out, re.MULTILINE)
-    assert "best: job 0, validation " in out
+    for number, name in enumerate(["error", "distance"]):
+        assert re.search(rf"^objective.name +n  validation {name}  test {name} .*\n{name} +1 of 1 ", out, re.MULTILINE)
+        assert re.search(rf"^best: job {number}, validation .*  objective.name={name}$", out, re.MULTILINE)
     assert (tmp_path / "sweep" / "figures" / "learning_curves.png").is_file()
 
 
@@ -332,7 +335,7 @@ def test_jobs_that_monitor_other_metrics_are_summed_up_by_that_of_the_first(caps
         ("lenet-jax train --config-dir nowhere model=", set()),
         (f"lenet-jax train model._target_={PACKAGE}.nothing model.", set()),
         ("lenet-jax train --nonsense model.", set()),
-        ("lenet-jax resume ", set()),
+        ("lenet-jax resume ", {"conf/"}),
     ],
 )
 @pytest.mark.parametrize("shell", ["bash", "fish"])

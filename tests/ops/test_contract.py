@@ -55,6 +55,10 @@ NO_JETS = {
     "layers.serial",
 }
 GROUPED = {
+    "layers.depthwise_convolution",
+    "layers.depthwise_convolution 1d",
+    "layers.separable_convolution",
+    "layers.separable_convolution 3d",
     "conv1d dilation",
     "conv2d groups",
     "conv2d many groups",

@@ -341,7 +341,7 @@ def test_bad_input_is_refused_with_the_rule_and_the_value(arguments, options, me
 
 def test_depthwise_separable_and_transpose_name_what_does_not_fit():
     with pytest.raises(
-        lj.InputError, match=r"must have the 2 channels of `x` on its third axis; got shape \(3, 3, 1, 1\)"
+        lj.InputError, match=r"must have the 2 channels of `x` on its second to last axis; got shape \(3, 3, 1, 1\)"
     ):
         lj.depthwise_conv2d(X, K[:, :, :1, :1])
     with pytest.raises(

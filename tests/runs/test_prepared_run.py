@@ -201,7 +201,7 @@ OWN = """
         images = np.zeros((20, 4, 4, 1), np.uint8)
         labels = np.linspace(low, high, targets).round().astype(np.int32)
         good = Split(images, np.zeros(20, np.int32))
-        return Dataset(Split(images, labels), good, Split(images[:test], good.targets[:test]))
+        return Dataset(Split(images, labels), good, Split(images[:test], good.targets[:test]), num_classes=10)
 
     def floats():
         split = Split(np.zeros((20, 4, 4, 1), np.float32), np.zeros(20, np.float32))
@@ -265,7 +265,11 @@ def own_code(tmp_path, monkeypatch):
         ),
         ({"data": ("data", {"low": -1})}, "data: labels of train must be 0 to 9; got -1 to 9."),
         ({"data": ("data", {"high": 10})}, "data: labels of train must be 0 to 9; got 0 to 10."),
-        ({"data": ("floats", {})}, "data: `targets` of train must be integers (N,); got float32(20,)."),
+        (
+            {"data": ("floats", {})},
+            "data: `targets` of train must be integers (N,) for an objective of classes; got float32(20,); for others "
+            "choose it: objective=regression, lj.objectives.regression().",
+        ),
         ({"data": ("lists", {})}, "data: `inputs` of train must be arrays (N, ...); got a float."),
         ({"data": ("branching", {})}, "`data` must return a Dataset; own_parts.branching returns a NoneType."),
         (

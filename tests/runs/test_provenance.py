@@ -21,7 +21,7 @@ def dataset(first_pixel=0):
         images[0, 0, 0, 0] = first_pixel
         return Split(images, np.zeros(size, np.int32))
 
-    return Dataset(split(3), split(2), split(1))
+    return Dataset(split(3), split(2), split(1), num_classes=10)
 
 
 def describe(config=None, first_pixel=0):

@@ -243,7 +243,8 @@ def test_an_interrupted_run_ends_as_one_that_was_not(after, tmp_path, whole):
     assert isinstance(finished, Finished)
     assert remains(path) == remains(whole)
     described = json.loads((path / "run.json").read_text())
-    assert described["resumed"] == [{"iteration": 4 * after, "changed": []}]
+    (resumed,) = described["resumed"]
+    assert (resumed["iteration"], resumed["changed"]) == (4 * after, [])
 
 
 def test_interrupted_before_the_first_evaluation_it_restarts(tmp_path, whole):

@@ -166,7 +166,7 @@ def test_a_damaged_or_foreign_ledger_is_one_line(tmp_path, capsys):
 
 
 def test_sweeps_that_start_in_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch):
-    names = iter(["aaaa", "aaaa", "bbbb"])
+    names = iter(["cccc", "aaaa", "dddd", "aaaa", "bbbb"])  # two of each sweep tell whether the name is fixed
     monkeypatch.setattr("lenet_jax.hydra_app.composition.secrets.token_hex", lambda size: next(names))
     monkeypatch.setattr("hydra.core.utils.datetime", type("Frozen", (datetime,), {"now": lambda: datetime(2026, 1, 2)}))
     from lenet_jax.hydra_app.composition import open_hydra, register_schemas

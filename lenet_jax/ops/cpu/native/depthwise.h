@@ -14,7 +14,9 @@ namespace lenet_jax::LENET_JAX_INSTRUCTION_SET {
 constexpr int kDepthwisePositions = 8;
 constexpr int kDepthwiseTaps = 4;
 
-inline bool is_depthwise(const Convolution& shape) { return shape.groups == shape.channels && shape.channels > 1; }
+inline bool is_depthwise(const Convolution& shape) {
+  return shape.groups == shape.channels && shape.channels > 1 && shape.kernels > 0;
+}
 
 // Runs work(first, end) over parts of 0..count-1.
 template <class Work>
