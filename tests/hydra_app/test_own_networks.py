@@ -311,7 +311,7 @@ def test_jobs_that_monitor_other_metrics_are_summed_up_each_by_its_own(capsys, t
     for number, name in enumerate(["error", "distance"]):
         assert re.search(rf"^objective.name +n  validation {name}  test {name} .*\n{name} +1 of 1 ", out, re.MULTILINE)
         assert re.search(rf"^best: job {number}, validation .*  objective.name={name}$", out, re.MULTILINE)
-    assert (tmp_path / "sweep" / "figures" / "learning_curves.png").is_file()
+        assert (tmp_path / "sweep" / "figures" / f"learning_curves_{name}.png").is_file()
 
 
 # ---- completion -----------------------------------------------------------------------------------------------------
