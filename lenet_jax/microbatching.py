@@ -16,7 +16,7 @@ from lenet_jax.types import Variables
 LossFn = Callable[[Variables, PyTree], tuple[Array, PyTree]]
 """(variables, microbatch) -> (loss of each example, new state); the arrays of a microbatch have one first axis."""
 
-_LARGEST = 512  # examples; larger microbatches need more memory and are no faster, see experiments/benchmarks/README.md
+_LARGEST = 512  # examples, on a CPU; more need more memory and are no faster, see experiments/benchmarks/README.md
 
 
 def choose_size(batch_size: int, grad_accumulation_steps: int, *, is_separable: bool) -> int:
@@ -26,7 +26,7 @@ def choose_size(batch_size: int, grad_accumulation_steps: int, *, is_separable: 
         batch_size: number of examples of the minibatch.
         grad_accumulation_steps: number of microbatches that the user asks for; it divides the batch.
         is_separable: whether the loss of an example does not depend on its microbatch; if so, one of more than 512
-            examples is divided further.
+            examples is divided further on a CPU.
 
     Raises:
         InputError: if `grad_accumulation_steps` does not divide the batch.
@@ -37,8 +37,9 @@ def choose_size(batch_size: int, grad_accumulation_steps: int, *, is_separable: 
             f"examples; got {grad_accumulation_steps!r}."
         )
     asked = batch_size // grad_accumulation_steps
-    divisors = (n for n in range(_LARGEST, _LARGEST // 8, -1) if asked % n == 0)
-    return next(divisors, asked) if is_separable and asked > _LARGEST else asked
+    if not is_separable or asked <= _LARGEST or jax.default_backend() != "cpu":
+        return asked
+    return next((n for n in range(_LARGEST, _LARGEST // 8, -1) if asked % n == 0), asked)
 
 
 def accumulate_gradients(

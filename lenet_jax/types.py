@@ -6,7 +6,7 @@ Letters in shapes: N examples, H W height and width, C channels, K kernel, L lan
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -134,9 +134,7 @@ class Dataset:
     """A data set in its three parts; a pytree, so it can be passed to jitted functions and put on a device.
 
     Pixels stored as uint8 are divided by `pixel_divisor` in the training step; floats are taken as they are.
-    `num_classes` is the number of outputs of a model that a configuration names, also where they are no classes. Left
-    out, it follows from the targets, if they are one array whose values are known: integers (N,) are labels and need
-    an output a class; targets (N, K) need K outputs, numbers (N,) one. Of all others it is 10.
+    `num_classes` is the number of outputs of a model that a configuration names, also where they are no classes.
 
     Integer targets (N,) that are not 0 to num_classes - 1 are noted in `stray_labels` when a data set is made of
     concrete arrays. Whether they are labels is for the objective to say: one of classes refuses them, also while it is
@@ -147,36 +145,17 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    num_classes: int = cast("int", None)
+    num_classes: int = 10
     pixel_divisor: float = 256.0
     stray_labels: "tuple[StrayLabels, ...]" = dataclasses.field(init=False, repr=False)
     label_ranges: "LabelRanges" = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.num_classes is None:
-            object.__setattr__(self, "num_classes", _count_outputs(self))
         _note_labels(self)
 
     def splits(self) -> dict[str, Split]:
         """Return the three parts by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
-
-
-def _count_outputs(data: "Dataset") -> int:
-    """Return how many outputs the targets need, as far as they tell."""
-    parts = [_plain_targets(split) for split in data.splits().values()]
-    if not all(map(is_concrete, parts)) or any(part.ndim not in (1, 2) for part in parts):
-        return 10
-    if parts[0].ndim == 2:
-        return max(parts[0].shape[1], 1)
-    if not all(jnp.issubdtype(part.dtype, jnp.integer) for part in parts):
-        return 1
-    return max(1 + int(jax.device_get(part).max(initial=0)) for part in parts)
-
-
-def _plain_targets(split: Any) -> Any:
-    targets: Any = getattr(split, "targets", None)
-    return targets["targets"] if has_weights(targets) else targets
 
 
 class StrayLabels(NamedTuple):
@@ -206,7 +185,8 @@ def _note_labels(data: Dataset) -> None:
     """Set what a data set knows of its integer targets (N,)."""
     found = []
     for part, split in data.splits().items():
-        labels: Any = _plain_targets(split)
+        labels: Any = getattr(split, "targets", None)
+        labels = labels["targets"] if has_weights(labels) else labels
         if not is_concrete(labels) or labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
             continue
         labels = jax.device_get(labels)

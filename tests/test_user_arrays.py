@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import lenet_jax as lj
+from lenet_jax.optimizers.standard_form import average_parameters, check_averages
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((24, 5)).astype(np.float32), RNG.standard_normal(24).astype(np.float32)
@@ -55,6 +56,9 @@ def test_a_loss_that_would_pair_all_examples_is_refused(shape, targets, axis, wi
         ((2,), RNG.standard_normal((24, 2)).astype(np.float32), mean_square),
         ((1,), Y, first_square),
         ((1,), Y, lambda o, t: o[:, 0] ** 2),
+        ((1,), Y, jax.jit(lambda o, t: o[:, 0] ** 2)),
+        ((1,), Y, lambda o, t: (o[jnp.arange(len(t)), 0] - t) ** 2),
+        ((1,), Y, lambda o, t: jnp.abs(o[:, 0] - t.mean())),
         ((1,), Y, lambda o, t: mean_square(o, t[:, None])),
         ((1,), Y, jax.vmap(lambda o, t: (o[0] - t) ** 2)),
         ((3,), LABELS, lambda o, t: -jax.nn.log_softmax(o)[jnp.arange(len(t)), t]),
@@ -85,25 +89,6 @@ def test_numbers_as_targets_of_classes_name_the_objective():
         train(linear(1), Y)
 
 
-@pytest.mark.parametrize(
-    ("targets", "outputs"),
-    [
-        (LABELS, 3),
-        (jnp.asarray(LABELS), 3),
-        (LABELS.astype(np.uint8), 3),
-        ({"targets": LABELS, "weights": Y}, 3),
-        (Y, 1),
-        (RNG.standard_normal((24, 4)), 4),
-        ({"a": Y, "b": LABELS}, 10),
-        (np.zeros((24, 2, 2), int), 10),
-    ],
-)
-def test_a_data_set_has_the_outputs_that_its_targets_need(targets, outputs):
-    assert dataset(targets).num_classes == outputs
-    assert dataset(targets, num_classes=7).num_classes == 7
-    assert jax.jit(lambda data: data)(dataset(targets)).num_classes == outputs
-
-
 def test_a_moving_average_is_kept_once():
     averaged = {"ema_decay": 0.5}
     config = lj.config.TrainerConfig(max_epochs=2, batch_size=8, **averaged)
@@ -112,6 +97,12 @@ def test_a_moving_average_is_kept_once():
     np.testing.assert_array_equal(once.params, same.params)
     with pytest.raises(lj.InputError, match=r"`ema_decay` must be given once; .* several moving averages"):
         train(linear(3), LABELS, optimizer=lj.make_optimizer(**averaged), config=config)
+
+
+def test_parameters_may_have_averages_of_their_own():
+    parts = {name: optax.chain(optax.sgd(0.1), average_parameters(decay)) for name, decay in (("a", 0.5), ("b", 0.9))}
+    optimizer = optax.multi_transform(parts, {"x": "a", "y": "b"})
+    check_averages(optimizer.init({"x": jnp.zeros(2), "y": jnp.zeros(3)}))
 
 
 @jax.numpy_dtype_promotion("standard")  # as optax's schedules need

@@ -43,7 +43,7 @@ def _test(one: Path, other: Path, *, allowed: Iterable[str]) -> Any:
     from lenet_jax.sweeps.compare import mcnemar
 
     records = [read_allowed(directory, allowed) for directory in (one, other)]
-    names = [{"best": BEST, "last": LAST}[record.config.trainer.weights] for record in records]
+    names = [LAST if record.config.trainer.weights == "last" else BEST for record in records]
     if not all((record.directory / name).is_file() for record, name in zip(records, names, strict=True)):
         return None
     first, second = map(evaluate_run, records)

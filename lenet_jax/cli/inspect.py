@@ -103,7 +103,11 @@ def _verify_sweep(directory: Path, chosen: str | None, tolerance: float, allowed
             print(f"job {number} is {state}: not verified")
             continue
         print(f"job {number}: {path}")
-        same[number] = _verify_run(read_allowed(path, allowed), tolerance)
+        try:
+            same[number] = _verify_run(read_allowed(path, allowed), tolerance)
+        except InputError as error:  # the other jobs are verified all the same
+            print(error)
+            same[number] = False
     different = [str(number) for number, each in same.items() if not each]
     print(f"{len(same) - len(different)} of {len(numbers)} jobs verified" + _which(different))
     return 1 if different or not same else 0

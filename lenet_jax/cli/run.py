@@ -171,9 +171,11 @@ def _ended(record: Any) -> str:
     """Return one line for a run that has nothing left to do: how to train longer."""
     epochs, overrides = record.config.trainer.max_epochs, record.directory / ".hydra" / "overrides.yaml"
     again = f"the overrides in {overrides}" if overrides.is_file() else "its options"
+    ended = f"The run has ended, by {record.result['stopped_by']}; nothing was trained."
+    if record.result["stopped_by"] != "max_epochs":
+        return ended
     return (
-        f"The run has ended, by {record.result['stopped_by']}; nothing was trained. To train longer, start a new run: "
-        f"lenet-jax train with {again} and trainer.max_epochs={2 * epochs}."
+        f"{ended} To train longer, start a new run: lenet-jax train with {again} and trainer.max_epochs={2 * epochs}."
     )
 
 

@@ -34,6 +34,10 @@ def draw_together(init: Callable[[Key], PyTree], key: Key, *, separately: bool) 
             XLA may join operations, as it may those of `init` inside of a program.
     """
     closed, shapes = jax.make_jaxpr(init, return_shape=True)(key)
+    if any(
+        each.equation is not None and each.equation.effects for each in _operations(closed, None, {}, is_outer=True)
+    ):
+        return init(key)  # whose order matters
     return jax.tree.unflatten(jax.tree.structure(shapes), _evaluate(closed, [key], separately))
 
 
@@ -99,7 +103,8 @@ def _evaluate(closed: ClosedJaxpr, arguments: Sequence[Any], separately: bool) -
 def _compute(equation: JaxprEqn | None, inputs: list[Any]) -> list[Any]:
     if equation is None:
         return inputs
-    results = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(equation.params))
+    with equation.ctx.manager:  # such as `jax.threefry_partitionable(False)` around an initializer
+        results = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(equation.params))
     return list(results) if equation.primitive.multiple_results else [results]
 
 
@@ -110,7 +115,7 @@ def _can_be_shared(equation: JaxprEqn | None) -> bool:
     key: Any = equation.invars[0].aval
     size = math.prod(equation.params["shape"])
     return (
-        jax.config.jax_threefry_partitionable  # pyright: ignore[reportAttributeAccessIssue]
+        equation.ctx.threefry_partitionable
         and key.shape == ()
         and str(key.dtype) == "key<fry>"
         and equation.params.get("bit_width", 32) == 32

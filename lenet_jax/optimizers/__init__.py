@@ -177,7 +177,8 @@ def make_optimizer(
     def refuse(*_: Any, **__: Any) -> Any:
         raise InputError(
             f"make_optimizer: `num_steps` and `steps_per_epoch` must be given with schedule={schedule!r} outside of "
-            f"make_train; got {num_steps} and {steps_per_epoch}; lenet_jax.train_plan.plan_run has them."
+            f"make_train, or inside of another transformation; got {num_steps} and {steps_per_epoch}; "
+            "lenet_jax.train_plan.plan_run has them."
         )
 
     if num_steps is not None and steps_per_epoch is not None:

@@ -35,7 +35,8 @@ class UnfittedOptimizer(optax.GradientTransformation):
 
 def fit_to_run(optimizer: Optimizer, num_steps: int, steps_per_epoch: int) -> Optimizer:
     """Return an optimizer for a run of these lengths."""
-    return optimizer.fit(num_steps, steps_per_epoch) if isinstance(optimizer, UnfittedOptimizer) else optimizer
+    fit = getattr(optimizer, "fit", None) if isinstance(optimizer, UnfittedOptimizer) else None
+    return optimizer if fit is None else fit(num_steps, steps_per_epoch)
 
 
 def standard_form(optimizer: Optimizer) -> optax.GradientTransformationExtraArgs:
@@ -149,17 +150,23 @@ def average_parameters(decay: float) -> optax.GradientTransformationExtraArgs:
 
 
 def check_averages(opt_state: Any) -> None:
-    """Check that an optimizer's state has at most one moving average of the parameters.
+    """Check that an optimizer's state has at most one moving average of each parameter.
 
     Raises:
-        InputError: if it has several, of which evaluation could use one only.
+        InputError: if it has several of one, of which evaluation could use one only.
     """
     is_average = lambda each: type(each) is AveragedState  # noqa: E731
-    if sum(map(is_average, jax.tree.leaves(opt_state, is_leaf=is_average))) > 1:
-        raise InputError(
-            "optimizer: `ema_decay` must be given once; this optimizer keeps several moving averages; leave it out of "
-            "make_optimizer, or out of TrainerConfig."
-        )
+    is_masked = lambda each: isinstance(each, optax.MaskedNode)  # noqa: E731
+    averaged: set[Any] = set()
+    for state in filter(is_average, jax.tree.leaves(opt_state, is_leaf=is_average)):
+        leaves, _ = jax.tree.flatten_with_path(state.averaged, is_leaf=is_masked)
+        paths = {path for path, leaf in leaves if not is_masked(leaf)}
+        if paths & averaged:
+            raise InputError(
+                "optimizer: `ema_decay` must be given once; this optimizer keeps several moving averages of a "
+                "parameter; leave it out of make_optimizer, or out of TrainerConfig."
+            )
+        averaged |= paths
 
 
 # ---- parameters to measure with -------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def comparison_lines(comparison: Comparison, test: McNemar | None = None) -> lis
     """Return the difference between two sides, its interval, McNemar's test and the keys that differ, as lines."""
     one, other, metric = comparison.one, comparison.other, comparison.one.monitor.metric
     interval, method = comparison.interval, comparison.method
-    if test is not None:
+    if test is not None and metric == "accuracy":
         interval, method = test.interval, f"the same {test.examples:,} test images, Agresti and Min"
     ends = (
         "" if interval is None else f", 95 % interval {_signed(metric, interval[0])} to {_signed(metric, interval[1])}"

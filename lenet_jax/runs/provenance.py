@@ -261,6 +261,9 @@ def installed_distributions() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+_PIN = re.compile(r"[A-Za-z0-9][\w.-]*==[A-Za-z0-9][\w.+!-]*")  # a record may hold anything
+
+
 def install_line(recorded: Mapping[str, Any]) -> str:
     """Return the command that installs what a run was made with, for a shell; "" if that is not recorded.
 
@@ -269,7 +272,7 @@ def install_line(recorded: Mapping[str, Any]) -> str:
     """
     versions = _mapping(recorded.get("versions"))
     names = {**_mapping(recorded.get("distributions")), **{k: v for k, v in versions.items() if k != "python"}}
-    pins = [f"{name}=={version}" for name, version in names.items() if version]
+    pins = [f"{name}=={version}" for name, version in names.items() if _PIN.fullmatch(f"{name}=={version}")]
     if not pins:
         return ""
     python = ".".join(str(versions.get("python") or "3").split(".")[:2])

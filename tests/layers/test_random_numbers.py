@@ -72,6 +72,26 @@ def test_the_older_order_of_random_numbers() -> None:
         assert_equal(draw_together(draw, key, separately=True), draw(key))
 
 
+def test_an_initializer_may_choose_the_order_of_its_random_numbers() -> None:
+    def draw(key: jax.Array) -> jax.Array:
+        with jax.threefry_partitionable(False):
+            return jax.random.normal(key, (5, 4))
+
+    key = jax.random.key(4)
+    assert_equal(draw_together(draw, key, separately=True), draw(key))
+    assert_equal(jax.jit(lambda key: draw_together(draw, key, separately=False))(key), jax.jit(draw)(key))
+
+
+def test_effects_of_an_initializer_keep_their_order() -> None:
+    def draw(key: jax.Array) -> jax.Array:
+        ref = jax.new_ref(jnp.zeros(3))
+        ref[...] = jax.random.normal(key, (3,))
+        return ref[...]
+
+    key = jax.random.key(4)
+    assert_equal(jax.jit(lambda key: draw_together(draw, key, separately=False))(key), jax.jit(draw)(key))
+
+
 def _network(num_blocks: int) -> layers.Layer:
     def block(size: int) -> layers.Layer:
         conv = layers.convolution(size, 3, he_normal(), padding="SAME")

@@ -152,7 +152,7 @@ def test_a_schedule_by_name_has_its_default_options_and_the_lengths_of_the_run()
             "sgd",
             {"schedule": "cosine", "num_steps": 9},
             "make_optimizer: `num_steps` and `steps_per_epoch` must be given with schedule='cosine' outside of "
-            "make_train; got 9 and None; ",
+            "make_train, or inside of another transformation; got 9 and None; ",
         ),
     ],
 )
