@@ -2,6 +2,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.data import fuzz, hostile
 
@@ -36,6 +38,7 @@ def test_thirty_malicious_pickles_would_be_executed_elsewhere(tmp_path):
     assert len(executed) >= 30
 
 
+@pytest.mark.slow
 def test_random_damage_gives_the_right_arrays_or_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # for the file that breaks it
     for name, subject in fuzz.make_subjects(tmp_path).items():

@@ -20,6 +20,7 @@ def project(tmp_path):
     return folder, terminal(folder, tmp_path / "bin")
 
 
+@pytest.mark.slow
 def test_the_commands_of_its_readme_do_what_it_says(project):
     folder, run = project
     text = (folder / "README.md").read_text()

@@ -100,12 +100,12 @@ def test_every_public_operation_and_layer_has_a_row():
     assert {f"layers.{name}" for name in set(layers.__all__) - no_layers} <= rows
 
 
-@pytest.mark.parametrize(("context", "name", "dtype"), cells(ON_ONE_DEVICE, ROWS, 17))
+@pytest.mark.parametrize(("context", "name", "dtype"), cells(ON_ONE_DEVICE, ROWS, 29))
 def test_it_is_the_definition(context, name, dtype):
     check(ON_ONE_DEVICE[context], ROWS[name], dtype)
 
 
-@pytest.mark.parametrize(("context", "name", "dtype"), cells(ON_ONE_DEVICE, EMPTY, 23))
+@pytest.mark.parametrize(("context", "name", "dtype"), cells(ON_ONE_DEVICE, EMPTY, 37))
 def test_of_nothing_it_is_the_definition(context, name, dtype):
     check(ON_ONE_DEVICE[context], EMPTY[name], dtype)
 
@@ -119,7 +119,7 @@ def check(context, row, dtype):
 
 if jax.config.jax_num_cpu_devices > 1:
 
-    @pytest.mark.parametrize(("context", "name", "dtype"), cells(ON_TWO_DEVICES, ROWS, 13))
+    @pytest.mark.parametrize(("context", "name", "dtype"), cells(ON_TWO_DEVICES, ROWS, 29))
     def test_on_two_devices_it_is_the_definition(context, name, dtype):
         check(ON_TWO_DEVICES[context], ROWS[name], dtype)
 
