@@ -38,12 +38,12 @@ def _test(one: Path, other: Path, *, allowed: Iterable[str]) -> Any:
     import numpy as np
 
     from lenet_jax.runs.evaluate import evaluate_run
-    from lenet_jax.runs.run_directory import BEST, LAST
+    from lenet_jax.runs.run_directory import file_of_result
     from lenet_jax.runs.trust import read_allowed
     from lenet_jax.sweeps.compare import mcnemar
 
     records = [read_allowed(directory, allowed) for directory in (one, other)]
-    names = [LAST if record.config.trainer.weights == "last" else BEST for record in records]
+    names = [file_of_result(record.config.trainer.weights) for record in records]
     if not all((record.directory / name).is_file() for record, name in zip(records, names, strict=True)):
         return None
     first, second = map(evaluate_run, records)

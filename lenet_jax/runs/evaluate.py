@@ -20,7 +20,7 @@ from lenet_jax.metrics import confusion_matrix, expected_calibration_error, prec
 from lenet_jax.objective import Task
 from lenet_jax.runs.platforms import check_platform
 from lenet_jax.runs.provenance import digest_parameters
-from lenet_jax.runs.run_directory import BEST, LAST, Record
+from lenet_jax.runs.run_directory import Record, file_of_result
 from lenet_jax.types import Dataset, Model, Split, Variables
 from lenet_jax.weights import load_variables
 
@@ -64,7 +64,7 @@ def evaluate_run(
     config = record.config
     of_result = "last" if config.trainer.weights == "last" else "best"
     weights = weights or of_result
-    name = {"best": BEST, "last": LAST}[weights]
+    name = file_of_result(weights)
     path = record.directory / name
     if not path.is_file():  # before the data are loaded, or even downloaded
         raise InputError(f"`RUN_DIR` must have the weights of its run, {name}; {record.directory} has none.")

@@ -32,9 +32,14 @@ RESULT = "result.json"
 SWEEP = "sweep.json"  # of a sweep, whose jobs have directories of runs
 PATCH = "code.patch"
 CHECKPOINTS = "checkpoints"
-BEST = f"{CHECKPOINTS}/best.safetensors"
 VERIFICATION = "verification.json"  # what `verify` has found
+BEST = f"{CHECKPOINTS}/best.safetensors"
 LAST = f"{CHECKPOINTS}/last.safetensors"  # where they are kept: trainer.weights=last, both
+
+
+def file_of_result(weights: str) -> str:
+    """Return the file with the weights that are the result of a run, by its option `trainer.weights`."""
+    return LAST if weights == "last" else BEST
 
 
 class LogEnd(NamedTuple):

@@ -14,7 +14,7 @@ from lenet_jax.runs import Evaluated, Event, Failed, Finished
 from lenet_jax.runs.group import Job, run_jobs
 from lenet_jax.runs.prepared_run import prepare_run
 from lenet_jax.runs.provenance import changed_conditions, digest_parameters, install_line, utc_now
-from lenet_jax.runs.run_directory import BEST, LAST, VERIFICATION, Record, damaged_files
+from lenet_jax.runs.run_directory import VERIFICATION, Record, damaged_files, file_of_result
 from lenet_jax.storage import dump_with_digest, to_json, write_atomically
 from lenet_jax.types import Model, Status
 from lenet_jax.weights import load_variables
@@ -141,7 +141,7 @@ def verify_run(record: Record) -> Iterator[Event | Damage | Verification]:
 
 def _damaged_parameters(record: Record, model: Model) -> str | None:
     """Return a line if the parameters of the result, where they are, are not those that were recorded."""
-    path = record.directory / (LAST if record.config.trainer.weights == "last" else BEST)
+    path = record.directory / file_of_result(record.config.trainer.weights)
     if not path.is_file():
         return None
     try:
