@@ -14,7 +14,8 @@ What to use for what:
   step;
 - results: `TrainResult`, whose `status` is a `Status`; `evaluate`, `predict_logits`, `confusion_matrix`,
   `save_variables`, `load_variables`;
-- runs with records, sweeps, reports: the command `lenet-jax`.
+- runs with records, sweeps, reports: the command `lenet-jax`, or `run` and `sweep` from Python, with names or objects;
+  `open_run` and `open_sweep` read what they leave.
 
 Bad input raises `InputError`, whose message says what to do.
 """

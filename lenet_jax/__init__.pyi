@@ -46,6 +46,8 @@ from .ops.normalization import local_response_norm
 from .ops.pooling import avg_pool, max_pool
 from .ops.windows import extract_patches, sliding_windows
 from .optimizers import make_optimizer
+from .records import Run, Sweep, open_run, open_sweep
+from .session import run, sweep
 from .summary import activations, summarize
 from .training import TrainResult, make_train
 from .types import Dataset, Metrics, Model, Objective, Split, Status, StoppingRule, StreamingMetric, Variables
@@ -59,10 +61,12 @@ __all__ = [
     "Metrics",
     "Model",
     "Objective",
+    "Run",
     "Split",
     "Status",
     "StoppingRule",
     "StreamingMetric",
+    "Sweep",
     "TrainResult",
     "Variables",
     "activations",
@@ -102,9 +106,12 @@ __all__ = [
     "metrics",
     "models",
     "objectives",
+    "open_run",
+    "open_sweep",
     "ops",
     "optimizers",
     "predict_logits",
+    "run",
     "save_variables",
     "separable_conv1d",
     "separable_conv2d",
@@ -112,6 +119,7 @@ __all__ = [
     "sliding_windows",
     "summarize",
     "summary",
+    "sweep",
     "training",
     "types",
 ]

@@ -31,6 +31,7 @@ from lenet_jax.config.catalogue import (
 )
 from lenet_jax.config.checks import convert
 from lenet_jax.errors import InputError, unknown_name
+from lenet_jax.given_objects import find_given, is_given
 
 PARTIAL = "_partial_"
 _MISSING = "???"  # as OmegaConf writes a value that must be given
@@ -46,7 +47,8 @@ def is_component(value: Any) -> bool:
 
 def short_name(node: Any) -> str:
     """Return the name of a component's function, without its modules."""
-    return str(node[TARGET]).rpartition(".")[2]
+    name = str(node[TARGET]).rpartition(".")[2]
+    return name.rpartition("_")[0] if is_given(str(node[TARGET])) else name  # without its digest
 
 
 # ---- functions by their paths ---------------------------------------------------------------------------------------
@@ -90,6 +92,14 @@ def locate(target: str) -> Callable[..., Any]:
     Raises:
         InputError: if there is none of that name.
     """
+    given = find_given(target) if isinstance(target, str) else None
+    if given is not None:
+        return given
+    if isinstance(target, str) and is_given(target):
+        raise InputError(
+            f"`{TARGET}` {target}: is an object of a Python session, which no import leads to; go on from Python, with "
+            "lj.run or lj.sweep, the same objects, the directory and resume=True."
+        )
     parts = target.split(".") if isinstance(target, str) else []
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise InputError(f"`{TARGET}` must be like package.module.function; got {target!r}.")
@@ -438,9 +448,16 @@ def check_allowed(found: Iterable[tuple[str, str]], allowed: Iterable[str], orig
     allowed = set(allowed)
     for path, target in found:
         package = target.partition(".")[0]
-        if "*" in allowed or (package != PACKAGE and package in allowed) or _is_own_component(target):
+        if "*" in allowed or find_given(target) or (package != PACKAGE and package in allowed):
+            continue
+        if _is_own_component(target):
             continue
         shown = repr(target[:100])
+        if is_given(target):
+            raise InputError(
+                f"`{path}` of {origin} is an object of a Python session, {shown}, which no import leads to; go on from "
+                "Python, with lj.run or lj.sweep, the same objects, this directory and resume=True."
+            )
         if package == PACKAGE or not package.isidentifier():
             raise InputError(f"`{path}` of {origin} must name a component; got {shown}; if it is yours, use --trust.")
         raise InputError(

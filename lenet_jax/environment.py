@@ -1,4 +1,7 @@
-"""The command and the CPU cores of this process, and the environment variables that configure JAX. Imports no jax."""
+"""The command and the CPU cores of this process, and the environment variables that configure JAX.
+
+It is imported before jax.
+"""
 
 import importlib.util
 import os
@@ -35,6 +38,19 @@ def tune_environment(environment: MutableMapping[str, str] = os.environ) -> None
         environment.setdefault("JAX_NUM_CPU_DEVICES", str(min(available_cores(), _MAX_DEVICES)))
     if "xla_backend_extra_options" not in flags and importlib.util.find_spec("jax_plugins") is None:
         environment["XLA_FLAGS"] = f"{flags} {_NO_FULL_UNROLL}".strip()
+
+
+def tune_process() -> None:
+    """Do the same for a process that has imported jax, unless JAX has looked for its devices already."""
+    import jax
+    from jax._src import xla_bridge  # jax 0.10 and 0.12 have no public name for it
+
+    if xla_bridge.backends_are_initialized():
+        return
+    tune_environment()
+    devices = os.environ.get("JAX_NUM_CPU_DEVICES", "")
+    if devices.isdecimal() and getattr(jax.config, "jax_num_cpu_devices", None) == -1:
+        jax.config.update("jax_num_cpu_devices", int(devices))
 
 
 _DETERMINISTIC_FLAGS = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")

@@ -32,8 +32,15 @@ def format_results(results: Results) -> str:
     sections = []
     for device, entries in sorted(results.items()):
         sections.append(f"### On {'a CPU' if device == 'cpu' else device}\n")
-        sections += [format_case(case, entries[name]) for name, case in CASES.items() if name in entries]
+        sections += [
+            format_case(case, entries[name]) for name, case in CASES.items() if _has_ours(case, entries.get(name))
+        ]
     return "\n".join(sections)
+
+
+def _has_ours(case: Case, entry: dict[str, Any] | None) -> bool:
+    """Tell whether a stored entry is of the system that is ours in this case today."""
+    return entry is not None and all(case.systems[0] in point["systems"] for point in entry["points"].values())
 
 
 def format_case(case: Case, entry: Entry) -> str:

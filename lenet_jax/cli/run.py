@@ -3,7 +3,6 @@
 Hydra 1.3.8 keeps `get_args_parser`, the parser of `hydra.main`, to itself; `hydra_app.composition` hands it on.
 """
 
-import logging
 import os
 import shlex
 import sys
@@ -90,38 +89,15 @@ def _print_lines(lines: Iterable[str]) -> int:
 
 def _run(hydra: Any, name: str, overrides: list[str], *, dry: bool = False) -> int:
     """Compose a configuration, check and prepare it, then run it or say what would run; return the exit code."""
-    from lenet_jax.hydra_app.composition import compose, run_composed, to_config, to_sweep_config
+    from lenet_jax.hydra_app.single_run import prepare_single_run
 
-    composed = compose(hydra, overrides, name=name)
-    config, path = to_config(composed), _new_directory(composed)
-    to_sweep_config(composed)  # checks it
-
-    from lenet_jax.runs.prepared_run import prepare_run
-    from lenet_jax.runs.run import run_locked
-    from lenet_jax.runs.run_directory import RunDirectory
-    from lenet_jax.trackers import tracked
-
-    RunDirectory(path)
-    prepared = prepare_run(config)
+    run = prepare_single_run(hydra, overrides, name=name)
     if dry:
         from lenet_jax.report.dry_run import dry_run_lines
         from lenet_jax.sweeps.dry_run import plan_run
 
-        return _print_lines(dry_run_lines([plan_run(overrides, prepared, path)], str(path)))
-
-    def run_in(directory: Path) -> int:
-        return _show(tracked(run_locked(prepared, directory), config, directory), directory)
-
-    with RunDirectory(path).locked():  # before Hydra writes its own files
-        RunDirectory(path)
-        return run_composed(hydra, composed, name, run_in)
-
-
-def _new_directory(composed: Any) -> Path:
-    from lenet_jax.hydra_app.checks import check_folder
-
-    check_folder("hydra.run.dir", composed.hydra.run.dir)
-    return Path(composed.hydra.run.dir)
+        return _print_lines(dry_run_lines([plan_run(overrides, run.prepared, run.directory)], str(run.directory)))
+    return run.start(_show)
 
 
 def resume(directory: Path, arguments: list[str]) -> int:
@@ -141,7 +117,7 @@ def resume(directory: Path, arguments: list[str]) -> int:
         )
     allow_changed = "--allow-changed" in options.switches
     if not is_sweep:
-        from lenet_jax.runs.run import resume_run
+        from lenet_jax.runs.run import log_to, resume_run
         from lenet_jax.runs.trust import read_allowed
         from lenet_jax.sweeps.ledger import locked_sweep_of
         from lenet_jax.trackers import tracked
@@ -149,7 +125,7 @@ def resume(directory: Path, arguments: list[str]) -> int:
         record = read_allowed(directory, options.allowed)
         with locked_sweep_of(directory):
             if record.result is None:
-                _log_to(directory)
+                log_to(directory)
             events = resume_run(record, allow_changed=allow_changed)
             if record.result is not None:
                 code = _show(events, directory)
@@ -202,16 +178,6 @@ def _progress(ledger: Any) -> str:
         epoch = max((line["epoch"] for line in lines if line["iteration"] <= int(saved[0].name)), default=0)
         parts.append(f"job {entry.number} goes on after epoch {epoch}")
     return ", ".join(parts)
-
-
-def _log_to(directory: Path) -> None:
-    """Log to the file that the run has begun, and warn on the terminal."""
-    name = next((path.name for path in sorted(directory.glob("*.log"))), "train.log")
-    handler, terminal = logging.FileHandler(directory / name, delay=True), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    terminal.setFormatter(logging.Formatter("lenet-jax: %(message)s"))
-    terminal.setLevel(logging.WARNING)
-    logging.basicConfig(level=logging.INFO, handlers=[handler, terminal], force=True)
 
 
 def _run_sweep(sweep: Any) -> int:

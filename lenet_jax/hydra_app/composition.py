@@ -294,6 +294,7 @@ def open_hydra(
     Raises:
         InputError: if --config-dir is not a folder.
     """
+    before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg, version.VersionBase.instance().version_base
     version.setbase("1.3")
     register_schemas()
     search_path = create_config_search_path(str(Path(config_path or str(config_directory())).resolve()))
@@ -307,8 +308,8 @@ def open_hydra(
         hydra = Hydra("train", ComponentLoader(search_path, allowed, shows_required=shows_required))
         GlobalHydra.instance().initialize(hydra)
         yield hydra
-    finally:
-        GlobalHydra.instance().clear()
+    finally:  # a program with Hydra may call this one
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg, version.VersionBase.instance().version_base = before
 
 
 def compose_config(overrides: list[str], *, config_dir: str | None = None) -> Config:
@@ -421,29 +422,29 @@ def refuse_renamed(overrides: list[str]) -> None:
             raise error
 
 
-def run_composed(hydra: Hydra, composed: Composed, name: str, run: Callable[[Path], int]) -> int:
+def run_composed(hydra: Hydra, composed: Composed, name: str, run: Callable[[Path], Any]) -> Any:
     """Run a composed configuration as `Hydra.run` does, with its directory, log and callbacks.
 
     Args:
         hydra: the result of `open_hydra`.
         composed: the composed configuration.
         name: name of the primary configuration file.
-        run: the directory of the run -> exit code.
+        run: a function of the directory of the run.
 
     Returns:
-        The exit code.
+        What `run` returns.
 
     Raises:
         Exception: any exception that `run` raises.
     """
     errors: list[Exception] = []
 
-    def task(_: Any) -> int:
+    def task(_: Any) -> Any:
         try:
             return run(Path(HydraConfig.get().runtime.output_dir))
         except Exception as error:  # raised again below, because Hydra would print a message of its own
             errors.append(error)
-            return 1
+            return None
 
     callbacks = Callbacks(composed)
     callbacks.on_run_start(config=composed, config_name=name)

@@ -3,6 +3,7 @@
 This module uses a private part of Hydra 1.3.8, `Callbacks`, as does `sweep.py`.
 """
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -164,7 +165,8 @@ def launch_lanes(
 
     should_prune = None if pruner is None else lambda number: number in pruner.pruned
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    with SweepDisplay(len(jobs)) as display:
+    with contextlib.ExitStack() as ending, SweepDisplay(len(jobs)) as display:
+        ending.callback(lambda: [log.close() for log in logs.values()])  # of jobs that were interrupted
         for job, event in execute(jobs, ledger, options, prepared, on_start, should_prune):
             log = logs.setdefault(job.number, logging.NullHandler())  # a job may fail before it starts
             for line in filter(None, describe(event)):

@@ -3,9 +3,11 @@
 The progress bar is shown only if standard output is a terminal. The lines also go to the run's log.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,69 @@ from lenet_jax.report.text import counted, is_fraction, show_metric, spoken
 from lenet_jax.runs import Evaluated, Event, Failed, Finished, Monitor, Started
 from lenet_jax.runs.verify import Verification
 
+_quiet = False
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Print nothing in the block, whatever happens."""
+    global _quiet
+    before, _quiet = _quiet, True
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+def make_console() -> Console:
+    """Return standard output as a console; in a notebook, lines of text in the cell."""
+    return Console(highlight=False, quiet=_quiet, force_jupyter=False)
+
+
+class _NotebookBar:
+    """A progress bar for the output of a notebook's cell, with what is used here of `rich.progress.Progress`."""
+
+    def __init__(self, description: str) -> None:
+        from tqdm.std import tqdm
+
+        self._bar = tqdm(total=0, desc=description, leave=False, file=sys.stdout, dynamic_ncols=True)
+
+    def __enter__(self) -> "_NotebookBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Do nothing: it is there from the beginning."""
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
+
+    def add_task(self, description: str, *, total: float | None) -> int:
+        """Set the length of the one task."""
+        self._bar.total = total
+        return 0
+
+    def advance(self, task: int) -> None:
+        """Go one further."""
+        self._bar.update()
+
+    def update(self, task: int, *, completed: float, total: float | None = None, description: str = "") -> None:
+        """Set how far it is."""
+        self._bar.total = total or self._bar.total
+        self._bar.set_description_str(description, refresh=False)
+        self._bar.n = round(completed, 2)
+        self._bar.refresh()
+
+
+def _make_bar(console: Console, description: str, *columns: Any) -> Any:
+    """Return the progress bar that fits the console; one that shows nothing where it is no terminal."""
+    if "ipykernel" in sys.modules and not console.quiet and console.file is sys.stdout and not console.is_terminal:
+        return _NotebookBar(description)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
 
 def show(events: Iterable[Event], console: Console | None = None) -> Finished | None:
     """Print the events of a run as they occur; return the last event, or None if the run has failed.
@@ -26,18 +91,9 @@ def show(events: Iterable[Event], console: Console | None = None) -> Finished | 
         events: the events of a run.
         console: where to print; None: standard output.
     """
-    console = Console(highlight=False) if console is None else console
-    bar = Progress(
-        TextColumn("evaluation"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    console = make_console() if console is None else console
+    times = (BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    bar = _make_bar(console, "evaluation", TextColumn("evaluation"), MofNCompleteColumn(), *times)
     with bar:
         task = bar.add_task("", total=None)
         for event in events:
@@ -65,22 +121,14 @@ class SweepDisplay:
             num_jobs: number of jobs in the sweep.
             console: where to print; None: standard output.
         """
-        self._console = Console(highlight=False) if console is None else console
+        self._console = make_console() if console is None else console
         self._num_jobs = num_jobs
         self._running: dict[int, Started] = {}
         self._evaluations: dict[int, int] = {}
         self._num_finished = 0
         self._best: dict[Monitor, tuple[float, int, str]] = {}  # error and number of a job, and its metric as text
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
+        times = (BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self._bar = _make_bar(self._console, "jobs", TextColumn("{task.description}"), *times)
         self._task = self._bar.add_task("", total=num_jobs)
 
     def __enter__(self) -> "SweepDisplay":

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -43,10 +44,42 @@ def use_compilation_cache(directory: Path | None = None) -> Iterator[None]:
         return
     _configure(str(directory), _MIN_SECONDS)
     try:
-        yield
+        with _without_hints():
+            yield
     finally:
         _configure(*before)
         _write_digests(directory)
+
+
+_HINT = b"Target machine feature +prefer-no-"
+
+
+@contextlib.contextmanager
+def _without_hints() -> Iterator[None]:
+    """Keep off standard error what XLA says whenever it loads a program: that its own tuning hints are no features."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    reader, writer = os.pipe()
+    os.dup2(writer, 2)
+    os.close(writer)
+    thread = threading.Thread(target=_pass_on, args=(reader, kept), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        thread.join(timeout=1)  # a process that was started meanwhile may keep the pipe open
+
+
+def _pass_on(reader: int, kept: int) -> None:
+    with open(reader, "rb") as lines:
+        for line in lines:
+            if _HINT not in line:
+                os.write(kept, line)
+    os.close(kept)
 
 
 def _configure(directory: str | None, min_seconds: float) -> None:

@@ -337,6 +337,14 @@ def _describe_data(node: str) -> dict[str, Any]:
     return describe_data(json.loads(node), _load(node))
 
 
+def forget_components() -> None:
+    """Forget all that is kept by the names of components, which may be other functions from now on."""
+    _programs.clear()
+    _shared.clear()
+    for kept in (_load, _describe_data, components.signature):
+        kept.cache_clear()
+
+
 # ---- states as arrays that can be saved -----------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from lenet_jax.config.catalogue import TARGET
 from lenet_jax.environment import command, is_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples
+from lenet_jax.given_objects import is_given
 from lenet_jax.runs.source_code import changed_modules, describe_code, describe_versions
 from lenet_jax.types import Dataset
 
@@ -168,6 +169,10 @@ def changed_conditions(recorded: Mapping[str, Any], current: Mapping[str, Any]) 
         if key == "code":
             modules = (_mapping(_mapping(each.get(key)).get("modules")) for each in (recorded, current))
             changed += [(f"{key}.modules.{file}", old, new) for file, old, new in changed_modules(*modules)]
+            given = (
+                _given_objects(_mapping(_mapping(each.get(key)).get("components"))) for each in (recorded, current)
+            )
+            changed += differences(*given, f"{key}.components")
     return changed
 
 
@@ -189,6 +194,11 @@ def _compared(key: str, description: Mapping[str, Any], recorded: Mapping[str, A
         case "precision" if _is_of_first_edition(recorded):
             return _without(_mapping(value), ("compute",))
     return _mapping(value) if key in _EXTENDED else value
+
+
+def _given_objects(components: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the digests of the source of those components that are objects of a Python session."""
+    return {name: _mapping(each).get("sha256") for name, each in components.items() if is_given(name)}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """One run, from its configuration to `result.json`: a group of one."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,3 +59,13 @@ def resume_run(record: Record, *, allow_changed: bool = False) -> Iterator[Event
             if not allow_changed:
                 raise changed_since("run", key, old, new)
         yield from run_locked(prepared, record.directory, resume=True)
+
+
+def log_to(directory: Path) -> None:
+    """Log to the file that the run has begun, and warn on the terminal."""
+    name = next((path.name for path in sorted(directory.glob("*.log"))), "train.log")
+    handler, terminal = logging.FileHandler(directory / name, delay=True), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    terminal.setFormatter(logging.Formatter("lenet-jax: %(message)s"))
+    terminal.setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, handlers=[handler, terminal], force=True)

@@ -16,6 +16,7 @@ from lenet_jax.components import check_allowed, complete_config, locate, targets
 from lenet_jax.config import Config
 from lenet_jax.config.catalogue import PACKAGE
 from lenet_jax.errors import InputError
+from lenet_jax.given_objects import find_given
 from lenet_jax.runs.run_directory import CHECKPOINTS, RUN, SWEEP, Record, check_is_run, read_record
 
 ALL = "*"
@@ -111,7 +112,9 @@ def check_code(
     """
     allowed = frozenset(allowed)
     check_allowed(found, allowed, origin)
-    foreign = [(path, target) for path, target in found if target.partition(".")[0] != PACKAGE]
+    foreign = [
+        (path, target) for path, target in found if target.partition(".")[0] != PACKAGE and not find_given(target)
+    ]
     if ALL in allowed:
         return
     if directory is not None:

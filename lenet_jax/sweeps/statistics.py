@@ -224,7 +224,7 @@ def write_summary(ledger: Ledger) -> Summary:
         OSError: if a file cannot be written.
     """
     summary = summarize_sweep(ledger.entries())
-    write_atomically(ledger.directory / "summary.json", (to_json(_to_dict(summary), indent=2) + "\n").encode())
+    write_atomically(ledger.directory / "summary.json", (to_json(summary_to_dict(summary), indent=2) + "\n").encode())
     write_atomically(ledger.directory / "summary.csv", _to_csv(summary).encode())
     return summary
 
@@ -235,7 +235,8 @@ def _columns(summary: Summary) -> list[str]:
     return list(dict.fromkeys([*measures, *_METADATA]))
 
 
-def _to_dict(summary: Summary) -> dict[str, Any]:
+def summary_to_dict(summary: Summary) -> dict[str, Any]:
+    """Return what `summary.json` has of a summary."""
     columns = _columns(summary)
     return {
         "schema": SCHEMA,
