@@ -62,6 +62,7 @@ from lenet_jax.types import (
     Status,
     Variables,
     is_concrete,
+    show_fields,
 )
 
 Hyperparameters = Mapping[str, float | Array]
@@ -109,6 +110,10 @@ class TrainResult(NamedTuple):
     history: Evaluation
     """Arrays over the validations that a run may have. Those after the end have `iteration` 0, no examples, and losses
     of NaN, or of infinity where `jax_debug_nans` would report NaN; `history.iteration > 0` selects the others."""
+
+    def __repr__(self) -> str:
+        """Return one line, with shapes in the place of arrays."""
+        return show_fields(self)
 
 
 def make_task(
@@ -433,6 +438,7 @@ def make_train(
     *,
     objective: Objective | None = None,
     augment: Sequence[Augment | Mixup] = (),
+    differentiable: bool = False,
 ) -> Callable[..., TrainResult]:
     """Return a whole run as one pure function, early stopping and best parameters included.
 
@@ -448,6 +454,11 @@ def make_train(
         config: the trainer's configuration; its `clip_norm` and `ema_decay` are put around the optimizer here.
         objective: loss and metrics; None: classification.
         augment: augmentations of the training examples, one after another.
+        differentiable: whether `train` can be differentiated in reverse mode as well, with respect to hyperparameters
+            and float inputs: hypergradients. Its loop then has `max_epochs` intervals, of which those after the stop do
+            nothing, keeps the state before each of them, and computes each twice. Differentiate a loss, such as
+            `result.validation.loss_sum`, or outputs of `result.variables`: an accuracy is piecewise constant, and so is
+            the choice of the best weights (`config.weights="last"` makes none).
 
     Raises:
         InputError: if `model` is none; by `train` while it is traced, if the data do not fit the configuration or a
@@ -472,21 +483,11 @@ def make_train(
         fitted = fit(plan)
         state = init_train_state(model, fitted, config, key, hyperparameters, objective=objective)
 
-        def running(carry: tuple[TrainState, Evaluation]) -> Array:
-            return carry[0].status == Status.RUNNING
-
-        def advance(carry: tuple[TrainState, Evaluation]) -> tuple[TrainState, Evaluation]:
-            state, history = carry
-            number = state.iteration // plan.interval
-            state, evaluation = train_interval(task, fitted, config, state, data)
-            return state, jax.tree.map(
-                lambda column, value: column.at[number].set(value.astype(column.dtype)), history, evaluation
-            )
-
-        history = jax.tree.map(
-            lambda x: jnp.full((plan.num_intervals, *x.shape), x, x.dtype), no_evaluation(task.objective, config)
+        loop = _scan_intervals if differentiable else _loop_over_intervals
+        nothing = no_evaluation(task.objective, config)
+        state, history = loop(
+            lambda state: train_interval(task, fitted, config, state, data), state, nothing, plan.num_intervals
         )
-        state, history = lax.while_loop(running, advance, (state, history))
         validation = state.best_validation
         if config.weights == "last":
             number = jnp.maximum(state.iteration - 1, 0) // plan.interval
@@ -497,6 +498,42 @@ def make_train(
         return TrainResult(variables, validation, test, state.iteration, state.status, history)
 
     return train
+
+
+Interval = Callable[[TrainState], tuple[TrainState, Evaluation]]
+
+
+def _loop_over_intervals(
+    interval: Interval, state: TrainState, nothing: Evaluation, num_intervals: int
+) -> tuple[TrainState, Evaluation]:
+    """Take intervals until the run stops; return its state and the evaluations, `nothing` where it did not run."""
+
+    def advance(carry: tuple[TrainState, Evaluation, Array]) -> tuple[TrainState, Evaluation, Array]:
+        state, history, number = carry
+        state, evaluation = interval(state)
+        history = jax.tree.map(lambda column, x: column.at[number].set(x.astype(column.dtype)), history, evaluation)
+        return state, history, number + 1
+
+    history = jax.tree.map(lambda x: jnp.full((num_intervals, *x.shape), x, x.dtype), nothing)
+    start = (state, history, jnp.zeros((), jnp.int32))
+    state, history, _ = lax.while_loop(lambda carry: carry[0].status == Status.RUNNING, advance, start)
+    return state, history
+
+
+def _scan_intervals(
+    interval: Interval, state: TrainState, nothing: Evaluation, num_intervals: int
+) -> tuple[TrainState, Evaluation]:
+    """Do the same by a loop of known length, which reverse mode differentiates."""
+
+    def go_on(state: TrainState) -> tuple[TrainState, Evaluation]:
+        state, evaluation = interval(state)
+        return state, jax.tree.map(lambda like, x: x.astype(like.dtype), nothing, evaluation)
+
+    @jax.checkpoint
+    def advance(state: TrainState, _: None) -> tuple[TrainState, Evaluation]:
+        return lax.cond(state.status == Status.RUNNING, go_on, lambda state: (state, nothing), state)
+
+    return lax.scan(advance, state, None, length=num_intervals)
 
 
 def result_variables(config: TrainerConfig, state: TrainState) -> Variables:

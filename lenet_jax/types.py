@@ -18,11 +18,48 @@ Key = Array  # of jax.random.key; a function that takes one consumes it
 LossFn = Callable[[Any, Any], Array]  # (outputs, targets) -> one value an example (N,)
 
 
+def show(tree: PyTree, *, width: int = 200) -> str:
+    """Return a pytree as one line, with dtypes and shapes in the place of arrays: "float32[5,5,1,20]".
+
+    Args:
+        tree: any pytree; a scalar whose value is known is shown as it is.
+        width: number of characters after which the line ends in "...".
+    """
+
+    def text(leaf: Any) -> Any:
+        shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+        if shape is None or dtype is None:
+            return leaf
+        if shape == () and is_concrete(leaf) and not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+            return _Text(str(leaf))
+        return _Text(f"{dtype}[{','.join(map(str, shape))}]")
+
+    line = " ".join(repr(jax.tree.map(text, tree)).split())
+    return line if len(line) <= width else f"{line[:width]}..."
+
+
+class _Text(str):
+    """A text that is shown without quotes."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def show_fields(value: Any) -> str:
+    """Return a named tuple or a dataclass as one line, each of its fields as by `show`."""
+    names = getattr(value, "_fields", None) or [each.name for each in dataclasses.fields(value) if each.repr]
+    return f"{type(value).__name__}({', '.join(f'{name}={show(getattr(value, name))}' for name in names)})"
+
+
 class Variables(NamedTuple):
     """Trainable `params` and non-trainable `state` (running statistics) of a model."""
 
     params: PyTree
     state: PyTree
+
+    def __repr__(self) -> str:
+        """Return one line, with shapes in the place of arrays."""
+        return show_fields(self)
 
 
 class Model(NamedTuple):
@@ -128,6 +165,10 @@ class Split(NamedTuple):
         """Return the targets, of classification."""
         return self.targets
 
+    def __repr__(self) -> str:
+        """Return one line, with shapes in the place of arrays."""
+        return show_fields(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -152,6 +193,10 @@ class Dataset:
 
     def __post_init__(self) -> None:
         _note_labels(self)
+
+    def __repr__(self) -> str:
+        """Return one line, with shapes in the place of arrays."""
+        return show_fields(self)
 
     def splits(self) -> dict[str, Split]:
         """Return the three parts by name."""
@@ -244,6 +289,10 @@ class Metrics(NamedTuple):
     loss_sum: Float[Array, "..."]
     sums: Mapping[str, Float[Array, "..."]]  # of each metric of the objective
     num_examples: Int[Array, "..."]
+
+    def __repr__(self) -> str:
+        """Return one line, with shapes in the place of arrays."""
+        return show_fields(self)
 
     @property
     def loss(self) -> Float[Array, "..."]:

@@ -36,7 +36,29 @@ def silenced() -> Iterator[None]:
 
 def make_console() -> Console:
     """Return standard output as a console; in a notebook, lines of text in the cell."""
+    if _writes_to_notebook():
+        file: Any = _AboveBars()
+        return Console(file=file, width=120, highlight=False, quiet=_quiet, force_jupyter=False, force_terminal=False)
     return Console(highlight=False, quiet=_quiet, force_jupyter=False)
+
+
+def _writes_to_notebook() -> bool:
+    return type(sys.stdout).__module__.startswith("ipykernel")
+
+
+class _AboveBars:
+    """The output of a notebook's cell, where a text is written above the progress bar."""
+
+    def write(self, text: str) -> None:
+        """Write a text."""
+        from tqdm.std import tqdm
+
+        with tqdm.external_write_mode(file=sys.stdout):
+            sys.stdout.write(text)
+
+    def flush(self) -> None:
+        """Flush what was written."""
+        sys.stdout.flush()
 
 
 class _NotebookBar:
@@ -79,7 +101,7 @@ class _NotebookBar:
 
 def _make_bar(console: Console, description: str, *columns: Any) -> Any:
     """Return the progress bar that fits the console; one that shows nothing where it is no terminal."""
-    if "ipykernel" in sys.modules and not console.quiet and console.file is sys.stdout and not console.is_terminal:
+    if isinstance(console.file, _AboveBars) and not console.quiet:
         return _NotebookBar(description)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
