@@ -7,22 +7,28 @@ import sys
 from lenet_jax.sweeps.ledger import DONE, Ledger
 from tests.conftest import ROOT
 
-# Each process has found the directory free, and goes on when the other one has too.
+# Each process goes on when the other one has found the directory free, too, and then gives it time for its last check.
 PROGRAM = """
 import pathlib, sys, time
 from lenet_jax.cli import main
 from lenet_jax.hydra_app import sweep
+from lenet_jax.sweeps import ledger
 
-take_directory = sweep._take_directory
-
-def take_together(*arguments):
-    path = take_directory(*arguments)
-    pathlib.Path(f"arrived-{sys.argv[1]}").touch()
-    while len(list(pathlib.Path().glob("arrived-*"))) < 2:
+def meet(name, seconds):
+    pathlib.Path(f"{name}-{sys.argv[1]}").touch()
+    end = time.monotonic() + seconds
+    while len(list(pathlib.Path().glob(f"{name}-*"))) < 2 and time.monotonic() < end:
         time.sleep(0.001)
-    return path
 
-sweep._take_directory = take_together
+def then_meet(function, name, seconds):
+    def call(*arguments):
+        found = function(*arguments)
+        meet(name, seconds)
+        return found
+    return call
+
+sweep._take_directory = then_meet(sweep._take_directory, "taken", 200)
+ledger.refuse_taken = then_meet(ledger.refuse_taken, "checked", 5)
 sys.exit(main(sys.argv[2:]))
 """
 
