@@ -48,11 +48,10 @@ def _test(one: Path, other: Path, *, allowed: Iterable[str]) -> Any:
         first, second = (evaluate_run(read_allowed(directory, allowed)) for directory in (one, other))
     except (InputError, OSError) as error:
         return describe_error(error).rstrip(".")
-    for directory, found in ((one, first), (other, second)):
-        if found.predictions is None:
-            return f"{directory} is no classifier of examples with one label each"
-        if found.has_changed:
-            return f"the data of {directory} have changed since it ran"
+    if first.predictions is None or second.predictions is None:
+        return f"{one if first.predictions is None else other} is no classifier of examples with one label each"
+    if first.has_changed or second.has_changed:
+        return f"the data of {one if first.has_changed else other} have changed since it ran"
     if not same_examples(first.split, second.split):
         return "the test examples of the two runs differ"
     return mcnemar(np.asarray(first.split.targets), first.predictions, second.predictions)

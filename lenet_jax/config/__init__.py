@@ -28,8 +28,15 @@ from lenet_jax.config.first_edition import RENAMED, upgrade
 from lenet_jax.errors import InputError, unknown_name
 
 __all__ = [
-    *("Config", "EarlyStoppingConfig", "SweepConfig", "TrainerConfig"),
-    *("RUN_KEYS", "from_dict", "renamed_key", "to_dict", "without_seed"),
+    "RUN_KEYS",
+    "Config",
+    "EarlyStoppingConfig",
+    "SweepConfig",
+    "TrainerConfig",
+    "from_dict",
+    "renamed_key",
+    "to_dict",
+    "without_seed",
 ]
 
 Node = Mapping[str, Any]  # a component, several of them by name, or a list of them

@@ -192,10 +192,10 @@ def compare(one: Side, other: Side) -> Comparison:
     Sources: Student's t of the differences; Welch, "The generalization of Student's problem when several different
     population variances are involved", Biometrika 1947, with Satterthwaite's degrees of freedom.
     """
-    configs = [side.runs[0].config for side in (one, other)]
+    old, new = one.runs[0].config, other.runs[0].config
     if len(one.runs) > 1 or len(other.runs) > 1:
-        configs = [without_seed(config) for config in configs]
-    changed, unpaired = list(differences(*configs, absent=ABSENT)), _unpaired(one, other)
+        old, new = without_seed(old), without_seed(new)
+    changed, unpaired = list(differences(old, new, absent=ABSENT)), _unpaired(one, other)
     first, second = one.values, other.values
     if not first or not second:
         raise InputError(f"compare: {(one if not first else other).name} must have a finite test metric; it has none.")
