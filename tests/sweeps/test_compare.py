@@ -10,7 +10,7 @@ from lenet_jax.cli import main
 from lenet_jax.components import complete_config
 from lenet_jax.config import from_dict, to_dict
 from lenet_jax.errors import InputError
-from lenet_jax.report.comparison import comparison_lines, left_out_lines
+from lenet_jax.report.comparison import comparison_lines, left_out_lines, several_lines
 from lenet_jax.sweeps.compare import Run, Side, compare, mcnemar, read_sides
 from lenet_jax.sweeps.ledger import DIVERGED, FAILED, Ledger
 from tests.sweeps.test_ledger import IDENTITY
@@ -145,6 +145,14 @@ def test_a_configuration_of_which_no_job_is_done_is_no_side_and_is_named(tmp_pat
     sides, left_out = read_sides([path])
     assert [side.name for side in sides] == [f"{path} optimizer.learning_rate={rate}" for rate in (0.1, 0.3)]
     assert [run.name for run in left_out] == [f"job 2 of {path}"]
+
+
+def test_of_several_differences_it_is_said_that_each_interval_stands_by_itself(tmp_path):
+    sides, _ = read_sides([sweep(tmp_path / "a", *(make_entry(n, rate, 0, 0.9) for n, rate in enumerate((1, 2, 3))))])
+    assert (
+        several_lines(sides)[-1] == "Each 95 % interval is of one difference by itself; of 2 some may miss by chance."
+    )
+    assert several_lines(sides[:2]) == []
 
 
 def test_notes_and_tags_make_no_configuration_of_their_own(tmp_path):
