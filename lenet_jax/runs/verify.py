@@ -164,9 +164,9 @@ def _other_digests(recorded: Line, repeated: Line, changed: Sequence[tuple[str, 
     """Return of what the digests differ; of other code or versions they may, and are not compared."""
     if any(key.startswith(("code", "versions")) for key, _, _ in changed):
         return []
-    old, new = (
-        {"state": result.get("state_sha256"), **(result.get("files_sha256") or {})} for result in (recorded, repeated)
-    )
+    files = recorded.get("files_sha256")
+    old = {"state": recorded.get("state_sha256"), **(files if isinstance(files, dict) else {})}  # of anybody's record
+    new = {"state": repeated["state_sha256"], **repeated["files_sha256"]}
     return [name for name, digest in old.items() if digest not in (None, new.get(name))]
 
 
