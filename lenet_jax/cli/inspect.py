@@ -129,7 +129,7 @@ def _fraction(name: str, text: str) -> float:
 
 def evaluate(directory: Path, arguments: list[str]) -> int:
     """Print the evaluation of a finished run on its test images, on another part of its data, or on other data."""
-    from lenet_jax.report.text import data_line, evaluation_table, trained_on_warning
+    from lenet_jax.report.text import data_line, evaluation_notes, evaluation_table
     from lenet_jax.runs.evaluate import evaluate_run
     from lenet_jax.runs.trust import read_allowed
 
@@ -152,8 +152,8 @@ def evaluate(directory: Path, arguments: list[str]) -> int:
     print(data_line(record.config.data if data is None else data, evaluation))
     for line in evaluation_table(evaluation, part):
         print(line)
-    if warning := trained_on_warning(evaluation):
-        print(f"lenet-jax: {warning}", file=sys.stderr)
+    for note in evaluation_notes(evaluation):
+        print(f"lenet-jax: {note}", file=sys.stderr)
     return 0
 
 

@@ -27,7 +27,17 @@ from lenet_jax.config.checks import convert as convert
 from lenet_jax.config.first_edition import RENAMED, upgrade
 from lenet_jax.errors import InputError, unknown_name
 
-__all__ = ["Config", "EarlyStoppingConfig", "SweepConfig", "TrainerConfig", "from_dict", "renamed_key", "to_dict"]
+__all__ = [
+    "RUN_KEYS",
+    "Config",
+    "EarlyStoppingConfig",
+    "SweepConfig",
+    "TrainerConfig",
+    "from_dict",
+    "renamed_key",
+    "to_dict",
+    "without_seed",
+]
 
 Node = Mapping[str, Any]  # a component, several of them by name, or a list of them
 
@@ -136,6 +146,19 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
     """Return a configuration as nested dictionaries and lists of plain values."""
     return {field.name: _to_plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+RUN_KEYS = ("seed", "notes", "tags")
+"""Keys in which runs of one configuration may differ; notes and tags decide nothing."""
+
+
+def without_seed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what runs of one configuration have in common: all but the seed, and notes and tags, which decide nothing.
+
+    Args:
+        values: a configuration, the result of `to_dict`.
+    """
+    return {key: value for key, value in values.items() if key not in RUN_KEYS}
 
 
 def _to_plain(value: Any) -> Any:

@@ -55,7 +55,7 @@ from lenet_jax.runs.provenance import changed_conditions, changed_since, describ
 from lenet_jax.runs.run_directory import RunDirectory, clear_run, write_patch
 from lenet_jax.runs.source_code import uncommitted_changes
 from lenet_jax.runs.trust import check_code, complete_allowed, refuse_links
-from lenet_jax.storage import to_json
+from lenet_jax.storage import locked, to_json
 from lenet_jax.sweeps.dry_run import plan_groups
 from lenet_jax.sweeps.groups import SweepJob, by_signature, in_parallel, to_entry
 from lenet_jax.sweeps.ledger import FAILED, IDENTITY, PENDING, PLAN, Ledger, refuse_taken
@@ -187,10 +187,10 @@ def start_sweep(
         **_describe(prepared.values(), base),
     }
     patch = uncommitted_changes(_named_functions([job.config for job in jobs] or [to_config(base)]))
-    if patch is not None:
-        write_patch(directory, patch)
-    ledger = Ledger.create(directory, identity)
-    with ledger.locked():
+    with locked(directory, "sweep"):  # before anything is written: another sweep may have been given the same name
+        ledger = Ledger.create(directory, identity)
+        if patch is not None:
+            write_patch(directory, patch)
         if jobs:
             ledger.write_plan(to_entry(job, ledger) for job in jobs)
         yield Sweep(ledger, base, hydra.config_loader, Callbacks(base), jobs, prepared, options, "*")

@@ -21,14 +21,15 @@ from lenet_jax.report.text import (
     error_label,
     error_value,
     interval_caption,
+    repeated_lines,
     show_metric,
     sweep_table,
 )
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.run_directory import RUN, check_log, read_record
 from lenet_jax.storage import write_atomically
-from lenet_jax.sweeps.ledger import FAILED, Ledger
-from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_complete, rerun_command
+from lenet_jax.sweeps.ledger import FAILED, Entry, Ledger
+from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_pruned, rerun_command
 
 _MAX_CURVES = 8
 _MAX_CHARACTERS = 120  # of a label; a label wider than the figure would leave no room for the curves
@@ -75,15 +76,14 @@ def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]
 
 
 def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator[tuple[str, str, Figure]]:
-    groups = [group for group in summary.groups if group.monitor == monitor and monitor.key in group.measures]
+    groups = [group for group in summary.groups if group.monitor == monitor and group.num_measured]
     if not groups:
         return
-    complete = [entry for entry in summary.entries if is_complete(entry)]
-    members = {number for group in groups for number in group.jobs}
+    counted = {number for group in groups for number in group.counted}
     entries = {
         entry.number: entry
-        for entry in complete
-        if entry.number in members and (entry.result or {}).get(monitor.key) is not None
+        for entry in summary.entries
+        if entry.number in counted and (entry.result or {}).get(monitor.key) is not None
     }
     metric, label = monitor.metric, error_label(monitor.metric)
 
@@ -94,7 +94,7 @@ def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator
     curves = {}
     for group in (group for group in groups if group in best):
         name = " ".join(f"{key}={value}" for key, value in group.varied.items()) or "all jobs"
-        jobs = [entries[number] for number in group.jobs if number in entries]
+        jobs = [entries[number] for number in group.counted if number in entries]
         runs = [_evaluations(ledger.run_directory(entry)) for entry in jobs]
         lines = list(filter(None, ([line for line in run if line[monitor.key] is not None] for run in runs)))
         if lines:
@@ -131,8 +131,9 @@ def _number(text: str | None) -> float:
 
 def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
     states = [entry.state for entry in summary.entries]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     metadata = {
-        "jobs": ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)),
+        "jobs": "; ".join([counts, *repeated_lines(summary)]),
         "command": shlex.join(["lenet-jax", "train", "-m", *ledger.identity["arguments"]]),
         "best": "; ".join(line for monitor in summary.bests for line in best_lines(summary, monitor)),
         "data": ", ".join(f"{data['name']}, SHA-256 {data['sha256']}" for data in ledger.identity["data"]),
@@ -145,7 +146,7 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
             entry.number,
             " ".join(f"{key}={value}" for key, value in values.items()),
             entry.state,
-            *_result_cells(entry.result),
+            *_result_cells(entry),
         ]
         for entry, values in zip(summary.entries, summary.varied, strict=True)
     ]
@@ -161,12 +162,15 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
     return page("Sweep", "\n".join(parts))
 
 
-def _result_cells(result: dict | None) -> list[str]:
+def _result_cells(entry: Entry) -> list[str]:
+    result = entry.result
     if result is None:
         return ["", "", "", ""]
-    metric = Monitor.of(result).metric
-    values = [show_metric(metric, result[f"{part}_{metric}"]) for part in ("validation", "test")]
-    return [*values, str(result["epochs"]), result["stopped_by"]]
+    monitor, test = Monitor.of(result), ""
+    validation = monitor.last(result) if is_pruned(entry) else result.get(monitor.key)
+    if not is_pruned(entry):  # the result of a pruned job is of its best weights, not of those where it stood
+        test = show_metric(monitor.metric, result.get(f"test_{monitor.metric}"))
+    return [show_metric(monitor.metric, validation), test, str(result["epochs"]), str(result["stopped_by"])]
 
 
 # ---- figures --------------------------------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ class SweepDisplay:
                 self._running.pop(number, None)
                 self._num_finished += 1
                 self._console.print(describe_job(number, overrides, event), markup=False, soft_wrap=True)
-        if isinstance(event, Finished) and event.result["stopped_by"] != "diverged":
+        if isinstance(event, Finished) and event.result["stopped_by"] not in ("diverged", "pruned"):
             monitor = Monitor.of(event.result)
             candidate = monitor.error(event.result), number, show_metric(monitor.metric, event.result[monitor.key])
             self._best[monitor] = min(self._best.get(monitor, candidate), candidate)
@@ -223,15 +223,18 @@ def _describe_end(event: Event) -> str:
     result = event.result
     if result["stopped_by"] == "diverged":
         return f"diverged after {result['iterations']:,} iterations"
-    metric = Monitor.of(result).metric
-    parts = [f"{part} {_aligned(metric, result[f'{part}_{metric}'])}" for part in ("validation", "test")]
+    monitor = Monitor.of(result)
+    values = {"validation": result.get(monitor.key), "test": result.get(f"test_{monitor.metric}")}
+    if result["stopped_by"] == "pruned":  # its result is of its best weights, not of those where it stood
+        values = {"validation": monitor.last(result)}
+    parts = [f"{part} {_aligned(monitor.metric, value)}" for part, value in values.items()]
     return (
         f"{''.join(f'{each}  ' for each in parts)}"
         f"{result['epochs']:>4} epochs, {result['stopped_by']}  {result['seconds']:6.1f} s"
     )
 
 
-def _aligned(metric: str, value: float) -> str:
+def _aligned(metric: str, value: float | None) -> str:
     text = show_metric(metric, value)
     return f"{text:>7}" if is_fraction(metric) else text
 
@@ -319,12 +322,13 @@ def verification_lines(verification: Verification, tolerance: float) -> list[str
     lines += [f"damaged           {line}" for line in verification.damaged]
     parameters = f"parameters: SHA-256 {verification.result['parameters_sha256']}"
     found, count = verification.difference, verification.evaluations
-    if found is None and verification.same_parameters:
+    if found is None and verification.same_parameters and not verification.digests:
         verdict = "identical" if verification.identical else "repeated alike"
         metric = Monitor.of(verification.result).metric
         return [*lines, f"{verdict:<18}{count} evaluations, test {metric}, {parameters}"]
     if found is None:
-        return [*lines, f"same values       {count} evaluations; other {parameters}"]
+        other = parameters if not verification.same_parameters else f"SHA-256 of {', '.join(verification.digests)}"
+        return [*lines, f"same values       {count} evaluations; other {other}"]
     verdict = "within tolerance" if verification.within(tolerance) else "different"
     return [
         *lines,

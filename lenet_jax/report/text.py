@@ -14,7 +14,15 @@ from lenet_jax.runs import FRACTIONS, Monitor
 from lenet_jax.runs.evaluate import EvaluationReport
 from lenet_jax.summary import Row, inference_bytes, training_bytes
 from lenet_jax.sweeps.ledger import DONE, FAILED, STATES, Entry
-from lenet_jax.sweeps.statistics import SeedAggregate, Statistics, Summary, is_complete, printable, rerun_command
+from lenet_jax.sweeps.statistics import (
+    SeedAggregate,
+    Statistics,
+    Summary,
+    is_complete,
+    is_pruned,
+    printable,
+    rerun_command,
+)
 from lenet_jax.types import Variables
 from lenet_jax.weights import named_leaves
 
@@ -166,6 +174,16 @@ def trained_on_warning(report: EvaluationReport) -> str:
     )
 
 
+def evaluation_notes(report: EvaluationReport) -> list[str]:
+    """Return notes on an evaluation: on examples trained on, on data that have changed, on weights not checked."""
+    notes = [trained_on_warning(report)]
+    if report.has_changed:
+        notes.append("warning: the data of the run have changed since it ran; its own results were of others.")
+    if not report.is_checked:
+        notes.append("note: the run is older and has recorded no digest of these weights: they were not checked.")
+    return list(filter(None, notes))
+
+
 def sweep_table(summary: Summary, monitor: Monitor) -> list[list[str]]:
     """Return a header row, and one row per set of jobs that differ in their seeds only and have the metric."""
     groups = [group for group in summary.groups if group.monitor == monitor]
@@ -176,11 +194,10 @@ def sweep_table(summary: Summary, monitor: Monitor) -> list[list[str]]:
     rows[0] += ["pruned"] if any_pruned else []
     for group in groups:
         validation, test = (group.measures.get(name) for name in (monitor.key, f"test_{metric}"))
-        count = f"{validation.n if validation else 0} of {len(group.jobs)}"
         rows.append(
             [
                 *(group.varied.get(key, "") for key in keys),
-                count,
+                f"{group.num_measured} of {group.num_seeds}",
                 *(_mean_and_sd(metric, each) for each in (validation, test)),
                 _interval(metric, test),
                 *([_pruned(metric, group)] if any_pruned else []),
@@ -209,10 +226,10 @@ def sweep_lines(summary: Summary) -> list[str]:
     There is a table for each metric by which jobs are judged, which is usually one.
     """
     states = [entry.state for entry in summary.entries]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
-    pruned = sum(entry.state == DONE and not is_complete(entry) for entry in summary.entries)
-    counts += f", {pruned} of them pruned" if pruned else ""
-    lines = ["", f"{len(states)} jobs: {counts}"]
+    counts = {state: f"{states.count(state)} {state}" for state in STATES if state in states}
+    if pruned := sum(map(is_pruned, summary.entries)):
+        counts[DONE] += f", {pruned} of them pruned"
+    lines = ["", f"{len(states)} jobs: {', '.join(counts.values())}", *repeated_lines(summary)]
     for monitor in summary.monitors:
         rows = sweep_table(summary, monitor)
         lines += ["", *align(rows, left=rows[0].index("n"))]
@@ -222,6 +239,15 @@ def sweep_lines(summary: Summary) -> list[str]:
     failed = [entry for entry in summary.entries if entry.state == FAILED]
     lines += [line for entry in failed for line in (f"job {entry.number} failed: {entry.error}", rerun_command(entry))]
     return [printable(line) for line in lines]
+
+
+def repeated_lines(summary: Summary) -> list[str]:
+    """Return a line about the complete jobs that repeat another one, configuration and seed; none if there are none."""
+    counted = {number for group in summary.groups for number in group.counted}
+    numbers = [entry.number for entry in summary.entries if is_complete(entry) and entry.number not in counted]
+    if not numbers:
+        return []
+    return [f"not counted, as another has the same configuration and seed: jobs {', '.join(map(str, numbers))}"]
 
 
 def best_lines(summary: Summary, monitor: Monitor) -> list[str]:
@@ -234,13 +260,14 @@ def best_lines(summary: Summary, monitor: Monitor) -> list[str]:
         f"test {show_metric(metric, result.get(f'test_{metric}'))}  "
         f"{' '.join(f'{key}={value}' for key, value in values.items())}"
     )
-    if best.group.jobs == [best.job]:
+    if best.group.num_seeds == 1 and best.group.counted == [best.job]:
         return [f"best: {run}"]
     validation, test = (best.group.measures.get(name) for name in (monitor.key, f"test_{metric}"))
     name = " ".join(f"{key}={value}" for key, value in best.group.varied.items())
-    count = validation.n if validation else 0
+    count, total = best.group.num_measured, best.group.num_seeds
+    runs = f"{count} of {total} runs" if count < total else f"{total} run{'s' if total > 1 else ''}"
     return [
-        f"best: {f'{name}, ' if name else ''}mean of {count} run{'s' if count > 1 else ''}, "
+        f"best: {f'{name}, ' if name else ''}mean of {runs}, "
         f"validation {_mean_and_sd(metric, validation)}, test {_mean_and_sd(metric, test)}",
         f"best run: {run}",
     ]

@@ -26,6 +26,10 @@ class Monitor(NamedTuple):
         """Return the name of its value on the validation set, in `metrics.jsonl` and `result.json`."""
         return f"validation_{self.metric}"
 
+    def last(self, result: Mapping[str, Any]) -> float | None:
+        """Return its value where a pruned run was stopped, by its `result.json`; older ones have its best."""
+        return result.get(f"last_{self.key}", result.get(self.key))
+
     def error(self, record: Mapping[str, Any]) -> float:
         """Return what is to be small of a line of `metrics.jsonl` or of `result.json`; infinity if missing or NaN.
 

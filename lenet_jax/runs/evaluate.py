@@ -19,8 +19,8 @@ from lenet_jax.interop.models import build_model
 from lenet_jax.metrics import confusion_matrix, expected_calibration_error, precision_and_recall
 from lenet_jax.objective import Task
 from lenet_jax.runs.platforms import check_platform
-from lenet_jax.runs.provenance import digest_parameters
-from lenet_jax.runs.run_directory import Record, file_of_result
+from lenet_jax.runs.provenance import digest_dataset, digest_parameters
+from lenet_jax.runs.run_directory import Record, check_file, file_of_result
 from lenet_jax.types import Dataset, Model, Split, Variables
 from lenet_jax.weights import load_variables
 
@@ -39,6 +39,8 @@ class EvaluationReport(NamedTuple):
     confusion: np.ndarray | None  # (classes, classes), counts; rows are labels
     part: str = "test"  # the split's name
     trained_on: int | None = 0  # how many of its examples the run was trained on; None: that is not known
+    has_changed: bool = False  # whether the data are those of the run, but no more what it was trained and tested on
+    is_checked: bool = True  # whether the run has recorded a digest of its weights, by which they were checked
 
 
 def evaluate_run(
@@ -62,12 +64,12 @@ def evaluate_run(
     """
     check_platform()
     config = record.config
-    of_result = "last" if config.trainer.weights == "last" else "best"
-    weights = weights or of_result
-    name = file_of_result(weights)
+    of_result = file_of_result(config.trainer.weights)
+    name = of_result if weights is None else file_of_result(weights)
     path = record.directory / name
     if not path.is_file():  # before the data are loaded, or even downloaded
         raise InputError(f"`RUN_DIR` must have the weights of its run, {name}; {record.directory} has none.")
+    is_checked = check_file(record, name) or name == of_result
     data: Dataset = components.build(config.data if data_node is None else components.complete("data", data_node))
     shape, num_classes = tuple(record.run["data"]["image_shape"]), record.run["data"]["num_classes"]
     found_shape = jax.tree.leaves(data.test.inputs)[0].shape[1:]
@@ -79,7 +81,7 @@ def evaluate_run(
     model = build_model(config.model, example_of(data.test.inputs), data.num_classes)
     variables = load_variables(path, model)
     expected, found = (record.result or {}).get("parameters_sha256"), digest_parameters(variables.params)
-    if weights == of_result and expected not in (None, found):
+    if name == of_result and expected not in (None, found):
         raise InputError(
             f"{path}: is damaged or of another run; its parameters must have SHA-256 {expected}; got {found}."
         )
@@ -109,8 +111,25 @@ def evaluate_run(
     is_own_training_set = part == "train" and data_node is None
     trained_on = 0 if is_own_training_set else _count_trained_on(config.data, data_node, data, split)
     return EvaluationReport(
-        model, variables, split, data.pixel_divisor, summary, predictions, confusion, part, trained_on
+        model=model,
+        variables=variables,
+        split=split,
+        pixel_divisor=data.pixel_divisor,
+        summary=summary,
+        predictions=predictions,
+        confusion=confusion,
+        part=part,
+        trained_on=trained_on,
+        has_changed=data_node is None and digest_dataset(data) != record.run["data"].get("sha256"),
+        is_checked=is_checked,
     )
+
+
+def same_examples(one: Split, other: Split) -> bool:
+    """Return whether two splits have the same inputs and targets, in the same order."""
+    if jax.tree.structure(one) != jax.tree.structure(other):
+        return False
+    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
 def _count_trained_on(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from lenet_jax import components
 from lenet_jax.augment import Augment, Mixup, flatten
-from lenet_jax.config import Config, to_dict
+from lenet_jax.config import Config, to_dict, without_seed
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
@@ -257,9 +257,7 @@ _programs: dict[str, list[_Program]] = {}
 
 def _find_program(config: Config) -> tuple[str, _Program]:
     options = float_options(config)
-    content = to_dict(with_numbers(config, dict.fromkeys(options, 0.0)))
-    content |= {"seed": None, "notes": None, "tags": None}
-    key = to_json(content)
+    key = to_json(without_seed(to_dict(with_numbers(config, dict.fromkeys(options, 0.0)))))
     found = _programs.setdefault(key, [])
     number = next((number for number, program in enumerate(found) if program.admits(options)), len(found))
     if number == len(found):

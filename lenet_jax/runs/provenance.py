@@ -215,11 +215,19 @@ def _is_of_first_edition(recorded: Mapping[str, Any]) -> bool:
     return "name" in ((recorded.get("config") or {}).get("model") or {})
 
 
-def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield each difference between nested dictionaries: full key, old value and new value."""
+def differences(old: Any, new: Any, path: str = "", *, absent: Any = None) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each difference between nested dictionaries: full key, old value and new value.
+
+    Args:
+        old: the one.
+        new: the other.
+        path: the key at which they are.
+        absent: what stands for the value of a key that only the other has.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+            full = f"{path}.{key}" if path else str(key)
+            yield from differences(old.get(key, absent), new.get(key, absent), full, absent=absent)
     elif old != new:
         yield path, old, new
 
@@ -282,7 +290,8 @@ def install_line(recorded: Mapping[str, Any]) -> str:
     """
     versions = _mapping(recorded.get("versions"))
     names = {**_mapping(recorded.get("distributions")), **{k: v for k, v in versions.items() if k != "python"}}
-    pins = [f"{name}=={version}" for name, version in names.items() if _PIN.fullmatch(f"{name}=={version}")]
+    pins = [f"{name}=={version}" for name, version in names.items() if version]  # a package may not be installed
+    pins = [pin for pin in pins if _PIN.fullmatch(pin)]
     if not pins:
         return ""
     python = ".".join(str(versions.get("python") or "3").split(".")[:2])

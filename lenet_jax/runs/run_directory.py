@@ -238,21 +238,37 @@ def damaged_files(record: Record) -> list[str]:
 
     A file that is missing is no damage: weights may have been removed to save space, older records have no digests.
     """
+    return list(filter(None, (_damage(record, name) for name in (METRICS, BEST, LAST, PATCH))))
+
+
+def check_file(record: Record, name: str) -> bool:
+    """Check that a file of a finished run is what the run has written; return whether its digest was recorded.
+
+    Args:
+        record: of the run.
+        name: of the file, relative to the directory of the run.
+
+    Raises:
+        InputError: if its bytes are others.
+    """
+    if line := _damage(record, name):
+        raise InputError(f"{line}; restore it.")
+    return name in _recorded_digests(record)
+
+
+def _damage(record: Record, name: str) -> str:
+    """Return a line if a file is there and its bytes are not those that the run has written; else ""."""
+    path, expected = record.directory / name, _recorded_digests(record).get(name)
+    found = digest_file(path) if expected is not None and path.is_file() else expected
+    return "" if found == expected else f"{path}: is damaged; it must have SHA-256 {expected}; got {found}"
+
+
+def _recorded_digests(record: Record) -> dict[str, Any]:
+    """Return the SHA-256 of the files of a run that are recorded, by the names of the files."""
     result = record.result or {}
-    expected = dict(_mapping(result.get("files_sha256")))
-    if "metrics_sha256" in result:
-        expected[METRICS] = result["metrics_sha256"]
     patch = _mapping(_mapping(_mapping(record.run.get("code")).get("project")).get("patch"))
-    if "sha256" in patch:
-        expected[PATCH] = patch["sha256"]
-    lines = []
-    for name in (METRICS, BEST, LAST, PATCH):
-        path = record.directory / name
-        if name in expected and path.is_file():
-            found = digest_file(path)
-            if found != expected[name]:
-                lines.append(f"{path}: is damaged; it must have SHA-256 {expected[name]}; got {found}")
-    return lines
+    others = {METRICS: result.get("metrics_sha256"), PATCH: patch.get("sha256")}
+    return {**_mapping(result.get("files_sha256")), **{name: each for name, each in others.items() if each is not None}}
 
 
 def digest_file(path: Path) -> str:
@@ -267,9 +283,7 @@ def check_log(record: Record) -> None:
     Raises:
         InputError: if it is not.
     """
-    for line in damaged_files(record):
-        if line.startswith(f"{record.directory / METRICS}:"):
-            raise InputError(f"{line}; restore it.")
+    check_file(record, METRICS)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -23,7 +23,8 @@ _log = logging.getLogger(__name__)
 
 Line = dict[str, Any]  # a line of metrics.jsonl, or the content of result.json as the last line
 
-_COMPARED = ("train_loss", "validation_", "test_")  # prefixes of the names of the values that are compared
+_TIMES = ("seconds", "compile_seconds", "images_per_second", "metrics_sha256")  # that of the log, which has times
+_DIGESTS = ("parameters_sha256", "state_sha256", "files_sha256")
 
 
 class Difference(NamedTuple):
@@ -53,11 +54,12 @@ class Verification(NamedTuple):
     result: dict[str, Any]  # of the repeated run
     damaged: Sequence[str] = ()  # a line for each file that is not what the run has written
     install: str = ""  # the command that installs the recorded versions
+    digests: Sequence[str] = ()  # "state" and the files with weights, those whose digests differ
 
     @property
     def identical(self) -> bool:
         """Return whether the files are intact, and metrics and parameters bit-identical."""
-        return self.difference is None and self.same_parameters and not self.damaged
+        return self.difference is None and self.same_parameters and not self.damaged and not self.digests
 
     def within(self, tolerance: float) -> bool:
         """Return whether the relative difference of losses and the difference of metrics are at most `tolerance`."""
@@ -76,6 +78,7 @@ class Verification(NamedTuple):
             "evaluations": self.evaluations,
             "difference": self.difference and self.difference._asdict(),
             "same_parameters": self.same_parameters,
+            "digests": list(self.digests),
             "parameters_sha256": self.result["parameters_sha256"],
             "install": self.install,
         }
@@ -134,7 +137,10 @@ def verify_run(record: Record) -> Iterator[Event | Damage | Verification]:
                     same = event.result["parameters_sha256"] == record.result["parameters_sha256"]
                     found = _compare(record.metrics, record.result, lines, event.result)
                     install = install_line(record.run)
-                    yield Verification(changed, len(record.metrics), found, same, event.result, damaged, install)
+                    digests = _other_digests(record.result, event.result, changed)
+                    yield Verification(
+                        changed, len(record.metrics), found, same, event.result, damaged, install, digests
+                    )
                 case _:
                     yield event
 
@@ -154,20 +160,29 @@ def _damaged_parameters(record: Record, model: Model) -> str | None:
     )
 
 
+def _other_digests(recorded: Line, repeated: Line, changed: Sequence[tuple[str, Any, Any]]) -> list[str]:
+    """Return of what the digests differ; of other code or versions they may, and are not compared."""
+    if any(key.startswith(("code", "versions")) for key, _, _ in changed):
+        return []
+    files = recorded.get("files_sha256")
+    old = {"state": recorded.get("state_sha256"), **(files if isinstance(files, dict) else {})}  # of anybody's record
+    new = {"state": repeated["state_sha256"], **repeated["files_sha256"]}
+    return [name for name, digest in old.items() if digest not in (None, new.get(name))]
+
+
 def _compare(
     recorded: list[Line], recorded_result: Line, repeated: list[Line], repeated_result: Line
 ) -> Difference | None:
+    """Return the first difference of the values that were recorded; what an older record lacks is not compared."""
     old = [*recorded, {**recorded_result, "iteration": recorded_result["iterations"]}]
     new = [*repeated, {**repeated_result, "iteration": repeated_result["iterations"]}]
     first, largest = None, 0.0
-    names = ["iteration", *(name for name in old[0] | old[-1] if name.startswith(_COMPARED))]
     for one, other in zip(old, new, strict=False):
-        for name in names:
-            if name not in one:  # an older record lacks it
-                continue
-            before, after = one.get(name), other.get(name)
+        compared = (name for name in one if name not in (*_TIMES, *_DIGESTS))
+        for name in sorted(compared, key=lambda name: name != "iteration"):  # first, the others in their order
+            before, after = one[name], other.get(name)
             if before != after and not (_is_nan(before) and _is_nan(after)):
-                first = first or (_epoch(one), one["iteration"], name, before, after)
+                first = first or (_epoch(one), one.get("iteration", 0), name, before, after)
                 largest = max(largest, _distance(name, before, after))
     if len(old) != len(new):
         end = min(old[-1], new[-1], key=lambda line: line["iteration"])
@@ -186,6 +201,12 @@ def _is_nan(value: Any) -> bool:
 
 
 def _distance(name: str, one: Any, other: Any) -> float:
-    if _is_nan(one) or _is_nan(other) or name == "iteration":
+    """Return the relative difference of losses and the difference of metrics; infinity of anything else.
+
+    Which evaluation was the best may depend on a rounding; what that comes to is in the metrics.
+    """
+    if name == "best_iteration":
+        return 0.0
+    if not (isinstance(one, float) and isinstance(other, float)) or _is_nan(one) or _is_nan(other):
         return math.inf
     return abs(one - other) / max(abs(one), 1e-12) if name.endswith("loss") else abs(one - other)

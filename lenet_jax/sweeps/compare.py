@@ -1,6 +1,5 @@
 """Comparison of runs: differences of their test metrics with intervals, and what differs in their configurations."""
 
-import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,29 +9,51 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from lenet_jax.config import to_dict
+from lenet_jax.config import to_dict, without_seed
 from lenet_jax.errors import InputError
 from lenet_jax.runs import FRACTIONS, Monitor
 from lenet_jax.runs.provenance import differences
 from lenet_jax.runs.run_directory import check_log, read_record
-from lenet_jax.storage import to_json
-from lenet_jax.sweeps.ledger import IDENTITY, Ledger
-from lenet_jax.sweeps.statistics import is_complete
+from lenet_jax.sweeps.configurations import complete_recorded, group_by_configuration
+from lenet_jax.sweeps.ledger import IDENTITY, Entry, Ledger
+from lenet_jax.sweeps.statistics import is_complete, is_pruned
+
+ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "absent"})()
+"""The value of a key that a configuration does not have."""
 
 
 class Run(NamedTuple):
-    """A finished run."""
+    """A run, or a job of a sweep."""
 
     directory: Path
-    config: dict[str, Any]
+    config: dict[str, Any]  # complete, as `complete_recorded` returns it
     result: dict[str, Any]
+    job: int | None = None  # its number; None: a single run
+    flaw: str = ""  # why it cannot be compared with others, as "diverged"; "": it can
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in a message."""
+        return str(self.directory) if self.job is None else f"job {self.job} of {self.directory.parent}"
+
+    @property
+    def seed(self) -> int:
+        """Return the seed."""
+        return self.config.get("seed", 0)
+
+    @property
+    def test_metric(self) -> float | None:
+        """Return the test metric; None if it is not finite."""
+        value = self.result.get(f"test_{Monitor.of(self.result).metric}")
+        return value if value is not None and math.isfinite(value) else None
 
 
 class Side(NamedTuple):
-    """Finished runs of one configuration, usually with several seeds."""
+    """Runs of one configuration, usually with several seeds."""
 
     name: str  # of the directory they come from
-    runs: list[Run]
+    runs: list[Run]  # one a seed
+    left_out: Sequence[Run] = ()  # those with a flaw
 
     @property
     def monitor(self) -> Monitor:
@@ -40,11 +61,9 @@ class Side(NamedTuple):
         return Monitor.of(self.runs[0].result)
 
     @property
-    def values(self) -> list[tuple[int, float]]:
-        """Return the seed and the test metric of each run that has one."""
-        key = f"test_{self.monitor.metric}"
-        found = ((run.config.get("seed", 0), run.result.get(key)) for run in self.runs)
-        return [(seed, value) for seed, value in found if value is not None]
+    def values(self) -> dict[int, float]:
+        """Return the test metric of each seed that has a finite one."""
+        return {run.seed: run.test_metric for run in self.runs if run.test_metric is not None}
 
 
 class Comparison(NamedTuple):
@@ -55,7 +74,8 @@ class Comparison(NamedTuple):
     difference: float  # of the means of the test metric, other minus one
     interval: tuple[float, float] | None  # 95 %; None: too few runs
     method: str  # how it was computed, in words
-    changed: list[tuple[str, Any, Any]]  # key, value of one and of the other
+    changed: list[tuple[str, Any, Any]]  # key, value of one and of the other, `ABSENT` where it has no such key
+    unpaired: Sequence[str] = ()  # seeds that have no pair, and why, in words
 
 
 class McNemar(NamedTuple):
@@ -68,66 +88,91 @@ class McNemar(NamedTuple):
     interval: tuple[float, float]  # 95 %, of the difference of the accuracies, other minus one
 
 
-def read_sides(directories: Sequence[Path]) -> list[Side]:
+def read_sides(directories: Sequence[Path]) -> tuple[list[Side], list[Run]]:
     """Read finished runs and sweeps, and put together what differs in its seed only.
 
     The configurations of a sweep are sides of their own. Single runs of one configuration are one side, unless no other
     side would be left to compare them with.
 
+    Returns:
+        The sides, and all runs that are left out of them; a single run with a flaw is a side if no other has its
+        configuration.
+
     Raises:
         InputError: if a directory holds no finished run, or fewer than two sides are found.
     """
-    sides, singles = [], []
-    for directory in directories:
+    sides: dict[int, list[Side]] = {}  # by the place of their directory
+    runs: dict[int, Run] = {}  # the single ones
+    for place, directory in enumerate(directories):
         if (directory / IDENTITY).is_file():
-            sides += _sides_of_sweep(directory)
+            sides[place] = _sides_of_sweep(directory)
         else:
-            run = _read_run(directory)
-            singles.append(Side(str(directory), [run]))
-            sides.append(singles[-1])
-    merged: dict[str, Side] = {}
-    for side in sides:
-        key = _without_seed(side.runs[0].config) if side in singles else f"sweep {side.name}"
-        merged[key] = merged[key]._replace(runs=[*merged[key].runs, *side.runs]) if key in merged else side
-    found = list(merged.values()) if len(merged) > 1 else sides
+            runs[place] = _read_run(directory)
+    places, configs = list(runs), [run.config for run in runs.values()]
+    groups = [[places[index] for index in group] for group in group_by_configuration(configs)]
+    if len(groups) + sum(bool(side.runs) for found in sides.values() for side in found) < 2:
+        groups = [[place] for place in places]
+    for group in groups:
+        sides[group[0]] = [_side_of_runs([runs[place] for place in group])]
+    every = [side for place in sorted(sides) for side in sides[place]]
+    found = [side for side in every if side.runs]
     if len(found) < 2:
         raise InputError(
             f"compare: there must be two configurations or runs to compare; got {len(found)}; name more directories."
         )
-    metrics = dict.fromkeys(side.monitor.metric for side in found)
-    if len(metrics) > 1:
-        raise InputError(f"compare: all runs must be judged by one metric; got {', '.join(metrics)}.")
-    return found
+    monitors = dict.fromkeys(side.monitor for side in found)
+    if len(monitors) > 1:
+        names = ", ".join(f"{monitor.metric} ({monitor.mode})" for monitor in monitors)
+        raise InputError(f"compare: all runs must be judged by one metric; got {names}.")
+    return found, [run for side in every for run in side.left_out]
+
+
+def _side_of_runs(runs: Sequence[Run]) -> Side:
+    side = _to_side(str(runs[0].directory), runs)
+    return side if side.runs else side._replace(runs=[*side.left_out[:1]], left_out=side.left_out[1:])
+
+
+def _to_side(name: str, runs: Iterable[Run]) -> Side:
+    """Return the side of the runs of one configuration; of those with the same seed the first one counts."""
+    kept: dict[int, Run] = {}
+    left_out = []
+    for run in runs:
+        if run.flaw or run.seed in kept:
+            left_out.append(run._replace(flaw=run.flaw or "repeated"))
+        else:
+            kept[run.seed] = run
+    return Side(name, [*kept.values()], left_out)
 
 
 def _sides_of_sweep(directory: Path) -> list[Side]:
+    """Return a side for each configuration of a sweep, without runs if none of its jobs is complete."""
     ledger = Ledger(directory)
-    groups: dict[str, list[Run]] = {}
-    for entry in filter(is_complete, ledger.entries()):
-        run = Run(ledger.run_directory(entry), entry.config, entry.result or {})
-        groups.setdefault(_without_seed(entry.config), []).append(run)
-    if not groups:
+    runs = [_read_job(ledger, entry) for entry in ledger.known_entries()]
+    if all(run.flaw for run in runs):
         raise InputError(f"compare: {directory} must have finished jobs; it has none; lenet-jax resume {directory}.")
-    if len(groups) == 1:
-        return [Side(str(directory), runs) for runs in groups.values()]
-    first = next(iter(groups.values()))[0].config
-    return [Side(_named(directory, runs[0].config, first, groups), runs) for runs in groups.values()]
+    groups = [[runs[index] for index in group] for group in group_by_configuration([run.config for run in runs])]
+    names = _names([without_seed(group[0].config) for group in groups])
+    return [_to_side(" ".join([str(directory), *name]), group) for name, group in zip(names, groups, strict=True)]
 
 
-def _named(directory: Path, config: Mapping[str, Any], first: Mapping[str, Any], groups: Iterable[str]) -> str:
-    """Return a name for a configuration of a sweep: the values by which the configurations differ."""
-    keys = dict.fromkeys(
-        key
-        for group in groups
-        for key, _, _ in differences({**first, "seed": None, "notes": None, "tags": None}, json.loads(group))
-    )
-    values = {key: _at(config, key) for key in keys}
-    return " ".join([str(directory), *(f"{key}={value}" for key, value in values.items())])
+def _read_job(ledger: Ledger, entry: Entry) -> Run:
+    config = complete_recorded(entry.config)
+    run = Run(ledger.run_directory(entry), config, entry.result or {}, entry.number)
+    if not is_complete(entry):
+        return run._replace(flaw="pruned" if is_pruned(entry) else entry.state)
+    return run if run.test_metric is not None else run._replace(flaw="without a finite test metric")
+
+
+def _names(configs: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Return a name for each configuration of a sweep: the values by which they differ, as KEY=VALUE."""
+    keys = dict.fromkeys(key for config in configs for key, _, _ in differences(configs[0], config, absent=ABSENT))
+    values = [{key: _at(config, key) for key in keys} for config in configs]
+    return [[f"{key}={value}" for key, value in each.items() if value is not ABSENT] for each in values]
 
 
 def _at(config: Any, key: str) -> Any:
     for name in key.split("."):
-        config = config.get(name) if isinstance(config, Mapping) else None
+        config = config.get(name, ABSENT) if isinstance(config, Mapping) else ABSENT
     return config
 
 
@@ -136,11 +181,9 @@ def _read_run(directory: Path) -> Run:
     if record.result is None:
         raise InputError(f"compare: {directory} must hold a finished run; lenet-jax resume {directory}.")
     check_log(record)
-    return Run(directory, to_dict(record.config), record.result)
-
-
-def _without_seed(config: Mapping[str, Any]) -> str:
-    return to_json({**config, "seed": None, "notes": None, "tags": None})
+    stopped_by = record.result["stopped_by"]
+    flaw = stopped_by if stopped_by in ("diverged", "pruned") else ""
+    return Run(directory, complete_recorded(to_dict(record.config)), record.result, flaw=flaw)
 
 
 def compare(one: Side, other: Side) -> Comparison:
@@ -149,24 +192,25 @@ def compare(one: Side, other: Side) -> Comparison:
     Sources: Student's t of the differences; Welch, "The generalization of Student's problem when several different
     population variances are involved", Biometrika 1947, with Satterthwaite's degrees of freedom.
     """
-    changed = list(differences({**one.runs[0].config}, {**other.runs[0].config}))
+    old, new = one.runs[0].config, other.runs[0].config
     if len(one.runs) > 1 or len(other.runs) > 1:
-        changed = [each for each in changed if each[0] != "seed"]
+        old, new = without_seed(old), without_seed(new)
+    changed, unpaired = list(differences(old, new, absent=ABSENT)), _unpaired(one, other)
     first, second = one.values, other.values
     if not first or not second:
         raise InputError(f"compare: {(one if not first else other).name} must have a finite test metric; it has none.")
-    by_seed = dict(second)
-    pairs = [by_seed[seed] - value for seed, value in dict(first).items() if seed in by_seed]
-    if len(pairs) > 1:
+    shared = [seed for seed in first if seed in second]
+    if len(shared) > 1:
+        pairs = [second[seed] - first[seed] for seed in shared]
         difference = statistics.fmean(pairs)
         margin = _t(len(pairs) - 1) * statistics.stdev(pairs) / math.sqrt(len(pairs))
         method = f"paired over {len(pairs)} seeds, Student's t"
     else:
-        a, b = ([value for _, value in side] for side in (first, second))
+        a, b = [*first.values()], [*second.values()]
         difference = statistics.fmean(b) - statistics.fmean(a)
         if len(a) < 2 or len(b) < 2:
             method = f"{len(a)} and {len(b)} runs: too few for an interval over seeds"
-            return Comparison(one, other, difference, None, method, changed)
+            return Comparison(one, other, difference, None, method, changed, unpaired)
         u, v = statistics.variance(a) / len(a), statistics.variance(b) / len(b)
         freedom = (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1)) if u + v else len(a) + len(b) - 2
         margin = _t(freedom) * math.sqrt(u + v)
@@ -174,7 +218,22 @@ def compare(one: Side, other: Side) -> Comparison:
     interval = difference - margin, difference + margin
     if one.monitor.metric in FRACTIONS:
         interval = max(interval[0], -1.0), min(interval[1], 1.0)
-    return Comparison(one, other, difference, interval, method, changed)
+    return Comparison(one, other, difference, interval, method, changed, unpaired)
+
+
+def _unpaired(one: Side, other: Side) -> list[str]:
+    """Return the seeds of one side that the other lacks, in words.
+
+    They are named if the sides are paired, or if the other side has a run with that seed and a flaw.
+    """
+    found = []
+    is_paired = len(one.values.keys() & other.values.keys()) > 1
+    for side, opposite in ((one, other), (other, one)):
+        flaws = {run.seed: f"{run.name}: {run.flaw}" for run in opposite.left_out}
+        for seed in (seed for seed in side.values if seed not in opposite.values):
+            if is_paired or seed in flaws:
+                found.append(f"seed {seed} of {side.name} ({flaws.get(seed, f'{opposite.name} has none')})")
+    return found
 
 
 def _t(freedom: float) -> float:

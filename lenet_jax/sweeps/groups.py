@@ -52,6 +52,7 @@ def register(jobs: Sequence[SweepJob], ledger: Ledger) -> set[int]:
         InputError: if the configuration of a job differs from the recorded one.
     """
     pending = set()
+    planned = {entry.number: entry for entry in ledger.planned_entries()}
     for job in jobs:
         entry, result = ledger.entry(job.number), None
         if entry is not None:
@@ -59,7 +60,8 @@ def register(jobs: Sequence[SweepJob], ledger: Ledger) -> set[int]:
             if entry.state in ENDED:
                 continue
             result = _find_result(job)
-        entry = to_entry(job, ledger)
+        recorded = entry or planned.get(job.number) or to_entry(job, ledger)  # of an older edition it has fewer keys
+        entry = recorded._replace(state=PENDING, owner=None, result=None, error=None)
         if result is None:
             pending.add(job.number)
         else:

@@ -141,6 +141,16 @@ class Ledger:
         """Write `plan.json`: the jobs that are known before the sweep runs."""
         _write(self.directory / PLAN, {"jobs": [entry._asdict() for entry in entries]})
 
+    def planned_entries(self) -> list[Entry]:
+        """Return the jobs in the plan, as they were before the sweep ran; none if there is no plan.
+
+        Raises:
+            InputError: if the plan is damaged.
+        """
+        path = self.directory / PLAN
+        planned = _read(path, ("jobs",))["jobs"] if path.is_file() else []
+        return [_to_entry(path, content) for content in planned]
+
     def known_entries(self) -> list[Entry]:
         """Return the jobs in the ledger or only in the plan, in the order of their numbers.
 
@@ -148,10 +158,7 @@ class Ledger:
             InputError: if a file is damaged; the message names it.
         """
         found = {entry.number: entry for entry in self.entries()}
-        path = self.directory / PLAN
-        planned = _read(path, ("jobs",))["jobs"] if path.is_file() else []
-        for content in planned:
-            entry = _to_entry(path, content)
+        for entry in self.planned_entries():
             recorded = found.setdefault(entry.number, entry)
             for name in ("overrides", "directory", "config"):
                 if getattr(recorded, name) != getattr(entry, name):

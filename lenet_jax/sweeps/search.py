@@ -8,7 +8,7 @@ from lenet_jax.config import to_dict
 from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, Event, Failed, Finished, Monitor, Started
 from lenet_jax.runs.run_directory import read_record
-from lenet_jax.storage import to_json
+from lenet_jax.sweeps.configurations import group_by_configuration
 from lenet_jax.sweeps.groups import SweepJob
 from lenet_jax.sweeps.ledger import DONE, ENDED, Entry, Ledger
 
@@ -78,13 +78,10 @@ def to_objective(entry: Entry | None) -> float:
     return Monitor.of(entry.result).error(entry.result)
 
 
-def configurations(jobs: Iterable[SweepJob]) -> list[list[int]]:
+def configurations(jobs: Sequence[SweepJob]) -> list[list[int]]:
     """Return the numbers of the jobs of each configuration: those that differ in their seeds only."""
-    found: dict[str, list[int]] = {}
-    for job in jobs:
-        content = {**to_dict(job.config), "seed": None, "notes": None, "tags": None}
-        found.setdefault(to_json(content), []).append(job.number)
-    return list(found.values())
+    groups = group_by_configuration([to_dict(job.config) for job in jobs])
+    return [[jobs[index].number for index in group] for group in groups]
 
 
 class Halving:

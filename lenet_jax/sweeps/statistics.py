@@ -10,13 +10,15 @@ import re
 import shlex
 import statistics
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scipy import special
 
+from lenet_jax.config import RUN_KEYS, without_seed
 from lenet_jax.runs import FRACTIONS, Monitor
 from lenet_jax.storage import to_json, write_atomically
+from lenet_jax.sweeps.configurations import complete_recorded, group_by_configuration
 from lenet_jax.sweeps.ledger import DONE, FAILED, Entry, Ledger
 
 SCHEMA = 1
@@ -35,18 +37,20 @@ class Statistics(NamedTuple):
 
 
 class SeedAggregate(NamedTuple):
-    """Jobs that differ in their seeds only, and statistics over them."""
+    """Jobs of one configuration, and statistics over its seeds."""
 
     varied: dict[str, str]  # key -> value of the overrides that differ from those of other aggregates
     jobs: list[int]  # numbers
-    measures: dict[str, Statistics]  # over the complete jobs; empty if there is none
+    num_seeds: int
+    counted: list[int]  # numbers of the complete jobs, one a seed: a job that repeats another counts once
+    measures: dict[str, Statistics]  # over the counted jobs; empty if there is none
     monitor: Monitor  # of the jobs
     pruned: tuple[float, Statistics] | None = None  # epochs, and the last validation, of the jobs that were pruned
 
     @property
-    def num_complete(self) -> int:
-        """Return the number of complete jobs."""
-        return max((each.n for each in self.measures.values()), default=0)
+    def num_measured(self) -> int:
+        """Return the number of seeds of which the monitored metric is known."""
+        return self.measures[self.monitor.key].n if self.monitor.key in self.measures else 0
 
 
 class Best(NamedTuple):
@@ -85,18 +89,18 @@ def summarize_sweep(entries: Sequence[Entry]) -> Summary:
     varying = [key for key in dict.fromkeys(key for job in overrides for key in job) if _varies(key, overrides)]
     varied = [{key: job[key] for key in varying if key in job} for job in overrides]
 
-    by_values: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
-    for entry, values in zip(entries, varied, strict=True):
-        by_values.setdefault(tuple((key, value) for key, value in values.items() if key != "seed"), []).append(entry)
-    monitors = _monitors(entries)
-    groups = [_aggregate(dict(key), jobs, monitors[jobs[0].number]) for key, jobs in by_values.items()]
+    monitors, groups = _monitors(entries), []
+    for indices in group_by_configuration([complete_recorded(entry.config) for entry in entries]):
+        jobs = [entries[index] for index in indices]
+        values = without_seed(varied[indices[0]])
+        groups.append(_aggregate(values, jobs, monitors[jobs[0].number]))
     bests = {}
     for monitor in dict.fromkeys(group.monitor for group in groups):
-        numbers = {number for group in groups if group.monitor == monitor for number in group.jobs}
-        done = [entry for entry in entries if entry.number in numbers and is_complete(entry)]
-        candidates = [group for group in groups if group.monitor == monitor and monitor.key in group.measures]
+        candidates = [group for group in groups if group.monitor == monitor and group.num_measured]
         if candidates:
-            run = min(done, key=lambda entry: monitor.error(entry.result or {}))
+            numbers = {number for group in candidates for number in group.counted}
+            counted = [entry for entry in entries if entry.number in numbers]
+            run = min(counted, key=lambda entry: monitor.error(entry.result or {}))
             bests[monitor] = Best(min(candidates, key=_rank), run.number)
     return Summary(list(entries), varied, groups, bests)
 
@@ -104,7 +108,7 @@ def summarize_sweep(entries: Sequence[Entry]) -> Summary:
 def _rank(group: SeedAggregate) -> tuple[bool, float]:
     """Return what is small of a good configuration."""
     key = group.monitor.key
-    return group.num_complete < len(group.jobs), group.monitor.error({key: group.measures[key].mean})
+    return group.num_measured < group.num_seeds, group.monitor.error({key: group.measures[key].mean})
 
 
 def _monitors(entries: Sequence[Entry]) -> dict[int, Monitor]:
@@ -122,23 +126,48 @@ def _monitors(entries: Sequence[Entry]) -> dict[int, Monitor]:
 
 
 def _aggregate(varied: dict[str, str], jobs: Sequence[Entry], monitor: Monitor) -> SeedAggregate:
-    found = [entry.result for entry in jobs if entry.state == DONE and entry.result and not is_complete(entry)]
-    numbers = (result.get(f"last_{monitor.key}", result.get(monitor.key)) for result in found)
-    last = [value for value in numbers if value is not None]
+    numbers, counted = [entry.number for entry in jobs], _one_a_seed(filter(is_complete, jobs))
     pruned = None
-    if last:
+    found = [entry.result or {} for entry in _one_a_seed(filter(is_pruned, jobs))]
+    if last := _finite(map(monitor.last, found)):
         pruned = float(max(result.get("epochs") or 0 for result in found)), describe_sample(last)
-    return SeedAggregate(varied, [entry.number for entry in jobs], _measures(jobs, monitor), monitor, pruned)
+    return SeedAggregate(
+        varied,
+        numbers,
+        len(_one_a_seed(jobs)),
+        [entry.number for entry in counted],
+        _measures([entry.result or {} for entry in counted], monitor),
+        monitor,
+        pruned,
+    )
+
+
+def _one_a_seed(jobs: Iterable[Entry]) -> list[Entry]:
+    """Return the first job of each seed; a sweeper that searches may repeat a job, which gives the same result."""
+    first: dict[Any, Entry] = {}
+    for entry in jobs:
+        first.setdefault(entry.config.get("seed"), entry)
+    return list(first.values())
+
+
+def _finite(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def is_complete(entry: Entry) -> bool:
     """Return whether a job has finished without being pruned; the result of a pruned job is not comparable."""
-    return entry.state == DONE and entry.result is not None and entry.result["stopped_by"] != "pruned"
+    return entry.state == DONE and entry.result is not None and not is_pruned(entry)
+
+
+def is_pruned(entry: Entry) -> bool:
+    """Return whether a job was stopped by its sweep, because others were better."""
+    return entry.state == DONE and entry.result is not None and entry.result.get("stopped_by") == "pruned"
 
 
 def _split(override: str) -> tuple[str, str]:
     key, _, value = override.partition("=")
-    return ("seed" if key.lstrip("+") == "seed" else key), value  # ++seed=1 sets the seed too
+    name = key.lstrip("+")  # ++seed=1 sets the seed too
+    return (name if name in RUN_KEYS else key), value
 
 
 def _varies(key: str, overrides: Sequence[dict[str, str]]) -> bool:
@@ -150,11 +179,8 @@ def measure_names(monitor: Monitor) -> tuple[str, ...]:
     return tuple(dict.fromkeys([monitor.key, f"test_{monitor.metric}", f"train_{monitor.metric}", "test_loss"]))
 
 
-def _measures(jobs: Sequence[Entry], monitor: Monitor) -> dict[str, Statistics]:
-    results = [entry.result for entry in jobs if is_complete(entry) and entry.result]
-    columns = {
-        name: [result[name] for result in results if result.get(name) is not None] for name in measure_names(monitor)
-    }
+def _measures(results: Sequence[Mapping[str, Any]], monitor: Monitor) -> dict[str, Statistics]:
+    columns = {name: _finite(result.get(name) for result in results) for name in measure_names(monitor)}
     examples = results[0].get("test_examples") if results else None
     return {
         name: describe_sample(
@@ -231,8 +257,10 @@ def write_summary(ledger: Ledger) -> Summary:
 
 def _columns(summary: Summary) -> list[str]:
     """Return the keys of results in the tables: those of each metric that judges jobs, and the rest."""
-    measures = (name for monitor in summary.monitors or [Monitor()] for name in measure_names(monitor))
-    return list(dict.fromkeys([*measures, *_METADATA]))
+    monitors = summary.monitors or [Monitor()]
+    measures = [name for monitor in monitors for name in measure_names(monitor)]
+    last = [f"last_{monitor.key}" for monitor in monitors if any(map(is_pruned, summary.entries))]
+    return list(dict.fromkeys([*measures, *last, *_METADATA]))
 
 
 def summary_to_dict(summary: Summary) -> dict[str, Any]:
@@ -247,6 +275,8 @@ def summary_to_dict(summary: Summary) -> dict[str, Any]:
             {
                 "varied": group.varied,
                 "jobs": group.jobs,
+                "num_seeds": group.num_seeds,
+                "counted": group.counted,
                 "monitor": group.monitor.metric,
                 "measures": {name: measure._asdict() for name, measure in group.measures.items()},
                 "pruned": group.pruned and {"epochs": group.pruned[0], "last": group.pruned[1]._asdict()},

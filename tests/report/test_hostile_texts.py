@@ -110,7 +110,8 @@ def test_a_hyperparameter_of_any_name_is_drawn_into_the_folder(text, without_typ
     }  # fmt: skip
     ledger = Ledger.create(tmp_path / "sweep", identity)
     for number in range(2):
-        ledger.write(Entry(number, [f"{text}={number}"], str(number), {}, DONE, result=RESULT))
+        config = {"model": {"_target_": "mylab.net", text: number}}
+        ledger.write(Entry(number, [f"{text}={number}"], str(number), config, DONE, result=RESULT))
     page = sweep_page.write_page(ledger, summarize_sweep(ledger.entries()))
     sources = Structure(page.read_text()).sources
     assert len(sources) == 2

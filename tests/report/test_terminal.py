@@ -76,6 +76,13 @@ def test_other_metrics_than_accuracy_are_shown_by_their_names(tmp_path):
     assert line == "job   3  validation 0.01234  test 0.02    20 epochs, max_epochs    38.1 s  seed=1"
 
 
+def test_the_line_of_a_pruned_job_has_the_validation_where_it_stood(tmp_path):
+    result = {"validation_accuracy": 0.9, "test_accuracy": 0.8, "last_validation_accuracy": 0.5, "epochs": 2}
+    result |= {"stopped_by": "pruned", "seconds": 1.0}
+    line = describe_job(3, ["seed=1"], Finished(result, tmp_path))
+    assert line == "job   3  validation  50.00%     2 epochs, pruned     1.0 s  seed=1"
+
+
 def test_losses_that_are_not_finite_are_shown():
     diverged = Evaluated({**RECORD, "train_loss": float("nan"), "validation_loss": float("inf")})
     assert "train loss nan  validation loss inf" in describe_evaluation(diverged)

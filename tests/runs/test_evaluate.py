@@ -1,6 +1,7 @@
 """The evaluation of a finished run gives what the run recorded, and refuses what is not the run's."""
 
 import dataclasses
+import shutil
 
 import jaxtyping
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 import lenet_jax as lj
 from lenet_jax.config import EarlyStoppingConfig
-from lenet_jax.report.text import trained_on_warning
+from lenet_jax.report.text import evaluation_notes, trained_on_warning
 from lenet_jax.runs.evaluate import evaluate_run
 from lenet_jax.runs.trust import read_allowed
 from lenet_jax.runs.verify import verify_run
@@ -115,6 +116,40 @@ def test_the_best_weights_may_be_the_result_and_the_last_ones_be_measured_beside
 def test_a_run_that_keeps_its_last_weights_is_verified(name, request):
     *_, verification = verify_run(read_allowed(request.getfixturevalue(name)))
     assert verification.identical
+
+
+@pytest.mark.parametrize(("name", "weights"), [("last", "best"), ("both", "last"), ("both", None)])
+def test_weights_that_the_run_has_not_written_are_refused_whichever_they_are(name, weights, tmp_path, request):
+    path = shutil.copytree(request.getfixturevalue(name), tmp_path / "run")
+    file = path / "checkpoints" / f"{weights or 'best'}.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(lj.InputError, match=rf"{file}: is damaged; it must have SHA-256 .*; got .*; restore it\."):
+        evaluate_run(read_allowed(path), weights=weights)
+
+
+def test_of_weights_without_a_recorded_digest_it_is_said_that_they_were_not_checked(both):
+    record = read_allowed(both)
+    older = record._replace(result={name: each for name, each in record.result.items() if name != "files_sha256"})
+    assert evaluate_run(record, weights="last").is_checked
+    assert evaluate_run(older).is_checked  # by the digest of its parameters
+    evaluation = evaluate_run(older, weights="last")
+    assert not evaluation.is_checked
+    assert evaluation_notes(evaluation) == [
+        "note: the run is older and has recorded no digest of these weights: they were not checked."
+    ]
+    assert evaluation_notes(evaluate_run(older)) == []
+
+
+def test_data_that_have_changed_since_the_run_are_noted(directory):
+    record = read_allowed(directory)
+    other = record._replace(run={**record.run, "data": {**record.run["data"], "sha256": "0" * 64}})
+    assert not evaluate_run(record).has_changed
+    assert not evaluate_run(other, record.config.data).has_changed  # the user has named them
+    assert evaluation_notes(evaluate_run(other)) == [
+        "warning: the data of the run have changed since it ran; its own results were of others."
+    ]
 
 
 def test_a_run_of_the_best_weights_has_no_last_ones(directory):

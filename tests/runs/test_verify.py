@@ -10,6 +10,7 @@ import jaxtyping
 import pytest
 
 from lenet_jax.errors import InputError
+from lenet_jax.report.terminal import verification_lines
 from lenet_jax.runs import Evaluated, provenance
 from lenet_jax.runs.trust import read_allowed
 from lenet_jax.runs.verify import Damage, Verification, verify_run, write_verification
@@ -87,6 +88,37 @@ def test_the_first_difference_and_the_largest_are_found(whole):
     assert not verification.within(0.2)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("train_accuracy", 0.125),
+        ("best_validation_accuracy", 0.125),
+        ("last_test_accuracy", 0.125),
+        ("best_iteration", 1),
+        ("stopped_by", "patience"),
+    ],
+)
+def test_every_value_of_the_result_is_compared_but_for_the_times(name, value, whole):
+    times = {"seconds": 1e9, "compile_seconds": 7.0, "images_per_second": 1.0}
+    rewrite(whole / "result.json", lambda content: content.update({name: value, **times}))
+    verification = verify(whole)
+    assert verification.difference[:4] == (5, 20, name, value)
+    assert verification.within(0.001) == (name == "best_iteration")  # which decides nothing that the metrics do not say
+
+
+@pytest.mark.parametrize(("name", "of"), [("state_sha256", "state"), ("files_sha256", "checkpoints/best.safetensors")])
+def test_digests_of_the_state_and_the_files_are_compared_if_the_code_is_the_same(name, of, whole):
+    (whole / "checkpoints" / "best.safetensors").unlink()  # a digest that was changed is no damage then
+    digest = "0" * 64 if name == "state_sha256" else {of: "0" * 64}
+    rewrite(whole / "result.json", lambda content: content.update({name: digest}))
+    verification = verify(whole)
+    assert (verification.difference, verification.same_parameters, verification.digests) == (None, True, [of])
+    assert not verification.identical
+    assert verification_lines(verification, 0.001)[-1] == f"same values       5 evaluations; other SHA-256 of {of}"
+    rewrite(whole / "run.json", lambda content: content["versions"].update(jax="0.9"))
+    assert verify(whole).identical
+
+
 @pytest.mark.parametrize("name", ["checkpoints/best.safetensors", "metrics.jsonl"])
 def test_a_file_that_the_run_has_not_written_is_damage_and_is_said_first(name, whole):
     path = whole / name
@@ -129,6 +161,7 @@ def test_what_is_found_is_written_beside_the_run(whole):
     words = shlex.split(content["install"])
     assert words[1:4] == ["-m", "pip", "install"]
     assert "jax==0.9" in words
+    assert not any(word.endswith("None") for word in words)  # packages that were not installed
 
 
 def test_a_condition_that_has_changed_is_named(whole):

@@ -5,7 +5,9 @@ import pytest
 
 from lenet_jax.errors import InputError
 from lenet_jax.runs.provenance import differences
+from lenet_jax.sweeps.groups import SweepJob, register, to_entry
 from lenet_jax.sweeps.ledger import DONE, PENDING, RUNNING, Entry, Ledger, this_process
+from tests.runs.small import make_config
 
 IDENTITY = {
     **{"arguments": ["seed=1,2"], "config_name": "config", "folders": {}},
@@ -113,3 +115,14 @@ def test_differences_have_their_full_keys():
     now = {"a": {"b": 2, "c": [1, 2], "e": 4}}
     assert list(differences(then, now)) == [("a.b", 1, 2), ("a.e", None, 4), ("d", 3, None)]
     assert list(differences(then, then)) == []
+
+
+def test_a_job_that_an_older_edition_has_planned_keeps_its_recorded_configuration(ledger):
+    config = make_config()
+    job = SweepJob(3, ("seed=1",), config, ledger.directory / "3")
+    planned = to_entry(job, ledger)
+    del planned.config["trainer"]["running_metrics"]  # an option that was added since
+    ledger.write_plan([planned])
+    for _ in range(2):
+        assert register([job], ledger) == {3}
+        assert ledger.known_entries() == [planned]

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_jax.report.text import sweep_lines
+from lenet_jax.runs import Monitor
 from lenet_jax.sweeps.ledger import DIVERGED, DONE, FAILED, Entry, Ledger
 from lenet_jax.sweeps.statistics import describe_sample, rerun_command, summarize_sweep, write_summary
+from tests.runs.small import component
 from tests.sweeps.test_ledger import IDENTITY
 
 
@@ -28,10 +30,12 @@ def make_result(accuracy):
     }
 
 
-def make_entry(number, rate, seed, accuracy=None, state=DONE, **rest):
-    overrides = ["trainer.max_epochs=2", f"optimizer.learning_rate={rate}", f"seed={seed}"]
+def make_entry(number, rate, seed, accuracy=None, state=DONE, config=None, more=(), **rest):
+    overrides = ["trainer.max_epochs=2", f"optimizer.learning_rate={rate}", f"seed={seed}", *more]
+    optimizer = component("optimizer", "sgd", learning_rate=float(rate))
+    config = {"seed": seed, "optimizer": optimizer, **(config or {})}
     result = None if accuracy is None else make_result(accuracy)
-    return Entry(number, overrides, str(number), {}, state, result=result, **rest)
+    return Entry(number, overrides, str(number), config, state, result=result, **rest)
 
 
 ENTRIES = [
@@ -83,11 +87,14 @@ def test_an_interval_of_a_fraction_has_its_mean_in_it_and_stays_within_0_and_1(v
 
 def test_jobs_of_two_objectives_are_summed_up_by_their_own_metrics():
     regression = {"monitor": "loss", "mode": "min", "validation_loss": 0.2, "test_loss": 0.3}
+    config, more = {"objective": component("objective", "regression")}, ["objective=regression"]
     entries = [
         make_entry(0, 0.1, 0, 0.9),
-        make_entry(1, 0.1, 0)._replace(overrides=["objective=regression"], result={**make_result(0.0), **regression}),
-        make_entry(2, 0.1, 0)._replace(
-            overrides=["objective=regression", "seed=1"], result={**make_result(0.0), **regression}
+        *(
+            make_entry(1 + seed, 0.1, seed, config=config, more=more)._replace(
+                result={**make_result(0.0), **regression}
+            )
+            for seed in range(2)
         ),
     ]
     summary = summarize_sweep(entries)
@@ -98,12 +105,24 @@ def test_jobs_of_two_objectives_are_summed_up_by_their_own_metrics():
     assert any("validation loss" in line and "validation accuracy" not in line for line in lines)
 
 
-def test_of_a_pruned_configuration_the_last_number_is_shown():
+def test_of_a_pruned_configuration_the_last_number_is_shown(tmp_path):
     pruned = {**make_result(0.6), "stopped_by": "pruned", "epochs": 1, "last_validation_accuracy": 0.5}
-    entries = [make_entry(0, 0.1, 0, 0.9), make_entry(1, 0.3, 0)._replace(result=pruned)]
+    entries = [
+        make_entry(0, 0.1, 0, 0.9),
+        make_entry(1, 0.3, 0)._replace(result=pruned),
+        make_entry(2, 9, 0, 0.1, state=DIVERGED),
+    ]
     summary = summarize_sweep(entries)
-    assert [group.pruned for group in summary.groups] == [None, (1.0, (1, 0.5, None, None))]
-    assert any("after epoch 1, validation 50.00%" in line for line in sweep_lines(summary))
+    assert [group.pruned for group in summary.groups] == [None, (1.0, (1, 0.5, None, None)), None]
+    lines = sweep_lines(summary)
+    assert lines[1] == "3 jobs: 2 done, 1 of them pruned, 1 diverged"
+    assert any("after epoch 1, validation 50.00%" in line for line in lines)
+    ledger = Ledger.create(tmp_path, IDENTITY)
+    for entry in entries:
+        ledger.write(entry)
+    write_summary(ledger)
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        assert [row["last_validation_accuracy"] for row in csv.DictReader(file)] == ["", "0.5", ""]
 
 
 def test_seeds_are_one_group_and_only_what_is_done_counts():
@@ -119,6 +138,73 @@ def test_seeds_are_one_group_and_only_what_is_done_counts():
     assert third == {}
     assert summary.best == 2
     assert summary.varied[0] == {"optimizer.learning_rate": "0.1", "seed": "0"}
+
+
+def test_a_job_that_repeats_another_counts_once():
+    entries = [
+        make_entry(0, 0.1, 0, 0.90),
+        make_entry(1, 0.1, 1, 0.94),
+        make_entry(2, 0.1, 1, 0.94),  # as a search may choose it again
+        make_entry(3, 0.3, 5, state=FAILED, error="no memory"),
+        make_entry(4, 0.3, 5, 0.80),  # the first one that is complete
+    ]
+    summary = summarize_sweep(entries)
+    first, second = summary.groups
+    assert (first.jobs, first.num_seeds, first.counted) == ([0, 1, 2], 2, [0, 1])
+    assert first.measures["validation_accuracy"][:3] == (2, pytest.approx(0.92), pytest.approx(0.04 / math.sqrt(2)))
+    assert (second.num_seeds, second.counted, second.num_measured) == (1, [4], 1)
+    lines = sweep_lines(summary)
+    assert lines[2] == "not counted, as another has the same configuration and seed: jobs 2"
+    assert any(line.split()[:4] == ["0.1", "2", "of", "2"] for line in lines)
+
+
+def test_jobs_that_differ_in_notes_and_tags_are_of_one_configuration():
+    entries = [
+        make_entry(seed, 0.1, seed, accuracy, config={"notes": notes, "tags": [notes]}, more=[f"++notes={notes}"])
+        for seed, accuracy, notes in ((0, 0.90, "a"), (1, 0.94, "b"))
+    ]
+    (group,) = summarize_sweep(entries).groups
+    assert (group.varied, group.counted) == ({}, [0, 1])
+
+
+def test_an_option_that_follows_the_seed_is_one_of_the_seeds():
+    def entry(number, seed, of_data):
+        data = component("data", "embedded", seed=of_data)
+        return make_entry(number, 0.1, seed, 0.9, config={"data": data}, more=["data.seed=${seed}"])
+
+    assert len(summarize_sweep([entry(0, 0, 0), entry(1, 1, 1)]).groups) == 1
+    assert len(summarize_sweep([entry(0, 0, 0), entry(1, 1, 0)]).groups) == 1
+    assert len(summarize_sweep([entry(0, 0, 0), entry(1, 0, 1)]).groups) == 2
+
+
+def test_what_two_editions_recorded_of_one_configuration_is_one_group():
+    older = make_entry(0, 0.1, 0, 0.90)
+    optimizer = {**older.config["optimizer"], "momentum": None}  # an option that was added since
+    newer = make_entry(1, 0.1, 1, 0.94, config={"optimizer": optimizer, "augment": {}, "notes": ""})
+    assert [group.counted for group in summarize_sweep([older, newer]).groups] == [[0, 1]]
+
+
+def test_the_best_configuration_says_how_many_of_its_runs_are_counted():
+    pruned = {**make_result(0.6), "stopped_by": "pruned"}
+    entries = [
+        make_entry(0, 0.1, 0, 0.90),
+        make_entry(1, 0.1, 1, 0.94),
+        make_entry(2, 0.1, 2, state=FAILED, error="no memory"),
+        make_entry(3, 0.1, 3, 0.1, state=DIVERGED),
+        make_entry(4, 0.1, 4)._replace(result=pruned),
+    ]
+    assert "best: mean of 2 of 5 runs, validation 92.00% ± 2.83, test 91.00% ± 2.83" in sweep_lines(
+        summarize_sweep(entries)
+    )
+
+
+def test_a_value_that_is_not_finite_is_no_measure_and_its_configuration_is_no_complete_one():
+    lost = {**make_result(0.99), "validation_accuracy": None}
+    entries = [make_entry(0, 0.1, 0, 0.99), make_entry(1, 0.1, 1)._replace(result=lost), make_entry(2, 0.3, 0, 0.5)]
+    summary = summarize_sweep(entries)
+    assert [group.num_measured for group in summary.groups] == [1, 1]
+    assert summary.bests[Monitor()].group.varied == {"optimizer.learning_rate": "0.3"}
+    assert summary.best == 0
 
 
 def test_a_sweep_of_which_nothing_is_done_has_no_best():
