@@ -245,9 +245,16 @@ def _sum_up(ledger: Ledger, *, progress: bool) -> None:
 
 @contextlib.contextmanager
 def _kept_logging() -> Iterator[None]:
-    """Give the user's logging back after Hydra has configured its own."""
+    """Give the user's logging back after Hydra has configured its own.
+
+    Python closes all handlers that it knows of when a configuration is loaded, and that of absl closes its stream, which
+    may be the one that pytest or `contextlib.redirect_stderr` has put in place. So they are unknown in the block.
+    """
     root = logging.getLogger()
     handlers, level = [*root.handlers], root.level
+    every: list[Any] = logging._handlerList  # pyright: ignore[reportAttributeAccessIssue]
+    known = [*every]
+    every.clear()
     try:
         yield
     finally:
@@ -255,6 +262,7 @@ def _kept_logging() -> Iterator[None]:
             handler.close()
         root.handlers[:] = handlers
         root.setLevel(level)
+        every[:0] = known
 
 
 @contextlib.contextmanager

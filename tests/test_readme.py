@@ -21,15 +21,22 @@ OWN_MODEL = EXAMPLES[-1]
 
 
 def test_every_example_is_run_here():
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
     assert OWN_MODEL.startswith("# mylab/nets.py\n")
 
 
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(
-    ("number", "prints"), [(0, r"test accuracy 9\d\."), (1, r"0\.[89]"), (2, r"\(4, 10\) \(4, 2\)")]
+    ("number", "prints"),
+    [
+        (0, r"test accuracy 9\d\."),
+        (1, r"(?s).*0\.[89]\d* \[.*best run: job.*Job\(\d.* Run\('outputs/tiny', .* Sweep\('multirun/tiny', 4 of 4"),
+        (2, r"0\.[89]"),
+        (3, r"\(4, 10\) \(4, 2\)"),
+    ],
 )
-def test_the_library_examples_run_as_printed(number, prints, capsys):
+def test_the_library_examples_run_as_printed(number, prints, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         exec(compile(EXAMPLES[number], "README.md", "exec"), {})
     assert re.match(prints, capsys.readouterr().out)

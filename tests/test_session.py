@@ -290,14 +290,23 @@ def test_values_with_special_characters_reach_their_key():
     assert [job.config.notes for job in runs] == ["it's, a=b", "null", "a b", "true"]
 
 
+class Remembering(logging.NullHandler):
+    closed = False
+
+    def close(self):
+        self.closed = True
+        super().close()
+
+
 def test_the_users_hydra_and_logging_stay():
     GlobalHydra.instance().clear()
-    handler, root = logging.NullHandler(), logging.getLogger()
+    handler, root = Remembering(), logging.getLogger()
     root.addHandler(handler)
     level = root.level
     try:
         lj.run(["trainer.max_epochs=1", *SMALL], progress=False)
         assert handler in root.handlers
+        assert not handler.closed
         assert root.level == level
         assert not GlobalHydra.instance().is_initialized()
     finally:

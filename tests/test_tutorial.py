@@ -21,7 +21,7 @@ def test_the_tutorial_runs(tmp_path):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [each["text"] for each in outputs if each.get("name") == "stderr"]
     printed = "".join(each["text"] for each in outputs if each.get("name") == "stdout")
-    for part in ("identical", "best run: job", "report: outputs/longer/index.html", "difference"):
+    for part in ("identical", "best run: job", "report: outputs/longer/index.html", "paired over 2 seeds"):
         assert part in printed
     shown = [each["data"] for each in outputs if "data" in each]
     assert any("<svg" in each.get("text/html", "") for each in shown)
