@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
+from lenet_jax.ops.arguments import check_floating, to_array
 from lenet_jax.ops.definitions import widen
 from lenet_jax.ops.operation import apply
 from lenet_jax.ops.pools import MaxPool, SumPool
@@ -43,7 +44,7 @@ def max_pool(
     Array([[ 5.,  7.],
            [13., 15.]], dtype=float32)
     """
-    x = jnp.asarray(x)
+    x = to_array("max_pool", "x", x)
     return apply(MaxPool(_pooling_window("max_pool", x, window, strides, padding)), x)[0]
 
 
@@ -66,7 +67,7 @@ def avg_pool(
     Raises:
         InputError: as `max_pool`.
     """
-    x = jnp.asarray(x)
+    x = to_array("avg_pool", "x", x)
     checked = _pooling_window("avg_pool", x, window, strides, padding)
     (total,) = apply(SumPool(checked, x.shape[1:-1]), widen(x))
     return (total / jnp.asarray(_counts(checked, x.shape[1:-1]), total.dtype)).astype(x.dtype)
@@ -87,8 +88,7 @@ def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None,
     num_axes = x.ndim - 2
     if num_axes not in (1, 2, 3):
         raise InputError(f"{function}: `x` needs 1 to 3 spatial axes, as (N, H, W, C); got shape {x.shape}.")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(f"{function}: `x` must be floating point; got {x.dtype}; convert it with x.astype(float).")
+    check_floating(function, "x", x)
     if num_axes == 1 and _may_be_an_image(function, x, window, strides, padding):
         raise InputError(
             f"{function}: `x` of shape {x.shape} may be sequences (N, W, C) or an image without batch axis; for an "
