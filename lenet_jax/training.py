@@ -8,7 +8,7 @@ devices both give bit-identical parameters.
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ from lenet_jax.objective import (
     training_loss_and_metrics,
 )
 from lenet_jax.objectives import classification
+from lenet_jax.ops.definitions import widen
 from lenet_jax.optimizers import chain_optimizer, set_hyperparameters
 from lenet_jax.optimizers.plateau import observe_validation
 from lenet_jax.optimizers.standard_form import (
@@ -108,7 +109,8 @@ class TrainResult(NamedTuple):
     status: Int[Array, "..."]  # a Status
     history: Evaluation
     """Arrays over the validations that a run may have. Those after the end have `iteration` 0, no examples, and losses
-    of NaN, or of infinity where `jax_debug_nans` would report NaN; `history.iteration > 0` selects the others."""
+    of NaN, or of infinity where `jax_debug_nans` would report NaN, or of the largest float where `jax_debug_infs` would
+    report that too; `history.iteration > 0` selects the others."""
 
 
 def make_task(
@@ -320,9 +322,10 @@ def _accept_if_finite(state: TrainState, proposed: TrainState, loss: Array, grad
 
 
 def _is_finite(tree: PyTree) -> Array:
-    """Tell whether all values are finite, and not so large that the sum of their squares is not."""
+    """Tell whether all values are finite, and not so large that the sum of their squares is not in float32."""
     # First over all axes but the last, which a CPU does in vectors; a sum over all of them is one addition at a time.
-    columns = [jnp.sum(leaf * leaf, axis=tuple(range(leaf.ndim - 1))) for leaf in jax.tree.leaves(tree)]
+    wide = [widen(leaf) for leaf in jax.tree.leaves(tree)]
+    columns = [jnp.sum(leaf * leaf, axis=tuple(range(leaf.ndim - 1))) for leaf in wide]
     return jnp.isfinite(sum(map(jnp.sum, columns)))
 
 
@@ -504,9 +507,15 @@ def result_variables(config: TrainerConfig, state: TrainState) -> Variables:
     return evaluation_variables(state) if config.weights == "last" else state.best
 
 
+def _unused_loss() -> float:
+    config: Any = jax.config
+    if not config.jax_debug_nans:
+        return jnp.nan
+    return float(jnp.finfo(jnp.float32).max) if config.jax_debug_infs else jnp.inf
+
+
 def no_evaluation(objective: Objective, config: TrainerConfig) -> Evaluation:
-    """Return the evaluation of a run that did not run: counts of 0, losses of NaN, or infinity under debug_nans."""
-    loss = jnp.inf if jax.config.jax_debug_nans else jnp.nan  # pyright: ignore[reportAttributeAccessIssue]
-    losses = jnp.full((), loss, jnp.float32)
+    """Return the evaluation of a run that did not run: counts of 0, and losses as of `TrainResult.history`."""
+    losses = jnp.full((), _unused_loss(), jnp.float32)
     running = dict.fromkeys(_running_metrics(objective, config), losses)
     return Evaluation(jnp.zeros((), jnp.int32), losses, no_examples(objective)._replace(loss_sum=losses), running)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -23,6 +24,9 @@ class Variables(NamedTuple):
 
     params: PyTree
     state: PyTree
+
+
+export.register_namedtuple_serialization(Variables, serialized_name="lenet_jax.Variables")  # of exported functions
 
 
 class Model(NamedTuple):

@@ -133,8 +133,8 @@ def _depthwise(
     *size, channels, multiplier = kernel.shape
     if channels != x.shape[-1]:
         raise InputError(
-            f"{function}: `{argument}` ({layout}) must have the {x.shape[-1]} channels of `x` on its second to last axis; "
-            f"got shape {kernel.shape}."
+            f"{function}: `{argument}` ({layout}) must have the {x.shape[-1]} channels of `x` on its second to last "
+            f"axis; got shape {kernel.shape}."
         )
     if channels == 0:  # there are no groups of none
         kernel, groups = jnp.zeros((*size, 0, 0), kernel.dtype), 1

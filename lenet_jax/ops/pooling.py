@@ -25,9 +25,9 @@ def max_pool(
 
     Args:
         x: (N, H, W, C), (N, W, C) or (N, D, H, W, C), floating point.
-        window: size in pixels, an int or one for each spatial axis. Three axes are sequences; where they have the shape
-            of an image without batch axis, such as (28, 28, 1), or of grey ones without channels, such as (8, 28, 28),
-            an int is refused: write (3,) for sequences.
+        window: size in pixels, an int or one for each spatial axis. Three axes are sequences; where they may be an
+            image without batch axis, such as (28, 28, 1) or (14, 14, 16), or grey ones without channels, such as
+            (8, 28, 28), an int is refused: write (3,) for sequences.
         strides: steps in pixels; None takes the window's size, so that windows do not overlap.
         padding: "VALID" drops the ragged border (Theano's ignore_border=True), "CEIL" keeps it
             (ignore_border=False), "SAME" as in TensorFlow, or pixels: an int, one for each spatial axis, or (before,
@@ -98,8 +98,8 @@ def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None,
     return make_window(function, x.shape[1:-1], window, strides, padding, allow_ceil=True)
 
 
-_SMALLEST_SIDE, _LONGEST_SIDE, _CHANNELS = 8, 2, (1, 3, 4)
-"""Of what is likely an image: pixels, times the other side, and the channels of grey, RGB and RGBA ones."""
+_SMALLEST_SIDE, _LONGEST_SIDE, _MOST_CHANNELS = 8, 2, 4
+"""Of what is likely an image: pixels, times the other side, and channels; a square one may have any number of them."""
 
 
 def _may_be_an_image(function: str, x: Array, window: Ints, strides: Ints | None, padding: Padding) -> bool:
@@ -112,5 +112,5 @@ def _may_be_an_image(function: str, x: Array, window: Ints, strides: Ints | None
     if size == 1 or not isinstance(first, int):  # a number of sequences may be symbolic
         return False
     short, long = sorted((first, width))
-    is_colored = channels in _CHANNELS and short >= max(size, _SMALLEST_SIDE) and long <= _LONGEST_SIDE * short
-    return is_colored or width == channels >= _SMALLEST_SIDE
+    is_image = long == short or (1 <= channels <= _MOST_CHANNELS and long <= _LONGEST_SIDE * short)
+    return (is_image and short >= max(size, _SMALLEST_SIDE)) or width == channels >= _SMALLEST_SIDE
