@@ -198,11 +198,16 @@ def check_model(caller: str, model: Any) -> None:
 
 
 def check_objective(objective: Objective) -> None:
-    """Check that an objective is monitored by a value that it has.
+    """Check that an objective is one, and is monitored by a value that it has.
 
     Raises:
         InputError: if it is not, or its mode is unknown.
     """
+    if not isinstance(objective, Objective):
+        raise InputError(
+            f"objective: `objective` must be a lj.Objective; got {objective!r}; make one, as "
+            "lj.objectives.regression()."
+        )
     if "loss" in objective.metrics:
         raise InputError("objective: `metrics` must have no 'loss', which is reported besides; give it another name.")
     names = ("loss", *objective.metrics)

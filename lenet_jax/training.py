@@ -29,6 +29,7 @@ from lenet_jax.evaluation import (
     evaluate_task,
     on_device,
 )
+from lenet_jax.layers.base import check_key
 from lenet_jax.microbatching import accumulate_gradients, accumulate_loss, choose_size
 from lenet_jax.objective import (
     Batch,
@@ -453,12 +454,21 @@ def make_train(
         augment: augmentations of the training examples, one after another.
 
     Raises:
-        InputError: if `model` is none; by `train` while it is traced, if the data do not fit the configuration or a
-            name is unknown; if the objective has labels (classification) and targets are not integers (N,), or are
-            known to be out of range: those of a `Dataset` that was made of concrete arrays are.
+        InputError: if `model`, `optimizer`, `config` or `objective` is none; by `train` while it is traced, if the data
+            do not fit the configuration or a name is unknown; if the objective has labels (classification) and targets
+            are not integers (N,), or are known to be out of range: those of a `Dataset` that was made of concrete
+            arrays are.
     """
     check_model("make_train", model)
     objective = objective or classification()
+    check_objective(objective)
+    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
+        raise InputError(
+            f"make_train: `optimizer` must be an Optax transformation; got {optimizer!r}; make one, as "
+            "lj.make_optimizer('sgd')."
+        )
+    if not isinstance(config, TrainerConfig):
+        raise InputError(f"make_train: `config` must be a lj.config.TrainerConfig; got a {type(config).__name__}.")
 
     def fit(plan: TrainPlan) -> Optimizer:
         fitted = fit_to_run(optimizer, plan.epoch * config.max_epochs, plan.epoch)
@@ -467,6 +477,9 @@ def make_train(
         return chain_optimizer(fitted, clip_norm=config.clip_norm, ema_decay=config.ema_decay)
 
     def train(key: Key, hyperparameters: Hyperparameters, data: Dataset) -> TrainResult:
+        check_key("train", key)
+        if not isinstance(data, Dataset):
+            raise InputError(f"train: `data` must be a lj.Dataset of three lj.Split; got a {type(data).__name__}.")
         check_splits(data, objective)
         task = make_task(model, config, data, objective, augment)
         if objective.has_labels and data.label_ranges:

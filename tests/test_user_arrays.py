@@ -145,6 +145,31 @@ def test_numbers_whose_squares_have_no_place_in_half_precision_are_finite(dtype)
     assert result.status == lj.Status.MAX_EPOCHS
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"model": jnp.tanh}, "make_train: `model` must be a lj.Model"),
+        ({"optimizer": "sgd"}, "make_train: `optimizer` must be an Optax transformation; got 'sgd'; make one"),
+        ({"config": {"max_epochs": 1}}, "make_train: `config` must be a lj.config.TrainerConfig; got a dict"),
+        ({"objective": "regression"}, "objective: `objective` must be a lj.Objective; got 'regression'"),
+        ({"data": (X, LABELS)}, "train: `data` must be a lj.Dataset .* got a tuple"),
+        ({"data": lj.Dataset(*(lj.Split(X.tolist(), LABELS) for _ in range(3)))}, r"`inputs` of train must be arrays"),
+        ({"key": 0}, "train: `key` must be a key; got 0"),
+    ],
+)
+def test_what_is_passed_for_another_thing_is_named(wrong, message, without_type_checks):
+    given = {"model": linear(3), "optimizer": optax.sgd(0.1), "config": CONFIG, "objective": None, **wrong}
+    key, data = wrong.get("key", jax.random.key(0)), wrong.get("data", dataset(LABELS))
+    with pytest.raises(lj.InputError, match=message):
+        lj.make_train(given["model"], given["optimizer"], given["config"], objective=given["objective"])(key, {}, data)
+
+
+@pytest.mark.parametrize(("labels", "num_classes"), [([0.5, 1.0], 3), ([0, 1], "3")])
+def test_a_confusion_matrix_is_of_integers(labels, num_classes, without_type_checks):
+    with pytest.raises(lj.InputError, match="confusion_matrix: `(labels|num_classes)` must be"):
+        lj.confusion_matrix(labels, [0, 1], num_classes)
+
+
 @pytest.mark.parametrize("nans", [False, True])
 def test_sound_runs_and_states_have_no_infinities_for_debug_infs(nans):
     data, model = dataset(LABELS), linear(3)
