@@ -166,7 +166,7 @@ def test_what_is_passed_for_another_thing_is_named(wrong, message, without_type_
 
 @pytest.mark.parametrize(("labels", "num_classes"), [([0.5, 1.0], 3), ([0, 1], "3")])
 def test_a_confusion_matrix_is_of_integers(labels, num_classes, without_type_checks):
-    with pytest.raises(lj.InputError, match="confusion_matrix: `(labels|num_classes)` must be"):
+    with pytest.raises(lj.InputError, match=r"confusion_matrix: `(labels|num_classes)` must be"):
         lj.confusion_matrix(labels, [0, 1], num_classes)
 
 
