@@ -7,6 +7,7 @@ iteration. The run stops after the first iteration that reaches the patience. It
 Source: Theano deep learning tutorials, "Getting started", section "Early-stopping".
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -38,10 +39,16 @@ def init(config: EarlyStoppingConfig, own_rule: StoppingRule | None = None) -> E
     patience = config.patience if config.enabled else _NEVER
     return EarlyStoppingState(
         patience=jnp.asarray(patience, jnp.int32),
-        best_error=jnp.asarray(jnp.inf, jnp.float32),
+        best_error=jnp.asarray(_no_error(), jnp.float32),
         best_iteration=jnp.asarray(-1, jnp.int32),
         own_rule=() if own_rule is None else jax.tree.map(jnp.asarray, own_rule.init()),
     )
+
+
+def _no_error() -> float:
+    """Return an error above all others: infinity, or the largest float where `jax_debug_infs` would report that."""
+    debugs = jax.config.jax_debug_infs  # pyright: ignore[reportAttributeAccessIssue]
+    return float(jnp.finfo(jnp.float32).max) if debugs else math.inf
 
 
 def update(

@@ -171,7 +171,8 @@ def _check_split(origin: str, name: str, split: Split, objective: Objective | No
     for part, tree in (("inputs", split.inputs), ("targets", split.targets)):
         for leaf in jax.tree.leaves(tree):
             if not getattr(leaf, "shape", ()):
-                raise InputError(f"{origin}: `{part}` of {name} must be arrays (N, ...); got a {type(leaf).__name__}.")
+                found = "single numbers, as of a list" if hasattr(leaf, "shape") else f"a {type(leaf).__name__}"
+                raise InputError(f"{origin}: `{part}` of {name} must be arrays (N, ...); got {found}.")
     counts = [leaf.shape[0] for leaf in jax.tree.leaves((split.inputs, split.targets))]
     if len(set(counts)) != 1 or counts[0] == 0:
         found = " and ".join(map(str, counts))

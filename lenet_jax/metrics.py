@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from lenet_jax.errors import InputError
@@ -25,7 +26,7 @@ def confusion_matrix(
         num_classes: 1 or above.
 
     Raises:
-        InputError: if the lengths differ or `num_classes` is below 1.
+        InputError: if the lengths differ, the classes are no integers, or `num_classes` is below 1.
 
     >>> confusion_matrix(jnp.array([0, 1, 1]), jnp.array([0, 1, 0]), 2)
     Array([[1, 0],
@@ -37,7 +38,10 @@ def confusion_matrix(
             f"confusion_matrix: `labels` and `predictions` must be two lists of one length; "
             f"got shapes {labels.shape} and {predictions.shape}."
         )
-    if num_classes < 1:
+    for name, classes in (("labels", labels), ("predictions", predictions)):
+        if not jnp.issubdtype(classes.dtype, jnp.integer):
+            raise InputError(f"confusion_matrix: `{name}` must be integers; got {classes.dtype}.")
+    if not isinstance(num_classes, int | np.integer) or num_classes < 1:
         raise InputError(f"confusion_matrix: `num_classes` must be 1 or above; got {num_classes!r}.")
     rows, columns = (jax.nn.one_hot(classes, num_classes, dtype=jnp.int32) for classes in (labels, predictions))
     return rows.T @ columns

@@ -4,6 +4,7 @@ inputs -> augmentation -> compute dtype -> network -> loss and metrics
 """
 
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -197,11 +198,16 @@ def check_model(caller: str, model: Any) -> None:
 
 
 def check_objective(objective: Objective) -> None:
-    """Check that an objective is monitored by a value that it has.
+    """Check that an objective is one, and is monitored by a value that it has.
 
     Raises:
         InputError: if it is not, or its mode is unknown.
     """
+    if not isinstance(objective, Objective):
+        raise InputError(
+            f"objective: `objective` must be a lj.Objective; got {objective!r}; make one, as "
+            "lj.objectives.regression()."
+        )
     if "loss" in objective.metrics:
         raise InputError("objective: `metrics` must have no 'loss', which is reported besides; give it another name.")
     names = ("loss", *objective.metrics)
@@ -315,24 +321,27 @@ def _checked(name: str, values: Any, count: int) -> Array:
 def _check_no_broadcasting(name: str, fn: Callable[[Any, Any], Any], outputs: PyTree, targets: PyTree) -> None:
     """Check that outputs (N, 1) and targets (N,), or the other way round, do not become (N, N) in a function of them.
 
-    A function that broadcasts them makes, of 5 outputs and 7 targets, an array of 5 x 7.
+    A function that broadcasts them makes, of 1009 outputs and 2003 targets, an array of 1009 x 2003.
 
     Raises:
         InputError: if the function broadcasts them.
     """
-    both = jax.tree.leaves((outputs, targets))
-    if len(both) != 2 or {x.shape[1:] for x in both} != {(), (1,)}:
+    leaves = itertools.product(jax.tree.leaves(outputs), jax.tree.leaves(targets))
+    pair = next((pair for pair in leaves if {x.shape[1:] for x in pair} == {(), (1,)}), None)
+    if pair is None:
         return
-    types = [jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype) for n, x in zip((5, 7), both, strict=True)]
-    trees = [jax.tree.structure(tree) for tree in (outputs, targets)]
+
+    def of(count: int, tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), tree)
+
     try:
-        jaxpr = jax.make_jaxpr(lambda *a: fn(*(tree.unflatten([x]) for tree, x in zip(trees, a, strict=True))))(*types)
+        jaxpr = jax.make_jaxpr(fn)(of(1009, outputs), of(2003, targets))
     except Exception:  # as it should, whatever it raises
         return
-    if re.search(r"\[(5,7|7,5)[,\]]", str(jaxpr)):
+    if re.search(r"\[(1009,2003|2003,1009)[,\]]", str(jaxpr)):
         raise InputError(
-            f"objective: `{name}` must not combine outputs of shape {both[0].shape} with targets of shape "
-            f"{both[1].shape}, which JAX broadcasts to all pairs of examples; drop an axis: outputs[:, 0] or "
+            f"objective: `{name}` must not combine outputs of shape {pair[0].shape} with targets of shape "
+            f"{pair[1].shape}, which JAX broadcasts to all pairs of examples; drop an axis: outputs[:, 0] or "
             "targets[:, 0]."
         )
 

@@ -8,7 +8,7 @@ devices both give bit-identical parameters.
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from lenet_jax.evaluation import (
     evaluate_task,
     on_device,
 )
+from lenet_jax.layers.base import check_key
 from lenet_jax.microbatching import accumulate_gradients, accumulate_loss, choose_size
 from lenet_jax.objective import (
     Batch,
@@ -41,6 +42,7 @@ from lenet_jax.objective import (
     training_loss_and_metrics,
 )
 from lenet_jax.objectives import classification
+from lenet_jax.ops.definitions import widen
 from lenet_jax.optimizers import chain_optimizer, set_hyperparameters
 from lenet_jax.optimizers.plateau import observe_validation
 from lenet_jax.optimizers.standard_form import (
@@ -109,7 +111,8 @@ class TrainResult(NamedTuple):
     status: Int[Array, "..."]  # a Status
     history: Evaluation
     """Arrays over the validations that a run may have. Those after the end have `iteration` 0, no examples, and losses
-    of NaN, or of infinity where `jax_debug_nans` would report NaN; `history.iteration > 0` selects the others."""
+    of NaN, or of infinity where `jax_debug_nans` would report NaN, or of the largest float where `jax_debug_infs` would
+    report that too; `history.iteration > 0` selects the others."""
 
     def __repr__(self) -> str:
         """Return one line, with shapes in the place of arrays."""
@@ -325,9 +328,10 @@ def _accept_if_finite(state: TrainState, proposed: TrainState, loss: Array, grad
 
 
 def _is_finite(tree: PyTree) -> Array:
-    """Tell whether all values are finite, and not so large that the sum of their squares is not."""
+    """Tell whether all values are finite, and not so large that the sum of their squares is not in float32."""
     # First over all axes but the last, which a CPU does in vectors; a sum over all of them is one addition at a time.
-    columns = [jnp.sum(leaf * leaf, axis=tuple(range(leaf.ndim - 1))) for leaf in jax.tree.leaves(tree)]
+    wide = [widen(leaf) for leaf in jax.tree.leaves(tree)]
+    columns = [jnp.sum(leaf * leaf, axis=tuple(range(leaf.ndim - 1))) for leaf in wide]
     return jnp.isfinite(sum(map(jnp.sum, columns)))
 
 
@@ -461,12 +465,21 @@ def make_train(
             the choice of the best weights (`config.weights="last"` makes none).
 
     Raises:
-        InputError: if `model` is none; by `train` while it is traced, if the data do not fit the configuration or a
-            name is unknown; if the objective has labels (classification) and targets are not integers (N,), or are
-            known to be out of range: those of a `Dataset` that was made of concrete arrays are.
+        InputError: if `model`, `optimizer`, `config` or `objective` is none; by `train` while it is traced, if the data
+            do not fit the configuration or a name is unknown; if the objective has labels (classification) and targets
+            are not integers (N,), or are known to be out of range: those of a `Dataset` that was made of concrete
+            arrays are.
     """
     check_model("make_train", model)
     objective = objective or classification()
+    check_objective(objective)
+    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
+        raise InputError(
+            f"make_train: `optimizer` must be an Optax transformation; got {optimizer!r}; make one, as "
+            "lj.make_optimizer('sgd')."
+        )
+    if not isinstance(config, TrainerConfig):
+        raise InputError(f"make_train: `config` must be a lj.config.TrainerConfig; got a {type(config).__name__}.")
 
     def fit(plan: TrainPlan) -> Optimizer:
         fitted = fit_to_run(optimizer, plan.epoch * config.max_epochs, plan.epoch)
@@ -475,6 +488,9 @@ def make_train(
         return chain_optimizer(fitted, clip_norm=config.clip_norm, ema_decay=config.ema_decay)
 
     def train(key: Key, hyperparameters: Hyperparameters, data: Dataset) -> TrainResult:
+        check_key("train", key)
+        if not isinstance(data, Dataset):
+            raise InputError(f"train: `data` must be a lj.Dataset of three lj.Split; got a {type(data).__name__}.")
         check_splits(data, objective)
         task = make_task(model, config, data, objective, augment)
         if objective.has_labels and data.label_ranges:
@@ -541,9 +557,15 @@ def result_variables(config: TrainerConfig, state: TrainState) -> Variables:
     return evaluation_variables(state) if config.weights == "last" else state.best
 
 
+def _unused_loss() -> float:
+    config: Any = jax.config
+    if not config.jax_debug_nans:
+        return jnp.nan
+    return float(jnp.finfo(jnp.float32).max) if config.jax_debug_infs else jnp.inf
+
+
 def no_evaluation(objective: Objective, config: TrainerConfig) -> Evaluation:
-    """Return the evaluation of a run that did not run: counts of 0, losses of NaN, or infinity under debug_nans."""
-    loss = jnp.inf if jax.config.jax_debug_nans else jnp.nan  # pyright: ignore[reportAttributeAccessIssue]
-    losses = jnp.full((), loss, jnp.float32)
+    """Return the evaluation of a run that did not run: counts of 0, and losses as of `TrainResult.history`."""
+    losses = jnp.full((), _unused_loss(), jnp.float32)
     running = dict.fromkeys(_running_metrics(objective, config), losses)
     return Evaluation(jnp.zeros((), jnp.int32), losses, no_examples(objective)._replace(loss_sum=losses), running)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -60,6 +61,9 @@ class Variables(NamedTuple):
     def __repr__(self) -> str:
         """Return one line, with shapes in the place of arrays."""
         return show_fields(self)
+
+
+export.register_namedtuple_serialization(Variables, serialized_name="lenet_jax.Variables")  # of exported functions
 
 
 class Model(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lenet_jax as lj
-from lenet_jax.types import StrayLabels
+from lenet_jax.types import StrayLabels, Variables
 from tests.linear import linear
 
 IMAGES = np.zeros((6, 2, 2, 1), np.float32)
@@ -175,3 +175,10 @@ def test_evaluation_wants_labels_that_fit_the_outputs():
         lj.evaluate(model, variables, lj.Split(IMAGES, LABELS + 1))
     ignoring = lj.objectives.classification(ignore_label=-1)
     assert lj.evaluate(model, variables, lj.Split(IMAGES, LABELS - 1), objective=ignoring).num_examples == 4
+
+
+def test_exported_functions_of_variables_can_be_saved():
+    variables = Variables({"w": jnp.ones(3)}, {})
+    exported = jax.export.export(jax.jit(lambda variables, x: variables.params["w"] * x))(variables, jnp.ones(3))
+    loaded = jax.export.deserialize(exported.serialize(vjp_order=1))
+    np.testing.assert_array_equal(loaded.call(variables, jnp.full(3, 2.0)), jnp.full(3, 2.0))

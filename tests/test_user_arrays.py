@@ -49,6 +49,18 @@ def test_a_loss_that_would_pair_all_examples_is_refused(shape, targets, axis, wi
                 train(linear(*shape), targets, lj.Objective(loss, metrics, "loss", "min"))
 
 
+@pytest.mark.parametrize("loss", [lambda o, t: jnp.mean((o - t["y"]) ** 2, -1), lambda o, t: (o[:, 0] - t["y"]) ** 2])
+def test_targets_of_several_arrays_are_not_broadcast_either(loss):
+    data = lj.Dataset(*(lj.Split(X, {"y": Y, "mask": Y > 0}) for _ in range(3)))
+    run = lj.make_train(linear(1), optax.sgd(0.1), CONFIG, objective=lj.Objective(loss, {}, "loss", "min"))
+    with jax.numpy_rank_promotion("allow"):
+        if loss(jnp.ones((2, 1)), {"y": jnp.array([1.0, 2.0])})[0] == 0:
+            assert jax.jit(run)(jax.random.key(0), {}, data).status == lj.Status.MAX_EPOCHS
+        else:
+            with pytest.raises(lj.InputError, match="broadcasts to all pairs"):
+                jax.jit(run)(jax.random.key(0), {}, data)
+
+
 @pytest.mark.parametrize(
     ("shape", "targets", "loss"),
     [
@@ -105,7 +117,6 @@ def test_parameters_may_have_averages_of_their_own():
     check_averages(optimizer.init({"x": jnp.zeros(2), "y": jnp.zeros(3)}))
 
 
-@jax.numpy_dtype_promotion("standard")  # as optax's schedules need
 @pytest.mark.parametrize("name", ["cosine", "step", "exponential", "constant"])
 def test_a_schedule_gets_the_lengths_of_the_run(name):
     options = {"learning_rate": 0.1, "schedule": name, "clip_norm": 1.0}
@@ -115,6 +126,65 @@ def test_a_schedule_gets_the_lengths_of_the_run(name):
     lanes = lj.make_train_lanes(linear(3), lj.make_optimizer(**options), CONFIG, strategy="map")
     many = jax.jit(lanes)(jax.random.split(jax.random.key(0), 1), {"learning_rate": jnp.array([0.1])}, dataset(LABELS))
     assert jnp.all(jnp.isfinite(many.variables.params))
+
+
+@pytest.mark.parametrize("name", ["momentum", "nesterov", "adam", "adamw", "rmsprop"])
+def test_optimizers_and_schedules_may_promote_as_optax_does(name):
+    """The tests run with strict promotion of dtypes and ranks, which a user may have set."""
+    optimizer = lj.make_optimizer(name, schedule="cosine", clip_norm=1.0)
+    assert train(linear(3), LABELS, optimizer=optimizer).status == lj.Status.MAX_EPOCHS
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_numbers_whose_squares_have_no_place_in_half_precision_are_finite(dtype):
+    def apply(weights, x):
+        return 100 * (x.astype(dtype) @ weights)  # the loss is about 200
+
+    model = lj.interop.to_model((lambda key: jax.random.normal(key, (5, 3)).astype(dtype), apply), (5,))
+    result = train(model, LABELS, optimizer=optax.sgd(1e-4))
+    assert result.status == lj.Status.MAX_EPOCHS
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"model": jnp.tanh}, "make_train: `model` must be a lj.Model"),
+        ({"optimizer": "sgd"}, "make_train: `optimizer` must be an Optax transformation; got 'sgd'; make one"),
+        ({"config": {"max_epochs": 1}}, "make_train: `config` must be a lj.config.TrainerConfig; got a dict"),
+        ({"objective": "regression"}, "objective: `objective` must be a lj.Objective; got 'regression'"),
+        ({"data": (X, LABELS)}, "train: `data` must be a lj.Dataset .* got a tuple"),
+        ({"data": lj.Dataset(*(lj.Split(X.tolist(), LABELS) for _ in range(3)))}, r"`inputs` of train must be arrays"),
+        ({"key": 0}, "train: `key` must be a key; got 0"),
+    ],
+)
+def test_what_is_passed_for_another_thing_is_named(wrong, message, without_type_checks):
+    given = {"model": linear(3), "optimizer": optax.sgd(0.1), "config": CONFIG, "objective": None, **wrong}
+    key, data = wrong.get("key", jax.random.key(0)), wrong.get("data", dataset(LABELS))
+    with pytest.raises(lj.InputError, match=message):
+        lj.make_train(given["model"], given["optimizer"], given["config"], objective=given["objective"])(key, {}, data)
+
+
+@pytest.mark.parametrize(("labels", "num_classes"), [([0.5, 1.0], 3), ([0, 1], "3")])
+def test_a_confusion_matrix_is_of_integers(labels, num_classes, without_type_checks):
+    with pytest.raises(lj.InputError, match=r"confusion_matrix: `(labels|num_classes)` must be"):
+        lj.confusion_matrix(labels, [0, 1], num_classes)
+
+
+@pytest.mark.parametrize("nans", [False, True])
+def test_sound_runs_and_states_have_no_infinities_for_debug_infs(nans):
+    data, model = dataset(LABELS), linear(3)
+    config = lj.config.TrainerConfig(
+        max_epochs=20, batch_size=8, early_stopping=lj.config.EarlyStoppingConfig(patience=3)
+    )
+    with jax.debug_infs(True), jax.debug_nans(nans):
+        state = lj.training.init_train_state(model, optax.sgd(0.1), config, jax.random.key(0), {})
+        state, loss = lj.training.train_step(model, optax.sgd(0.1), state, data, jnp.arange(8))
+        state, _ = jax.jit(lambda state: lj.training.train_interval(model, optax.sgd(0.1), config, state, data))(state)
+        result = jax.jit(lj.make_train(model, optax.sgd(0.1), config))(jax.random.key(0), {}, data)
+    assert jnp.isfinite(loss)
+    assert state.early_stopping.best_error < 1
+    assert result.status == lj.Status.PATIENCE
+    assert not jnp.any(jnp.isinf(result.history.train_loss))
 
 
 def test_a_schedule_without_lengths_is_refused_elsewhere():

@@ -15,8 +15,8 @@ def from_linen(module: Any, input_shape: Example) -> Model:
     """Convert a Linen module to a model, which every function of this package can train.
 
     The collection `params` is trained. The other collections that `init` makes are non-trainable state, unless each
-    call adds to them: what a module sows is dropped, with a warning if it is more than `intermediates`. Return it as an
-    output, and let an objective of your own use it. Boxes of metadata (`nn.with_partitioning`) are removed.
+    call changes their form: what a module sows is dropped, with a warning if it is more than `intermediates`. Return it
+    as an output, and let an objective of your own use it. Boxes of metadata (`nn.with_partitioning`) are removed.
 
     If `__call__` has an argument named `train`, `training`, `is_training`, `deterministic` or `use_running_average`, or
     takes it among `**kwargs`, it is set according to the mode. The key of `apply` seeds the stream `dropout`, and any
@@ -83,8 +83,9 @@ def _state_names(module: Any, variables: PyTree, inputs: PyTree, options: dict[s
     dropped = sorted({*others, *changed} - {*kept, "intermediates"})
     if dropped:
         warnings.warn(
-            f"from_linen: what {type(module).__name__} sows in {', '.join(map(repr, dropped))} is dropped, so it is no "
-            "part of the loss; return it as an output, and let an objective of your own use it.",
+            f"from_linen: {', '.join(map(repr, dropped))} of {type(module).__name__} is dropped, as a call changes its "
+            "form, which is what `sow` does; it is neither state nor part of the loss: return it as an output, and let "
+            "an objective of your own use it.",
             stacklevel=3,
         )
     return kept

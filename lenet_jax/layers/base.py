@@ -17,7 +17,7 @@ from jaxtyping import Array
 from lenet_jax.config.checks import Activation
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.ops import avg_pool, max_pool
-from lenet_jax.ops.windows import Ints, Padding, entries, to_tuple
+from lenet_jax.ops.windows import Ints, Padding, entries, make_window, to_tuple
 from lenet_jax.types import Key, LayerTrace, ReceptiveField, Variables
 
 Shape = tuple[int, ...]
@@ -113,7 +113,7 @@ def max_pooling(size: Ints, *, strides: Ints | None = None, padding: Padding = "
 
     Options and errors as in `lenet_jax.max_pool`; sequences (W, C) need a size of one entry, as (2,).
     """
-    return _pooling(max_pool, size, strides, padding)
+    return _pooling("max_pooling", max_pool, size, strides, padding)
 
 
 def average_pooling(size: Ints, *, strides: Ints | None = None, padding: Padding = "VALID") -> Layer:
@@ -121,15 +121,18 @@ def average_pooling(size: Ints, *, strides: Ints | None = None, padding: Padding
 
     Options and errors as in `lenet_jax.avg_pool`; sequences (W, C) need a size of one entry, as (2,).
     """
-    return _pooling(avg_pool, size, strides, padding)
+    return _pooling("average_pooling", avg_pool, size, strides, padding)
 
 
-def _pooling(pool: Callable[..., Array], size: Ints, strides: Ints | None, padding: Padding) -> Layer:
+def _pooling(name: str, pool: Callable[..., Array], size: Ints, strides: Ints | None, padding: Padding) -> Layer:
+    steps = size if strides is None else strides
+
     def apply(x: Array) -> Array:
-        return pool(x, window_size(pool.__name__, "window", size, x.shape[1:]), strides=strides, padding=padding)
+        pixels = window_size(name, "size", size, x.shape[1:])
+        window = make_window(name, x.shape[1:-1], pixels, steps, padding, allow_ceil=True, argument="size")
+        return pool(x, window.size, strides=window.strides, padding=window.pads)
 
-    layer = function(apply)
-    return layer._replace(field=lambda field: widen_field(field, size, size if strides is None else strides))
+    return function(apply)._replace(field=lambda field: widen_field(field, size, steps))
 
 
 def global_average_pooling() -> Layer:

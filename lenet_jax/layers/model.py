@@ -21,6 +21,9 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
     In training `apply` takes one key, or an array of keys (N,), one an example: one key stands for the keys that
     `jax.random.fold_in` makes of it by the position of each example.
 
+    `init` is traced once and then computed as one program, so that initializers are to be functions of their key and
+    shape alone: numbers that one takes from elsewhere, as from NumPy's global generator, stay those of the first call.
+
     Raises:
         InputError: if `input_shape` is no sequence of integers, or a layer does not fit; by `init`, if its key is none;
             by `apply`, if the images have another shape or are not floating point.

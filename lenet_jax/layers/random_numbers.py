@@ -28,7 +28,8 @@ def draw_together(init: Callable[[Key], PyTree], key: Key, *, separately: bool) 
     """Return init(key), with the same random numbers from fewer generators.
 
     Args:
-        init: a function that can be traced.
+        init: a function that can be traced. What it calls by `jax.jit` with shardings, layouts or compiler options is
+            drawn by itself.
         key: consumed.
         separately: whether each operation of `init` rounds its results, as in a call outside of a program; otherwise
             XLA may join operations, as it may those of `init` inside of a program.
@@ -59,13 +60,28 @@ def _operations(closed: ClosedJaxpr, call: object, values: dict, *, is_outer: bo
     values.update(zip(within(call, closed.jaxpr.constvars), closed.consts, strict=True))
     for equation in closed.jaxpr.eqns:
         inputs, outputs = within(call, equation.invars), within(call, equation.outvars)
-        if equation.primitive.name not in ("jit", "pjit"):
+        if not _is_plain_call(equation):
             yield _Operation(inputs, outputs, equation, is_outer)
             continue
         inner, inner_call = equation.params["jaxpr"], object()
         yield _Operation(inputs, within(inner_call, inner.jaxpr.invars), None, False)
         yield from _operations(inner, inner_call, values, is_outer=False)
         yield _Operation(within(inner_call, inner.jaxpr.outvars), outputs, None, is_outer)
+
+
+def _is_plain_call(equation: JaxprEqn) -> bool:
+    """Return whether an equation is the call of a jitted function whose options leave nothing to say."""
+    if equation.primitive.name not in ("jit", "pjit"):
+        return False
+    options = equation.params
+    shardings = (*options.get("in_shardings", ()), *options.get("out_shardings", ()))
+    layouts = (*options.get("in_layouts", ()), *options.get("out_layouts", ()))
+    return (
+        not any(isinstance(each, jax.sharding.Sharding) for each in shardings)
+        and all(each is None for each in layouts)
+        and not any(options.get("donated_invars", ()))
+        and not options.get("compiler_options_kvs")
+    )
 
 
 def _evaluate(closed: ClosedJaxpr, arguments: Sequence[Any], separately: bool) -> list[Any]:
@@ -80,24 +96,29 @@ def _evaluate(closed: ClosedJaxpr, arguments: Sequence[Any], separately: bool) -
     left = list(_operations(closed, call, values, is_outer=True))
     while left:
         waiting: list[_Operation] = []
-        draws: list[_Operation] = []
+        draws: list[tuple[_Operation, JaxprEqn]] = []
         for operation in left:
             if not all(isinstance(place, Literal) or place in values for place in operation.inputs):
                 waiting.append(operation)
-            elif _can_be_shared(operation.equation):
-                draws.append(operation)
+            elif operation.equation is not None and _can_be_shared(operation.equation):
+                draws.append((operation, operation.equation))
             else:
                 results = _compute(operation.equation, [value_of(place) for place in operation.inputs])
                 if separately and operation.is_outer:
                     results = lax.optimization_barrier(results)
                 values.update(zip(operation.outputs, results, strict=True))
-        for name in ("random_split", "random_bits"):
-            found = [(each, each.equation) for each in draws if each.equation and each.equation.primitive.name == name]
-            keys, shapes = [value_of(each.inputs[0]) for each, _ in found], [of.params["shape"] for _, of in found]
-            for (each, _), result in zip(found, _draw(name, keys, shapes), strict=True):
-                values[each.outputs[0]] = result
+        alike: dict[Any, list[tuple[_Operation, Key, Any]]] = {}  # keys that vary over the same devices
+        for draw, equation in draws:
+            key = value_of(draw.inputs[0])
+            of = equation.primitive.name, jax.typeof(key)
+            alike.setdefault(of, []).append((draw, key, equation.params["shape"]))
+        for (name, _), group in alike.items():
+            operations, keys, shapes = zip(*group, strict=True)
+            for operation, result in zip(operations, _draw(name, keys, shapes), strict=True):
+                values[operation.outputs[0]] = result
         left = waiting
-    return [value_of((call, place) if not isinstance(place, Literal) else place) for place in closed.jaxpr.outvars]
+    results = [place if isinstance(place, Literal) else (call, place) for place in closed.jaxpr.outvars]
+    return [jnp.asarray(value_of(place)) for place in results]  # a constant may be one of Python or NumPy
 
 
 def _compute(equation: JaxprEqn | None, inputs: list[Any]) -> list[Any]:
@@ -108,9 +129,9 @@ def _compute(equation: JaxprEqn | None, inputs: list[Any]) -> list[Any]:
     return list(results) if equation.primitive.multiple_results else [results]
 
 
-def _can_be_shared(equation: JaxprEqn | None) -> bool:
+def _can_be_shared(equation: JaxprEqn) -> bool:
     """Return whether an equation draws what `_draw` does: 32 bits a number, or keys, by JAX's default generator."""
-    if equation is None or equation.primitive.name not in ("random_bits", "random_split"):
+    if equation.primitive.name not in ("random_bits", "random_split"):
         return False
     key: Any = equation.invars[0].aval
     size = math.prod(equation.params["shape"])
@@ -125,8 +146,6 @@ def _can_be_shared(equation: JaxprEqn | None) -> bool:
 
 def _draw(name: str, keys: Sequence[Key], shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     """Return for each key and shape `jax.random.bits(key, shape)`, or `jax.random.split(key, shape)`."""
-    if not keys:
-        return []
     sizes = [math.prod(shape) for shape in shapes]
     row = min(_ROW, max(sizes))
     owners = np.array([owner for owner, size in enumerate(sizes) for _ in range(0, size, row)])

@@ -4,34 +4,44 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+from jax.nn.initializers import zeros
 from jaxtyping import Array
 
 from lenet_jax import ops
 from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Cost, Layer, Shape, widen_field
+from lenet_jax.layers.weights import init_bias
 from lenet_jax.ops.initializers import Initializer
+from lenet_jax.ops.windows import to_int
 from lenet_jax.types import Key, Variables
 
 
-def random_patches(num_units: int, patch_size: int, kernel_init: Initializer, *, seed: int = 0) -> Layer:
+def random_patches(
+    num_units: int, patch_size: int, kernel_init: Initializer, *, seed: int = 0, bias_init: Initializer = zeros
+) -> Layer:
     """Connect each unit to one square patch of the image, at a random place: y = patch * kernel + bias, summed.
 
     A unit has weights for its patch only, and no other unit has them: between a dense layer, whose units see the whole
     image, and a convolution, whose units see all patches. The places belong to the network, not to its variables: they
-    are drawn by NumPy from `seed`, the same in every run. A bias is initially 0.
+    are drawn by NumPy from `seed`, the same in every run.
 
     Args:
         num_units: number of outputs.
         patch_size: height and width of the patches in pixels.
         kernel_init: initializer of the kernels (patch_size, patch_size, C, num_units).
         seed: decides the places of the patches, 0 or above.
+        bias_init: initializer of the bias (num_units,); by default 0.
 
     Raises:
-        InputError: in `init`, if the input is no image or a patch does not fit into it.
+        InputError: if `num_units` or `patch_size` is no integer, 1 or above; in `init`, if the input is no image or a
+            patch does not fit into it.
 
     Source: C. Anderson, Colorado State University, CS445, "Convolutional Neural Networks", the lesson's first answer to
     the number of weights of a dense layer.
     """
+    num_units, patch_size = (
+        to_int("random_patches", name, value) for name, value in (("num_units", num_units), ("patch_size", patch_size))
+    )
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         if len(shape) != 3:
@@ -41,8 +51,8 @@ def random_patches(num_units: int, patch_size: int, kernel_init: Initializer, *,
                 f"random_patches: `patch_size` must be at most {min(shape[:2])}, to fit into {shape[0]}x{shape[1]} "
                 f"pixels; got {patch_size}."
             )
-        kernel = kernel_init(key, (patch_size, patch_size, shape[-1], num_units))
-        return Variables({"kernel": kernel, "bias": jnp.zeros(num_units, jnp.float32)}, {}), (num_units,)
+        kernel = jnp.asarray(kernel_init(key, (patch_size, patch_size, shape[-1], num_units))).astype(jnp.float32)
+        return Variables({"kernel": kernel, "bias": init_bias(bias_init, key, num_units)}, {}), (num_units,)
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         kernel = variables.params["kernel"]

@@ -14,10 +14,12 @@ from jaxtyping import Array, Float
 from lenet_jax import ops
 from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Cost, Layer, Shape, function, is_one_key, whole_field, widen_field, window_size
+from lenet_jax.ops.arguments import check_number
+from lenet_jax.ops.convolution import convolve_transposed
 from lenet_jax.ops.definitions import add_to_channels, scale_channels, widen
 from lenet_jax.ops.initializers import Initializer
 from lenet_jax.ops.products import FUSED_ACTIVATIONS
-from lenet_jax.ops.windows import Ints, Padding, make_window, to_int, to_tuple
+from lenet_jax.ops.windows import Ints, Padding, Window, make_window, to_int, to_tuple
 from lenet_jax.types import Key, LayerTrace, ReceptiveField, Variables
 
 
@@ -68,6 +70,15 @@ def convolution(
     channels = [channel for channels in table or () for channel in channels]
     options: dict[str, Any] = {"strides": strides, "padding": padding}
 
+    def window(shape: Shape) -> Window:
+        """Return the window over an input, checked together with that of the pooling."""
+        window = make_window(
+            "convolution", shape[:-1], kernel_size, dilation=dilation, argument="kernel_size", **options
+        )
+        if pool_size is not None:
+            make_window("convolution", window.output, pool_size, pool_size, "VALID", argument="pool_size")
+        return window
+
     def init_kernels(key: Key, size: Shape, num_channels: int) -> dict[str, Array]:
         if num_channels % groups or num_kernels % groups:
             raise InputError(
@@ -104,9 +115,7 @@ def convolution(
         return y if activation is None else getattr(jax.nn, activation)(y)
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
-        return _cost(
-            params, math.prod(make_window("conv", shape[:-1], kernel_size, dilation=dilation, **options).output)
-        )
+        return _cost(params, math.prod(window(shape).output))
 
     def field(field: ReceptiveField) -> ReceptiveField:
         field = widen_field(field, kernel_size, strides, dilation)
@@ -124,7 +133,7 @@ def convolution(
 
     bias_size = num_kernels if use_bias else None
     layer = _with_kernels(
-        "convolution", kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field, bias_init
+        "convolution", kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field, bias_init, window
     )
     if pool_size is None:
         return layer
@@ -167,6 +176,9 @@ def depthwise_convolution(
     multiplier = to_int("depthwise_convolution", "multiplier", multiplier)
     options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
 
+    def window(shape: Shape) -> Window:
+        return make_window("depthwise_convolution", shape[:-1], kernel_size, argument="kernel_size", **options)
+
     def init_kernels(key: Key, size: Shape, num_channels: int) -> dict[str, Array]:
         return {"kernel": kernel_init(key, (*size, num_channels, multiplier))}
 
@@ -174,7 +186,7 @@ def depthwise_convolution(
         return _add_bias(_DEPTHWISE[x.ndim - 2](x, params["kernel"], **options), params.get("bias"))
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
-        return _cost(params, math.prod(make_window("conv", shape[:-1], kernel_size, **options).output))
+        return _cost(params, math.prod(window(shape).output))
 
     return _with_kernels(
         "depthwise_convolution",
@@ -185,6 +197,7 @@ def depthwise_convolution(
         cost,
         lambda field: widen_field(field, kernel_size, strides, dilation),
         bias_init,
+        window,
     )
 
 
@@ -223,6 +236,9 @@ def separable_convolution(
     num_kernels, multiplier = to_int(name, "num_kernels", num_kernels), to_int(name, "multiplier", multiplier)
     options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
 
+    def window(shape: Shape) -> Window:
+        return make_window(name, shape[:-1], kernel_size, argument="kernel_size", **options)
+
     def init_kernels(key: Key, size: Shape, num_channels: int) -> dict[str, Array]:
         first, second = jax.random.split(key)
         pointwise = (*(1,) * len(size), num_channels * multiplier, num_kernels)
@@ -236,11 +252,13 @@ def separable_convolution(
         return _add_bias(y, params.get("bias"))
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
-        return _cost(params, math.prod(make_window("conv", shape[:-1], kernel_size, **options).output))
+        return _cost(params, math.prod(window(shape).output))
 
     bias_size = num_kernels if use_bias else None
     field = lambda field: widen_field(field, kernel_size, strides, dilation)  # noqa: E731
-    return _with_kernels(name, kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field, bias_init)
+    return _with_kernels(
+        name, kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field, bias_init, window
+    )
 
 
 def transposed_convolution(
@@ -271,14 +289,14 @@ def transposed_convolution(
     Raises:
         InputError: if `num_kernels` is no integer, 1 or above; in `init`, if an option does not fit the input.
     """
-    num_kernels = to_int("transposed_convolution", "num_kernels", num_kernels)
-    options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+    name = "transposed_convolution"
+    num_kernels = to_int(name, "num_kernels", num_kernels)
 
     def init_kernels(key: Key, size: Shape, num_channels: int) -> dict[str, Array]:
         return {"kernel": kernel_init(key, (*size, num_kernels, num_channels))}
 
     def apply_params(params: dict[str, Array], x: Array) -> Array:
-        y = _TRANSPOSED[x.ndim - 2](x, params["kernel"], output_shape=output_shape, **options)
+        y = convolve_transposed(name, x.ndim - 2, x, params["kernel"], strides, padding, output_shape, dilation)
         return _add_bias(y, params.get("bias"))
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
@@ -295,9 +313,7 @@ def transposed_convolution(
         return widened
 
     bias_size = num_kernels if use_bias else None
-    return _with_kernels(
-        "transposed_convolution", kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field, bias_init
-    )
+    return _with_kernels(name, kernel_size, init_kernels, lambda _: bias_size, apply_params, cost, field, bias_init)
 
 
 _CONVOLUTIONS: dict[int, Callable[..., Array]] = {1: ops.conv1d, 2: ops.conv2d, 3: ops.conv3d}
@@ -311,11 +327,6 @@ _SEPARABLE: dict[int, Callable[..., Array]] = {
     2: ops.separable_conv2d,
     3: ops.separable_conv3d,
 }
-_TRANSPOSED: dict[int, Callable[..., Array]] = {
-    1: ops.conv1d_transpose,
-    2: ops.conv2d_transpose,
-    3: ops.conv3d_transpose,
-}
 
 
 def _with_kernels(
@@ -327,6 +338,7 @@ def _with_kernels(
     cost: Callable[[dict[str, Array], Shape], Cost],
     field: Callable[[ReceptiveField], ReceptiveField],
     bias_init: Initializer,
+    check: Callable[[Shape], Any] = lambda shape: None,
 ) -> Layer:
     """Return the layer of a convolution of any kind.
 
@@ -339,6 +351,7 @@ def _with_kernels(
         cost: as of a layer.
         field: as of a layer.
         bias_init: initializer of the bias.
+        check: shape of an example -> whatever; raises InputError if an option does not fit.
     """
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
@@ -346,10 +359,12 @@ def _with_kernels(
             raise InputError(
                 f"{name}: the input needs 1 to 3 spatial axes and channels an example, as H, W, C; got shape {shape}."
             )
-        kernels = init_kernels(key, window_size(name, "kernel_size", kernel_size, shape), shape[-1])
-        params = {part: kernel.astype(jnp.float32) for part, kernel in kernels.items()}
-        if (size := bias_size(shape[-1])) is not None:
-            params["bias"] = _init_bias(bias_init, key, size)
+        size = window_size(name, "kernel_size", kernel_size, shape)
+        check(shape)
+        kernels = init_kernels(key, size, shape[-1])
+        params = {part: jnp.asarray(kernel).astype(jnp.float32) for part, kernel in kernels.items()}
+        if (num_biases := bias_size(shape[-1])) is not None:
+            params["bias"] = init_bias(bias_init, key, num_biases)
         batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
         return Variables(params, {}), jax.eval_shape(apply_params, params, batch).shape[1:]
 
@@ -359,13 +374,14 @@ def _with_kernels(
     return Layer(init, apply, cost, field)
 
 
-def _init_bias(bias_init: Initializer, key: Key, size: int) -> Array:
-    """Return the initial bias (size,); its random numbers are not those of the kernels.
+def init_bias(bias_init: Initializer, key: Key, size: int) -> Array:
+    """Return the initial bias (size,), as float32; its random numbers are not those of the kernels.
 
     They have the same key, or those that it is split into, which `jax_threefry_partitionable` makes as `fold_in` does,
     of numbers from 0 on.
     """
-    return bias_init(jax.random.fold_in(key, 2**31), (size,), jnp.float32)
+    bias = bias_init(jax.random.fold_in(key, 2**31), (size,), jnp.float32)
+    return jnp.asarray(bias).astype(jnp.float32)
 
 
 def _add_bias(y: Array, bias: Array | None) -> Array:
@@ -395,8 +411,8 @@ def dense(num_units: int, kernel_init: Initializer, *, bias_init: Initializer = 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         if len(shape) != 1:
             raise InputError(f"dense: the input needs one axis an example; got shape {shape}; put `flatten` before it.")
-        kernel = kernel_init(key, (shape[0], num_units)).astype(jnp.float32)
-        params = {"kernel": kernel, "bias": _init_bias(bias_init, key, num_units)}
+        kernel = jnp.asarray(kernel_init(key, (shape[0], num_units))).astype(jnp.float32)
+        params = {"kernel": kernel, "bias": init_bias(bias_init, key, num_units)}
         return Variables(params, {}), (num_units,)
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
@@ -419,8 +435,12 @@ def subsampling(size: Ints) -> Layer:
     Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B (S2 and S4).
     """
 
+    def window(shape: Shape) -> Window:
+        pixels = window_size("subsampling", "size", size, shape)
+        return make_window("subsampling", shape[:-1], pixels, pixels, "VALID", argument="size")
+
     def means(x: Array) -> Array:
-        return ops.avg_pool(x, window_size("subsampling", "size", size, x.shape[1:]))
+        return ops.avg_pool(x, window(x.shape[1:]).size)
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         params = {"coefficient": jnp.ones(shape[-1], jnp.float32), "bias": jnp.zeros(shape[-1], jnp.float32)}
@@ -432,11 +452,8 @@ def subsampling(size: Ints) -> Layer:
         return scale_channels(means(x), params["coefficient"], params["bias"]), variables.state
 
     def cost(params: dict[str, Array], shape: Shape) -> Cost:
-        window = make_window("avg_pool", shape[:-1], size, size, "VALID")
-        outputs = math.prod(window.output) * shape[-1]
-        return Cost(
-            outputs * (math.prod(window.size) + 1), outputs
-        )  # the coefficient is used for each pixel, the bias once
+        size, outputs = window(shape).size, math.prod(window(shape).output) * shape[-1]
+        return Cost(outputs * (math.prod(size) + 1), outputs)  # the coefficient is used for each pixel, the bias once
 
     return Layer(init, apply, cost=cost, field=lambda field: widen_field(field, size, size))
 
@@ -493,10 +510,9 @@ def batch_normalization(*, momentum: float = 0.9, epsilon: float = 1e-5, initial
     Source: Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network training by reducing internal
     covariate shift", algorithms 1 and 2.
     """
-    if not 0 <= momentum <= 1 or not epsilon > 0:
-        raise InputError(
-            f"batch_normalization: `momentum` must be 0 to 1 and `epsilon` above 0; got {momentum!r} and {epsilon!r}."
-        )
+    name = "batch_normalization"
+    check_number(name, "momentum", momentum, "from 0 to 1", lambda number: 0 <= number <= 1)
+    check_number(name, "epsilon", epsilon, "above 0", lambda number: number > 0)
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         none, ones = jnp.zeros(shape[-1], jnp.float32), jnp.ones(shape[-1], jnp.float32)
@@ -527,7 +543,22 @@ def batch_normalization(*, momentum: float = 0.9, epsilon: float = 1e-5, initial
 def local_response_normalization(
     *, radius: int = 2, alpha: float = 2e-5, beta: float = 0.75, bias: float = 1.0
 ) -> Layer:
-    """Normalize each value by the squared values of nearby channels; see `lenet_jax.ops.local_response_norm`."""
+    """Normalize each value by the squared values of nearby channels; see `lenet_jax.ops.local_response_norm`.
+
+    Args:
+        radius: number of channels on each side, 0 or more.
+        alpha: factor of the sum of squares, 0 or more.
+        beta: exponent, 0 or more.
+        bias: added to the sum, above 0.
+
+    Raises:
+        InputError: if an argument is out of its range.
+    """
+    name = "local_response_normalization"
+    radius = to_int(name, "radius", radius, least=0)
+    check_number(name, "bias", bias, "above 0", lambda number: number > 0)
+    check_number(name, "alpha", alpha, "0 or above", lambda number: number >= 0)
+    check_number(name, "beta", beta, "0 or above", lambda number: number >= 0)
     return function(lambda x: ops.local_response_norm(x, depth_radius=radius, alpha=alpha, beta=beta, bias=bias))
 
 
@@ -545,8 +576,7 @@ def dropout(rate: float) -> Layer:
 
     Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", section 10.
     """
-    if not 0 <= rate < 1:
-        raise InputError(f"dropout: `rate` must be from 0 to below 1; got {rate!r}.")
+    check_number("dropout", "rate", rate, "from 0 to below 1", lambda number: 0 <= number < 1)
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         return Variables({}, {}), shape

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
+from lenet_jax.ops.arguments import check_floating, to_array
 from lenet_jax.ops.definitions import LAYOUTS
 from lenet_jax.ops.operation import apply
 from lenet_jax.ops.products import FUSED_ACTIVATIONS, Activation, PooledConvolution, Product, Y
@@ -123,13 +124,13 @@ def conv2d_max_pool(
     window = _check_convolution(function, x, kernel, strides, padding, 1, groups)
     pooling = make_window(function, window.output, pool_size, pool_size, "VALID", argument="pool_size")
     if bias is not None:
-        bias = jnp.asarray(bias)
+        bias = to_array(function, "bias", bias)
         if bias.shape != kernel.shape[-1:] or bias.dtype != x.dtype:
             raise InputError(
                 f"{function}: `bias` needs shape {kernel.shape[-1:]}, one value per kernel, and the dtype {x.dtype} of "
                 f"`x`; got {bias.shape} and {bias.dtype}."
             )
-    if activation is not None and activation not in FUSED_ACTIVATIONS:
+    if activation is not None and not (isinstance(activation, str) and activation in FUSED_ACTIVATIONS):
         raise InputError(f"{function}: `activation` must be one of {FUSED_ACTIVATIONS}, or None; got {activation!r}.")
     bias = jnp.zeros(kernel.shape[-1], x.dtype) if bias is None else bias
     return apply(PooledConvolution(window, groups, pooling, activation), x, kernel, bias)[0]
@@ -158,7 +159,7 @@ def conv1d_transpose(
     dilation: Ints = 1,
 ) -> Float[Array, "N out_w O"]:
     """Apply the transpose of `conv1d` to x (N, W, C), with a kernel (K_w, O, C); all else as `conv2d_transpose`."""
-    return _transpose("conv1d_transpose", 1, x, kernel, strides, padding, output_shape, dilation)
+    return convolve_transposed("conv1d_transpose", 1, x, kernel, strides, padding, output_shape, dilation)
 
 
 def conv2d_transpose(
@@ -190,7 +191,7 @@ def conv2d_transpose(
         InputError: if an array, an option or the numbers of channels are wrong, as in `conv2d`; if the convolution does
             not make images of the size of `x` of images of `output_shape`.
     """
-    return _transpose("conv2d_transpose", 2, x, kernel, strides, padding, output_shape, dilation)
+    return convolve_transposed("conv2d_transpose", 2, x, kernel, strides, padding, output_shape, dilation)
 
 
 def conv3d_transpose(
@@ -203,10 +204,10 @@ def conv3d_transpose(
     dilation: Ints = 1,
 ) -> Float[Array, "N out_d out_h out_w O"]:
     """Apply the transpose of `conv3d` with a kernel (K_d, K_h, K_w, O, C); all else as `conv2d_transpose`."""
-    return _transpose("conv3d_transpose", 3, x, kernel, strides, padding, output_shape, dilation)
+    return convolve_transposed("conv3d_transpose", 3, x, kernel, strides, padding, output_shape, dilation)
 
 
-def _transpose(
+def convolve_transposed(
     function: str,
     num_axes: int,
     x: ArrayLike,
@@ -216,6 +217,7 @@ def _transpose(
     output_shape: Ints | None,
     dilation: Ints,
 ) -> Array:
+    """Apply a transposed convolution, with options as of `conv2d_transpose`; messages speak of `function`."""
     layout = f"{LAYOUTS[num_axes][1][:-2]}OC"
     x, kernel = check_arrays(function, num_axes, x, kernel, layout)
     if kernel.shape[-1] != x.shape[-1]:
@@ -293,25 +295,25 @@ def _to_space(function: str, output_shape: Ints, x: Array, kernel: Array) -> tup
 
 
 def check_arrays(
-    function: str, num_axes: int, x: ArrayLike, kernel: ArrayLike, kernel_layout: str
+    function: str, num_axes: int, x: ArrayLike, kernel: ArrayLike, kernel_layout: str, argument: str = "kernel"
 ) -> tuple[Array, Array]:
-    """Return images and a kernel as arrays, checked.
+    """Return images and a kernel, which is the `argument` of `function`, as arrays, checked.
 
     Raises:
-        InputError: if one has not the axes that its layout names, or is not floating point, or their dtypes differ.
+        InputError: if one has not the axes that its layout names, or is not floating point, or their dtypes differ, or
+            the kernel has no pixels.
     """
-    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
+    x, kernel = to_array(function, "x", x), to_array(function, argument, kernel)
     layout = LAYOUTS[num_axes][0]
-    for name, array, axes in (("x", x, layout), ("kernel", kernel, kernel_layout)):
+    for name, array, axes in (("x", x, layout), (argument, kernel, kernel_layout)):
         if array.ndim != len(axes):
             remedy = missing_batch_axis(x, len(axes)) if name == "x" else ""
             raise InputError(f"{function}: `{name}` needs {len(axes)} axes ({axes}); got shape {array.shape}{remedy}.")
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise InputError(
-                f"{function}: `{name}` must be floating point; got {array.dtype}; convert it with .astype(float)."
-            )
+        check_floating(function, name, array)
     if x.dtype != kernel.dtype:
-        raise InputError(f"{function}: `x` and `kernel` must have one dtype; got {x.dtype} and {kernel.dtype}.")
+        raise InputError(f"{function}: `x` and `{argument}` must have one dtype; got {x.dtype} and {kernel.dtype}.")
+    if 0 in kernel.shape[:num_axes]:
+        raise InputError(f"{function}: `{argument}` must have 1 pixel or more along each axis; got {kernel.shape}.")
     return x, kernel
 
 
@@ -324,26 +326,37 @@ def convolve(
     padding: Padding,
     dilation: Ints,
     groups: Int,
+    argument: str = "kernel",
 ) -> Array:
-    """Convolve over `num_axes` spatial axes, with options as of `conv2d`; messages speak of `function`."""
-    x, kernel = check_arrays(function, num_axes, x, kernel, LAYOUTS[num_axes][1])
+    """Convolve over `num_axes` spatial axes, with options as of `conv2d`.
+
+    Messages speak of `function`, and of the kernel as its `argument`.
+    """
+    x, kernel = check_arrays(function, num_axes, x, kernel, LAYOUTS[num_axes][1], argument)
     groups = to_int(function, "groups", groups)
-    window = _check_convolution(function, x, kernel, strides, padding, dilation, groups)
+    window = _check_convolution(function, x, kernel, strides, padding, dilation, groups, argument)
     return apply(Product(window, groups, x.shape[1:-1], Y), x, kernel)[0]
 
 
 def _check_convolution(
-    function: str, x: Array, kernel: Array, strides: Ints, padding: Padding, dilation: Ints, groups: int
+    function: str,
+    x: Array,
+    kernel: Array,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int,
+    argument: str = "kernel",
 ) -> Window:
     channels, (inputs, num_kernels) = x.shape[-1], kernel.shape[-2:]
     if channels % groups or num_kernels % groups:
         raise InputError(
-            f"{function}: `groups` must divide the {channels} channels of `x` and the {num_kernels} maps of `kernel`; "
-            f"got {groups!r}."
+            f"{function}: `groups` must divide the {channels} channels of `x` and the {num_kernels} maps of "
+            f"`{argument}`; got {groups!r}."
         )
     if inputs * groups != channels:
         raise InputError(
-            f"{function}: `kernel` must have channels / groups = {channels // groups} inputs on its second to last "
+            f"{function}: `{argument}` must have channels / groups = {channels // groups} inputs on its second to last "
             f"axis; got shape {kernel.shape}."
         )
-    return make_window(function, x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
+    return make_window(function, x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation, argument=argument)

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
+from lenet_jax.ops.arguments import to_array
 from lenet_jax.ops.convolution import check_arrays, convolve
 from lenet_jax.ops.definitions import LAYOUTS
 from lenet_jax.ops.windows import Ints, Padding
@@ -118,21 +119,28 @@ def separable_conv3d(
 
 
 def _depthwise(
-    function: str, num_axes: int, x: ArrayLike, kernel: ArrayLike, strides: Ints, padding: Padding, dilation: Ints
+    function: str,
+    num_axes: int,
+    x: ArrayLike,
+    kernel: ArrayLike,
+    strides: Ints,
+    padding: Padding,
+    dilation: Ints,
+    argument: str = "kernel",
 ) -> Array:
     layout = f"{LAYOUTS[num_axes][1][:-2]}CM"
-    x, kernel = check_arrays(function, num_axes, x, kernel, layout)
+    x, kernel = check_arrays(function, num_axes, x, kernel, layout, argument)
     *size, channels, multiplier = kernel.shape
     if channels != x.shape[-1]:
         raise InputError(
-            f"{function}: `kernel` ({layout}) must have the {x.shape[-1]} channels of `x` on its second to last axis; "
-            f"got shape {kernel.shape}."
+            f"{function}: `{argument}` ({layout}) must have the {x.shape[-1]} channels of `x` on its second to last "
+            f"axis; got shape {kernel.shape}."
         )
     if channels == 0:  # there are no groups of none
         kernel, groups = jnp.zeros((*size, 0, 0), kernel.dtype), 1
     else:
         kernel, groups = kernel.reshape(*size, 1, channels * multiplier), channels
-    return convolve(function, num_axes, x, kernel, strides, padding, dilation, groups)
+    return convolve(function, num_axes, x, kernel, strides, padding, dilation, groups, argument)
 
 
 def _separable(
@@ -145,9 +153,12 @@ def _separable(
     padding: Padding,
     dilation: Ints,
 ) -> Array:
-    y = _depthwise(function, num_axes, x, depthwise_kernel, strides, padding, dilation)
-    pointwise, ones = jnp.asarray(pointwise_kernel), (1,) * num_axes
-    if pointwise.ndim != num_axes + 2 or pointwise.shape[:-2] != ones:
-        shape = ", ".join(map(str, (*ones, "C * M", "O")))
-        raise InputError(f"{function}: `pointwise_kernel` must have shape ({shape}); got {pointwise.shape}.")
-    return convolve(function, num_axes, y, pointwise, 1, "VALID", 1, 1)
+    y = _depthwise(function, num_axes, x, depthwise_kernel, strides, padding, dilation, "depthwise_kernel")
+    pointwise, ones = to_array(function, "pointwise_kernel", pointwise_kernel), (1,) * num_axes
+    if pointwise.ndim != num_axes + 2 or pointwise.shape[:-1] != (*ones, y.shape[-1]):
+        shape = ", ".join(map(str, (*ones, y.shape[-1], "O")))
+        raise InputError(
+            f"{function}: `pointwise_kernel` must have shape ({shape}), for the {y.shape[-1]} channels that "
+            f"`depthwise_kernel` makes; got {pointwise.shape}."
+        )
+    return convolve(function, num_axes, y, pointwise, 1, "VALID", 1, 1, "pointwise_kernel")

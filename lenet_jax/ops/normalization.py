@@ -10,11 +10,13 @@ from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
 from lenet_jax.ops import statistics
+from lenet_jax.ops.arguments import check_floating, check_number, to_array
 from lenet_jax.ops.definitions import along_channels, scale_channels, widen
+from lenet_jax.ops.windows import Int, to_int
 
 
 def local_response_norm(
-    x: Float[ArrayLike, "... C"], *, depth_radius: int = 2, bias: float = 1.0, alpha: float = 2e-5, beta: float = 0.75
+    x: Float[ArrayLike, "... C"], *, depth_radius: Int = 2, bias: float = 1.0, alpha: float = 2e-5, beta: float = 0.75
 ) -> Float[Array, "... C"]:
     """Normalize each value by the squared values of nearby channels, as tf.nn.local_response_normalization.
 
@@ -33,20 +35,19 @@ def local_response_norm(
         An array of the same shape and dtype.
 
     Raises:
-        InputError: if an argument is out of its range.
+        InputError: if `x` is not floating point, or an argument is out of its range.
 
     Source: Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", section 3.3.
     """
-    for name, value, ok in (
-        ("depth_radius", depth_radius, isinstance(depth_radius, int) and depth_radius >= 0),
-        ("alpha", alpha, alpha >= 0),
-        ("beta", beta, beta >= 0),
-    ):
-        if not ok:
-            raise InputError(f"local_response_norm: `{name}` must be 0 or above; got {value!r}.")
-    if not bias > 0:
-        raise InputError(f"local_response_norm: `bias` must be above 0; got {bias!r}.")
-    x = jnp.asarray(x)
+    function = "local_response_norm"
+    depth_radius = to_int(function, "depth_radius", depth_radius, least=0)
+    check_number(function, "bias", bias, "above 0", lambda number: number > 0)
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        check_number(function, name, value, "0 or above", lambda number: number >= 0)
+    x = to_array(function, "x", x)
+    check_floating(function, "x", x)
+    if x.ndim < 1:
+        raise InputError(f"{function}: `x` must have an axis of channels; got a single number.")
     wide = widen(x)
     squares = jnp.pad(wide * wide, [(0, 0)] * (x.ndim - 1) + [(depth_radius, depth_radius)])
     channels = x.shape[-1]
@@ -58,9 +59,8 @@ def local_response_norm(
     return (wide * total**-beta).astype(x.dtype)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
 def normalize_batch(
-    x: Float[Array, "... C"], scale: Float[Array, " C"], bias: Float[Array, " C"], epsilon: float = 1e-5
+    x: Float[ArrayLike, "... C"], scale: Float[ArrayLike, " C"], bias: Float[ArrayLike, " C"], epsilon: float = 1e-5
 ) -> tuple[Float[Array, "... C"], Float[Array, " C"], Float[Array, " C"]]:
     """Normalize each channel by its own mean and variance over all other axes, scale it and add a bias.
 
@@ -73,9 +73,36 @@ def normalize_batch(
     Returns:
         `batch_norm` of x with these statistics, the mean, and the biased variance, both in at least float32.
 
+    Raises:
+        InputError: as `batch_norm`.
+
     Source: Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network training by reducing internal
     covariate shift", algorithm 1.
     """
+    checked, parameters = _check("normalize_batch", x, epsilon, scale=scale, bias=bias)
+    return _normalize_batch(checked, *parameters, epsilon)
+
+
+def _check(function: str, x: ArrayLike, epsilon: float, **parameters: ArrayLike) -> tuple[Array, list[Array]]:
+    """Return images and parameters (C,) as arrays, checked."""
+    check_number(function, "epsilon", epsilon, "above 0", lambda number: number > 0)
+    arrays = {name: to_array(function, name, value) for name, value in {"x": x, **parameters}.items()}
+    for name, array in arrays.items():
+        check_floating(function, name, array)
+    images = arrays.pop("x")
+    if images.ndim < 1:
+        raise InputError(f"{function}: `x` must have an axis of channels; got a single number.")
+    for name, array in arrays.items():
+        if array.shape != images.shape[-1:]:
+            raise InputError(
+                f"{function}: `{name}` must have shape {images.shape[-1:]}, a number for each channel of `x`; "
+                f"got {array.shape}."
+            )
+    return images, list(arrays.values())
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _normalize_batch(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array, Array]:
     mean, variance = statistics.mean_and_variance(x)
     return batch_norm(x, mean, variance, scale, bias, epsilon=epsilon), mean, variance
 
@@ -84,11 +111,11 @@ def normalize_batch(
 # variance, and only x is stored for the backward pass.
 
 
-@normalize_batch.defjvp
+@_normalize_batch.defjvp
 def _(epsilon: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[tuple, tuple]:
     x, scale, bias = primals
     dx, dscale, dbias = tangents
-    y, mean, variance = normalize_batch(x, scale, bias, epsilon)
+    y, mean, variance = _normalize_batch(x, scale, bias, epsilon)
     root = lax.rsqrt(variance + epsilon)
     scale, dscale, dbias = (array.astype(root.dtype) for array in (scale, dscale, dbias))
     dmean, covariance = statistics.channel_sums(dx, x, mean) / (x.size // x.shape[-1])
@@ -100,11 +127,11 @@ def _(epsilon: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -
 
 
 def batch_norm(
-    x: Float[Array, "... C"],
-    mean: Float[Array, " C"],
-    variance: Float[Array, " C"],
-    scale: Float[Array, " C"],
-    bias: Float[Array, " C"],
+    x: Float[ArrayLike, "... C"],
+    mean: Float[ArrayLike, " C"],
+    variance: Float[ArrayLike, " C"],
+    scale: Float[ArrayLike, " C"],
+    bias: Float[ArrayLike, " C"],
     *,
     epsilon: float = 1e-5,
 ) -> Float[Array, "... C"]:
@@ -121,9 +148,15 @@ def batch_norm(
     Returns:
         An array of the same shape and dtype.
 
+    Raises:
+        InputError: if `x` has no axis, an array is not floating point, one beside `x` has not shape (C,), or `epsilon`
+            is not above 0.
+
     Source: Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network training by reducing internal
     covariate shift", algorithm 1.
     """
-    factor = lax.rsqrt(variance + epsilon) * scale.astype(variance.dtype)
-    shift = bias.astype(mean.dtype) - mean * factor
-    return scale_channels(x, factor, shift)
+    parameters = {"mean": mean, "variance": variance, "scale": scale, "bias": bias}
+    images, (centre, spread, gamma, beta) = _check("batch_norm", x, epsilon, **parameters)
+    factor = lax.rsqrt(spread + epsilon) * gamma.astype(spread.dtype)
+    shift = beta.astype(centre.dtype) - centre * factor
+    return scale_channels(images, factor, shift)

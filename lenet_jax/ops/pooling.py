@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
+from lenet_jax.ops.arguments import check_floating, to_array
 from lenet_jax.ops.definitions import widen
 from lenet_jax.ops.operation import apply
 from lenet_jax.ops.pools import MaxPool, SumPool
@@ -24,9 +25,9 @@ def max_pool(
 
     Args:
         x: (N, H, W, C), (N, W, C) or (N, D, H, W, C), floating point.
-        window: size in pixels, an int or one for each spatial axis. Three axes are sequences; where they have the shape
-            of an image without batch axis, such as (28, 28, 1), or of grey ones without channels, such as (8, 28, 28),
-            an int is refused: write (3,) for sequences.
+        window: size in pixels, an int or one for each spatial axis. Three axes are sequences; where they may be an
+            image without batch axis, such as (28, 28, 1) or (14, 14, 16), or grey ones without channels, such as
+            (8, 28, 28), an int is refused: write (3,) for sequences.
         strides: steps in pixels; None takes the window's size, so that windows do not overlap.
         padding: "VALID" drops the ragged border (Theano's ignore_border=True), "CEIL" keeps it
             (ignore_border=False), "SAME" as in TensorFlow, or pixels: an int, one for each spatial axis, or (before,
@@ -43,7 +44,7 @@ def max_pool(
     Array([[ 5.,  7.],
            [13., 15.]], dtype=float32)
     """
-    x = jnp.asarray(x)
+    x = to_array("max_pool", "x", x)
     return apply(MaxPool(_pooling_window("max_pool", x, window, strides, padding)), x)[0]
 
 
@@ -66,7 +67,7 @@ def avg_pool(
     Raises:
         InputError: as `max_pool`.
     """
-    x = jnp.asarray(x)
+    x = to_array("avg_pool", "x", x)
     checked = _pooling_window("avg_pool", x, window, strides, padding)
     (total,) = apply(SumPool(checked, x.shape[1:-1]), widen(x))
     return (total / jnp.asarray(_counts(checked, x.shape[1:-1]), total.dtype)).astype(x.dtype)
@@ -87,8 +88,7 @@ def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None,
     num_axes = x.ndim - 2
     if num_axes not in (1, 2, 3):
         raise InputError(f"{function}: `x` needs 1 to 3 spatial axes, as (N, H, W, C); got shape {x.shape}.")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(f"{function}: `x` must be floating point; got {x.dtype}; convert it with x.astype(float).")
+    check_floating(function, "x", x)
     if num_axes == 1 and _may_be_an_image(function, x, window, strides, padding):
         raise InputError(
             f"{function}: `x` of shape {x.shape} may be sequences (N, W, C) or an image without batch axis; for an "
@@ -98,8 +98,8 @@ def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None,
     return make_window(function, x.shape[1:-1], window, strides, padding, allow_ceil=True)
 
 
-_SMALLEST_SIDE, _LONGEST_SIDE, _CHANNELS = 8, 2, (1, 3, 4)
-"""Of what is likely an image: pixels, times the other side, and the channels of grey, RGB and RGBA ones."""
+_SMALLEST_SIDE, _LONGEST_SIDE, _MOST_CHANNELS = 8, 2, 4
+"""Of what is likely an image: pixels, times the other side, and channels; a square one may have any number of them."""
 
 
 def _may_be_an_image(function: str, x: Array, window: Ints, strides: Ints | None, padding: Padding) -> bool:
@@ -112,5 +112,5 @@ def _may_be_an_image(function: str, x: Array, window: Ints, strides: Ints | None
     if size == 1 or not isinstance(first, int):  # a number of sequences may be symbolic
         return False
     short, long = sorted((first, width))
-    is_colored = channels in _CHANNELS and short >= max(size, _SMALLEST_SIDE) and long <= _LONGEST_SIDE * short
-    return is_colored or width == channels >= _SMALLEST_SIDE
+    is_image = long == short or (1 <= channels <= _MOST_CHANNELS and long <= _LONGEST_SIDE * short)
+    return (is_image and short >= max(size, _SMALLEST_SIDE)) or width == channels >= _SMALLEST_SIDE

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Num, Shaped
 
 from lenet_jax.errors import InputError
+from lenet_jax.ops.arguments import plain, to_array
 
 Int = int | np.integer
 Ints = Int | Sequence[Int] | np.ndarray
@@ -49,7 +50,7 @@ def to_tuple(function: str, argument: str, value: Ints, length: int) -> tuple[in
     if values is None:
         raise InputError(
             f"{function}: `{argument}` must be an integer, 1 or above, or {length} of them, one a spatial axis; "
-            f"got {_plain(value)!r}."
+            f"got {plain(value)!r}."
         )
     return values
 
@@ -59,15 +60,15 @@ def missing_batch_axis(x: Array, num_axes: int) -> str:
     return "; add the batch axis: x[None]" if x.ndim == num_axes - 1 else ""
 
 
-def to_int(function: str, argument: str, value: Int) -> int:
-    """Return an int of Python or NumPy, 1 or above, as an int.
+def to_int(function: str, argument: str, value: Int, *, least: int = 1) -> int:
+    """Return an int of Python or NumPy, `least` or above, as an int.
 
     Raises:
         InputError: if it is none; the message names the `argument` of `function`.
     """
-    number = _to_int(value, least=1)
+    number = _to_int(value, least)
     if number is None:
-        raise InputError(f"{function}: `{argument}` must be an integer, 1 or above; got {_plain(value)!r}.")
+        raise InputError(f"{function}: `{argument}` must be an integer, {least} or above; got {plain(value)!r}.")
     return number
 
 
@@ -94,11 +95,6 @@ def entries(value: Any) -> list[Any]:
     """Return the entries of a sequence, of an array too; none of a text or of what is no sequence."""
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return list(value) if is_sequence or getattr(value, "ndim", 0) else []
-
-
-def _plain(value: Any) -> Any:
-    """Return a NumPy number or array as a Python number or lists, for a message of one line."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def make_window(
@@ -138,7 +134,7 @@ def make_window(
     if any(k > n for k, n in zip(extent, padded_space, strict=True)):
         raise InputError(
             f"{function}: `{argument}` must fit into the image; a window of {'x'.join(map(str, extent))} pixels is "
-            f"larger than {'x'.join(map(str, padded_space))} with padding {_plain(padding)!r}; use a smaller window "
+            f"larger than {'x'.join(map(str, padded_space))} with padding {plain(padding)!r}; use a smaller window "
             "or more padding."
         )
     output = tuple((n - k) // s + 1 for n, k, s in zip(padded_space, extent, strides, strict=True))
@@ -170,7 +166,7 @@ def _resolve_padding(
         names = '"VALID", "SAME"' + (', "CEIL"' if allow_ceil else "")
         raise InputError(
             f"{function}: `padding` must be {names} or {len(axes)} (before, after) pairs of integers, 0 or above; "
-            f"got {_plain(padding)!r}."
+            f"got {plain(padding)!r}."
         )
     return tuple((pair[0], pair[1]) for pair in pairs if pair is not None)
 
@@ -213,7 +209,10 @@ def sliding_windows(
     array([[ 6,  7],
            [10, 11]])
     """
-    images = np.asarray(images)
+    try:
+        images = np.asarray(images)
+    except ValueError as error:
+        raise InputError("sliding_windows: `images` must be an array; got lists of different lengths.") from error
     if images.ndim not in (3, 4):
         raise InputError(f"sliding_windows: `images` needs 3 axes (NHW) or 4 (NHWC); got shape {images.shape}.")
     checked = make_window("sliding_windows", images.shape[1:3], window, strides, "VALID")
@@ -242,7 +241,7 @@ def extract_patches(
     Raises:
         InputError: if `x` has another rank, an option is not made of integers, or the window does not fit into it.
     """
-    x = jnp.asarray(x)
+    x = to_array("extract_patches", "x", x)
     if x.ndim != 4:
         raise InputError(f"extract_patches: `x` needs 4 axes (NHWC); got shape {x.shape}{missing_batch_axis(x, 4)}.")
     checked = make_window(

@@ -1,7 +1,8 @@
 """Any Optax transformation in one form, and the parameters to measure with."""
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -59,9 +60,21 @@ def _ignoring_other_arguments(optimizer: optax.GradientTransformation) -> optax.
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         given = extra if takes_any else {name: value for name, value in extra.items() if name in known}
-        return optimizer.update(updates, state, params, **given)
+        with _usual_promotion():
+            return optimizer.update(updates, state, params, **given)
 
-    return optax.GradientTransformationExtraArgs(optimizer.init, update)
+    def init(params: Any) -> Any:
+        with _usual_promotion():
+            return optimizer.init(params)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+@contextlib.contextmanager
+def _usual_promotion() -> Iterator[None]:
+    """Promote dtypes and ranks as Optax is written for, whatever the user's own code is checked with."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 class SlowState(NamedTuple):

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from lenet_jax.cli import main
 from tests.default_signals import default_signals
 
-pytestmark = pytest.mark.filterwarnings("ignore:from_linen. what Linen sows:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:from_linen. .* of Linen is dropped:UserWarning")
 
 PACKAGE = "own_networks"  # imported once a process, so no other test may have one of this name
 NETS = """

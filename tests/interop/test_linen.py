@@ -46,7 +46,9 @@ class Sowing(nn.Module):
 
 
 def test_what_a_module_sows_is_dropped_and_its_variables_are_carried():
-    with pytest.warns(UserWarning, match=r"what Sowing sows in 'losses' is dropped, .* return it as an output"):
+    with pytest.warns(
+        UserWarning, match=r"from_linen: 'losses' of Sowing is dropped, .* `sow` does; .* return it as an output"
+    ):
         model = from_linen(Sowing(), SHAPE)
     assert list(model.init(KEY).state) == ["calls"]
     result = train(model, data())

@@ -92,6 +92,6 @@ def test_a_layer_that_does_not_fit_is_named():
     ):
         layers.serial({k: v for k, v in NETWORK.items() if k != "flatten"}).init(jax.random.key(0), (8, 8, 2))
     with pytest.raises(
-        lj.InputError, match=r"layer `conv` does not fit an input of shape \(2, 2, 1\): conv2d_max_pool: `window`"
+        lj.InputError, match=r"layer `conv` does not fit an input of shape \(2, 2, 1\): convolution: `kernel_size`"
     ):
         layers.serial(NETWORK).init(jax.random.key(0), (2, 2, 1))

@@ -142,7 +142,7 @@ def test_each_convolution_has_sizes_and_an_activation_of_its_own(name):
         (
             "lenet",
             {"input_shape": (8, 8, 1)},
-            "layer `conv2` does not fit an input of shape (2, 2, 20): conv2d_max_pool: `window`",
+            "layer `conv2` does not fit an input of shape (2, 2, 20): convolution: `kernel_size`",
         ),
     ],
 )

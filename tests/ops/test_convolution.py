@@ -328,7 +328,7 @@ X, K = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 4))
         (
             (X, jnp.ones((5, 3, 2, 4))),
             {},
-            "conv2d: `window` must fit into the image; a window of 5x3 pixels is larger than 4x4 with padding 'VALID'; "
+            "conv2d: `kernel` must fit into the image; a window of 5x3 pixels is larger than 4x4 with padding 'VALID'; "
             "use a smaller window or more padding.",
         ),
     ],

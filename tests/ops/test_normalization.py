@@ -102,7 +102,7 @@ def test_response_normalization_by_hand():
     y = local_response_norm(jnp.array([1.0, 2.0, 3.0]), depth_radius=1, alpha=1.0, beta=1.0)
     np.testing.assert_allclose(y, [1 / 6, 2 / 15, 3 / 14], rtol=1e-6)
     for name, value in (("depth_radius", -1), ("alpha", -1.0), ("beta", -0.5)):
-        with pytest.raises(lj.InputError, match=f"`{name}` must be 0 or above; got {value}"):
+        with pytest.raises(lj.InputError, match=f"`{name}` must be (an integer, )?0 or above; got {value}"):
             local_response_norm(jnp.ones(3), **{name: value})
     with pytest.raises(lj.InputError, match="`bias` must be above 0; got 0"):
         local_response_norm(jnp.ones(3), bias=0)

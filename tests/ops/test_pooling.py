@@ -161,6 +161,9 @@ def test_an_image_without_batch_axis_is_not_taken_for_sequences(ours):
             ours(jnp.zeros(shape), (2, 2))
         with pytest.raises(lj.InputError, match="image without batch axis"):
             ours(jnp.zeros(shape), 2, padding=((1, 1), (1, 1)))
+    for shape in ((24, 32, 2), (14, 14, 16), (8, 8, 5)):  # of few channels, and maps, which are square
+        with pytest.raises(lj.InputError, match="image without batch axis"):
+            ours(jnp.zeros(shape), 2)
     assert ours(jnp.zeros((8, 28, 3)), (2,)).shape == (8, 14, 3)
     assert ours(jnp.zeros((8, 28, 3)), 2, strides=[1]).shape == (8, 27, 3)
     assert ours(jnp.zeros((1, 28, 3)), 4).shape == (1, 7, 3)  # no image: it would have one row
