@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,18 @@ def to_message(error: BaseException, command: str | None = None) -> str | None:
         return f"{place}: must be YAML of plain values; {error.problem}."
     if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
         return _file_message(error, command)
+    if isinstance(error, ValueError) and (variable := _variable_of_jax(error)):
+        return f"`{variable}` must have a value that JAX takes; got {os.environ[variable]!r}; correct or unset it."
     return None
+
+
+def _variable_of_jax(error: ValueError) -> str | None:
+    """Return the variable of the environment that keeps JAX from being imported; None: the error is another one."""
+    found = re.search(r"\bjax_\w+", str(error), re.IGNORECASE)
+    frames = traceback.walk_tb(error.__traceback__)
+    if found is None or not any(frame.f_globals.get("__name__") == "jax._src.config" for frame, _ in frames):
+        return None
+    return found[0].upper() if found[0].upper() in os.environ else None
 
 
 def _file_message(error: OSError, command: str | None) -> str:
