@@ -5,6 +5,7 @@ Hydra 1.3.8 keeps `get_args_parser`, the parser of `hydra.main`, to itself; `hyd
 
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -79,6 +80,9 @@ def _answer(hydra: Any, name: str, options: Any, folders: list[str]) -> None:
 
 
 def _refuse_option(message: str) -> NoReturn:
+    found = re.match(r"unrecognized arguments: --([\w.]+)(?:[= ](\S+))?", message)
+    if found:
+        message = f"{message}; a key has no dashes: {found[1]}={found[2] or 'VALUE'}"
     raise InputError(f"train: {message}; see lenet-jax train --help.")
 
 

@@ -159,8 +159,15 @@ def _carried(recorded: Mapping[str, Any], target: str) -> dict[str, Any]:
 
 
 def _check_choice(override: Override) -> None:
-    """Refuse to merge the files of several components: the function of the last one would get the options of all."""
+    """Refuse what names no file of a group, and to merge the files of several components.
+
+    Of merged ones, the function of the last one would get the options of all.
+    """
     group = override.key_or_group
+    if group in GROUPS and (override.value() is None or isinstance(override.value(), bool | int | float)):
+        given = override.input_line.partition("=")[2] if override.input_line else ""
+        if not override.is_delete():
+            raise unknown_name(group, given, built_in(group))
     if group in GROUPS and group not in _LISTS and isinstance(override.value(), list):
         raise InputError(f"`{group}` must be one file of conf/{group}, or a component; got {override.input_line}.")
 

@@ -151,8 +151,8 @@ def test_a_dataclass_is_built_from_nested_dictionaries():
     [
         ({"rat": 1}, "`part` has no 'rat'; choose one of: rate, inner, sizes."),
         ({"inner": {"sise": 1}}, "`part.inner` has no 'sise'; choose one of: size."),
-        ({"inner": 3}, "`part.inner` must be a group of keys; got 3."),
-        ({"inner": None}, "`part.inner` must be a group of keys; got None."),
+        ({"inner": 3}, "`part.inner` must be a group of keys; got 3; set one of part.inner.size."),
+        ({"inner": None}, "`part.inner` must be a group of keys; got None; set one of part.inner.size."),
         ({"inner": {"size": 0}}, "`part.inner.size` must be an integer, 1 or above; got 0."),
     ],
 )

@@ -149,7 +149,15 @@ def test_a_dictionary_of_a_configuration_has_plain_values_only():
             "`optimizer` must name its function, as optimizer._target_=package.module.function; "
             "got {'_target_': ['os', 'system']}.",
         ),
-        ({"trainer": {"early_stopping": 3}}, "`trainer.early_stopping` must be a group of keys; got 3."),
+        (
+            {"trainer": {"early_stopping": 3}},
+            "`trainer.early_stopping` must be a group of keys; got 3; set one of "
+            + ", ".join(
+                f"trainer.early_stopping.{key}"
+                for key in ("enabled", "patience", "patience_increase", "improvement_threshold", "min_delta")
+            )
+            + ".",
+        ),
     ],
 )
 def test_what_is_unknown_is_refused_with_its_place_and_the_valid_names(values, message):
