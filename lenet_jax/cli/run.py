@@ -19,7 +19,7 @@ from lenet_jax.runs.signals import RESUMABLE, outlive_readers, signals_interrupt
 
 def train(arguments: list[str], commands: tuple[str, ...] = ()) -> int:
     """Run `lenet-jax train` and return its exit code; `commands` are those that a shell may complete."""
-    from lenet_jax.hydra_app.composition import get_args_parser, open_hydra
+    from lenet_jax.hydra_app.composition import get_args_parser, is_multirun, open_hydra
 
     find_own_modules()
     parser = get_args_parser()
@@ -42,7 +42,7 @@ def train(arguments: list[str], commands: tuple[str, ...] = ()) -> int:
         if options.help or options.hydra_help or options.cfg or options.info:
             _answer(hydra, name, options, [folder for folder in folders.values() if folder])
             return 0
-        if options.multirun or "hydra.mode=MULTIRUN" in overrides:
+        if options.multirun or is_multirun(hydra, overrides, name=name):
             from lenet_jax.hydra_app.sweep import check_sweep, describe_sweep, start_sweep
 
             if options.dry_run:
@@ -133,16 +133,15 @@ def resume(directory: Path, arguments: list[str]) -> int:
     from lenet_jax.runs.run_directory import RUN
     from lenet_jax.sweeps.ledger import IDENTITY
 
+    directory = directory.parent if directory.name in (RUN, IDENTITY) else directory
     is_sweep = (directory / IDENTITY).is_file()
     if not is_sweep and not (directory / RUN).is_file():
         raise InputError(f"`DIR` must be of a run or a sweep, with a {RUN} or {IDENTITY} in it; got {directory}.")
     switches = ("--allow-changed", "--retry-failed") if is_sweep else ("--allow-changed",)
     options = parse("resume", arguments, switches=switches)
     if options.rest:
-        raise InputError(
-            f"resume: a run or a sweep is resumed as it began; got {' '.join(options.rest)}; train anew with other "
-            "options."
-        )
+        remedy = "train anew with other options" if "=" in options.rest[0] else "resume one directory at a time"
+        raise InputError(f"resume: a run or a sweep is resumed as it began; got {' '.join(options.rest)}; {remedy}.")
     allow_changed = "--allow-changed" in options.switches
     if not is_sweep:
         from lenet_jax.runs.run import resume_run
