@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -67,6 +68,11 @@ def make_deterministic(environment: MutableMapping[str, str] = os.environ) -> No
 def is_deterministic(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether the flags of `make_deterministic` are set."""
     return all(flag in _flags(environment) for flag in _DETERMINISTIC_FLAGS)
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra of this package beside it, whichever `pip` the shell finds."""
+    return f"{shlex.quote(sys.executable)} -m pip install 'lenet-jax[{extra}]'"
 
 
 _command: list[str] = []

@@ -3,6 +3,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -630,7 +631,11 @@ def test_a_finished_run_says_how_to_train_longer(finished_run, capsys):
     assert main(["resume", str(finished_run)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("The run has ended, by max_epochs; nothing was trained. To train longer, start a new run: ")
-    assert last.endswith(" and trainer.max_epochs=2.")
+    command = last.partition("start a new run: ")[2]
+    words = shlex.split(command)
+    assert words[-1] == "trainer.max_epochs=2"
+    assert not [word for word in words if "hydra.run.dir" in word]
+    assert main([*words[1:], "--dry-run"]) == 0
 
 
 def test_an_unknown_experiment_may_be_in_a_folder_of_the_users_own(capsys):

@@ -172,14 +172,27 @@ def resume(directory: Path, arguments: list[str]) -> int:
 
 def _ended(record: Any) -> str:
     """Return one line for a run that has nothing left to do: how to train longer."""
-    epochs, overrides = record.config.trainer.max_epochs, record.directory / ".hydra" / "overrides.yaml"
-    again = f"the overrides in {overrides}" if overrides.is_file() else "its options"
-    ended = f"The run has ended, by {record.result['stopped_by']}; nothing was trained."
-    if record.result["stopped_by"] != "max_epochs":
+    stop = record.result["stopped_by"]
+    longer = {
+        "max_epochs": f"trainer.max_epochs={2 * record.config.trainer.max_epochs}",
+        "patience": "trainer.early_stopping.enabled=false",
+    }.get(stop)
+    ended = f"The run has ended, by {stop}; nothing was trained."
+    if longer is None:
         return ended
-    return (
-        f"{ended} To train longer, start a new run: lenet-jax train with {again} and trainer.max_epochs={2 * epochs}."
-    )
+    return f"{ended} To train longer, start a new run: {shlex.join([*_command_of(record), longer])}"
+
+
+def _command_of(record: Any) -> list[str]:
+    """Return the command that trains a run anew, in a new directory; of a job of a sweep, that of the job alone."""
+    from omegaconf import OmegaConf
+
+    words = shlex.split(record.run.get("command", ""))
+    if words[:2] == ["lenet-jax", "train"] and not {"-m", "--multirun"} & set(words):
+        return [word for word in words if not word.startswith("hydra.run.dir=")]
+    file = record.directory / ".hydra" / "overrides.yaml"
+    overrides = OmegaConf.load(file) if file.is_file() else []
+    return ["lenet-jax", "train", *map(str, overrides)]
 
 
 def _progress(ledger: Any) -> str:

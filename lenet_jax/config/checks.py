@@ -138,10 +138,11 @@ def convert(name: str, annotation: Any, value: Any) -> Any:
         if fits and not (value == "None" and type(None) in _alternatives(annotation)):
             return converted
     shown = tuple(value) if isinstance(value, list) else value
-    hint = ", which is a text here; write null" if value == "None" else ""
+    takes_null = type(None) in _alternatives(annotation)
+    hint = ", which is a text here; write null" if value == "None" and takes_null else ""
     if isinstance(value, list) and value and _is_number(annotation):
         hint = f"; to sweep over several values: -m {name}={','.join(map(str, value))}"
-    raise InputError(f"`{name}` must be {describe(annotation)}; got {shown!r}{hint}.")
+    raise InputError(f"`{name}` must be {describe(annotation)}; got {'null' if value is None else repr(shown)}{hint}.")
 
 
 def describe(annotation: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_jax.config.catalogue import TARGET, read_signature
+from lenet_jax.environment import install_command
 from lenet_jax.errors import InputError, unknown_name
 
 _EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> extra to install
@@ -45,7 +46,7 @@ def to_message(error: BaseException, command: str | None = None) -> str | None:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         if group == "hydra/launcher" and option in _EXTRAS:
-            return f"hydra/launcher={option} needs a package: pip install 'lenet-jax[{_EXTRAS[option]}]'."
+            return f"hydra/launcher={option} needs a package: {install_command(_EXTRAS[option])}."
         return f"{unknown_name(group, option, error.options)}{_forgotten_folder(group, option)}"
     if isinstance(error, OverrideParseException):
         from lenet_jax.hydra_app.unreadable import describe_unreadable

@@ -28,6 +28,7 @@ from lenet_jax.components import targets, targets_in
 from lenet_jax.config import Config, SweepConfig, from_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.config.checks import build
+from lenet_jax.environment import install_command
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.checks import (
     check_directory,
@@ -317,7 +318,7 @@ def check_search(base: Composed) -> Any:
     try:
         from lenet_jax.sweeps import optuna_batch
     except ImportError as error:
-        raise InputError("hydra/sweeper=optuna_batch needs Optuna: pip install 'lenet-jax[optuna]'.") from error
+        raise InputError(f"hydra/sweeper=optuna_batch needs Optuna: {install_command('optuna')}.") from error
     sweeper = base.hydra.sweeper
     names = ("num_trials", "batch_size", "sampler", "pruner")
     optuna_batch.check_options(**{name: sweeper[name] for name in names})

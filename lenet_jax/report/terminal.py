@@ -3,20 +3,63 @@
 The progress bar is shown only if standard output is a terminal. The lines also go to the run's log.
 """
 
+import contextlib
 import logging
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from lenet_jax.components import short_name
 from lenet_jax.errors import describe_error
 from lenet_jax.report.text import counted, is_fraction, show_metric, spoken
 from lenet_jax.runs import Evaluated, Event, Failed, Finished, Monitor, Started
 from lenet_jax.runs.verify import Verification
+
+_NARROW = 60  # columns of a terminal, for which texts and a bar are too long
+_LONG = 30.0  # seconds of compilation after which an output that is no terminal says so
+
+
+def _make_bar(console: Console, *texts: ProgressColumn) -> Progress:
+    """Return a progress bar of one line, whatever the width of the terminal is."""
+    left = (TextColumn("left"), TimeRemainingColumn())
+    columns = (TimeElapsedColumn(),) if console.width < _NARROW else (BarColumn(), TimeElapsedColumn(), *left)
+    return Progress(*texts, *columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class _LongCompilation(contextlib.AbstractContextManager["_LongCompilation"]):
+    """Says on an output that has no progress bar that a program is being compiled, if it takes long."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._timer: threading.Timer | None = None
+
+    def begin(self) -> None:
+        if self._timer is None and not self._console.is_terminal:
+            line = f"compiling, for {_LONG:.0f} s so far"
+            self._timer = threading.Timer(_LONG, self._console.print, [line])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
 
 def show(events: Iterable[Event], console: Console | None = None) -> Finished | None:
@@ -27,25 +70,20 @@ def show(events: Iterable[Event], console: Console | None = None) -> Finished | 
         console: where to print; None: standard output.
     """
     console = Console(highlight=False) if console is None else console
-    bar = Progress(
-        TextColumn("evaluation"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("", total=None)
+    with (
+        _make_bar(console, TextColumn("{task.description}"), MofNCompleteColumn()) as bar,
+        _LongCompilation(console) as compilation,
+    ):
+        task = bar.add_task("preparing", total=None)
         for event in events:
+            compilation.end()
             match event:
                 case Started():
-                    bar.update(task, total=event.num_evaluations, completed=len(event.previous_evaluations))
+                    done = len(event.previous_evaluations)
+                    bar.update(task, total=event.num_evaluations, completed=done, description="compiling")
+                    compilation.begin()
                 case Evaluated():
-                    bar.advance(task)
+                    bar.update(task, advance=1, description="evaluation")
                 case _:
                     bar.stop()
             for line in describe(event):
@@ -71,23 +109,17 @@ class SweepDisplay:
         self._evaluations: dict[int, int] = {}
         self._num_finished = 0
         self._best: dict[Monitor, tuple[float, int, str]] = {}  # error and number of a job, and its metric as text
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=num_jobs)
+        self._compilation = _LongCompilation(self._console)
+        self._is_compiling = False
+        self._bar = _make_bar(self._console, TextColumn("{task.description}"))
+        self._task = self._bar.add_task("preparing", total=num_jobs)
 
     def __enter__(self) -> "SweepDisplay":
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._compilation.end()
         self._bar.stop()
 
     def show(self, number: int, overrides: Sequence[str], event: Event) -> None:
@@ -101,8 +133,13 @@ class SweepDisplay:
         match event:
             case Started():
                 self._running[number], self._evaluations[number] = event, len(event.previous_evaluations)
+                self._is_compiling = event.compiles
+                if event.compiles:
+                    self._compilation.begin()
             case Evaluated():
                 self._evaluations[number] += 1
+                self._is_compiling = False
+                self._compilation.end()
             case _:
                 self._running.pop(number, None)
                 self._num_finished += 1
@@ -113,16 +150,18 @@ class SweepDisplay:
             self._best[monitor] = min(self._best.get(monitor, candidate), candidate)
         self._refresh()
 
-    def _refresh(self) -> None:
+    @property
+    def description(self) -> str:
+        """Return how far the sweep is."""
         best = "".join(f", best {text} (job {number})" for _, number, text in self._best.values())
+        compiling = ", compiling" if self._is_compiling else ""
+        return f"jobs {self._num_finished}/{self._num_jobs}, {len(self._running)} running{compiling}{best}"
+
+    def _refresh(self) -> None:
         unfinished = sum(
             self._evaluations[number] / started.num_evaluations for number, started in self._running.items()
         )
-        self._bar.update(
-            self._task,
-            completed=self._num_finished + unfinished,
-            description=f"jobs {self._num_finished}/{self._num_jobs}, {len(self._running)} running{best}",
-        )
+        self._bar.update(self._task, completed=self._num_finished + unfinished, description=self.description)
 
 
 def show_end(number: int, overrides: Sequence[str], events: Iterable[Event]) -> None:

@@ -68,7 +68,7 @@ def test_a_value_just_inside_its_rule_is_taken(schema, key, _, value):
 def test_a_value_outside_its_rule_is_refused_with_key_rule_and_value(schema, key, rule, value):
     with pytest.raises(InputError) as refused:
         schema(**{key.rpartition(".")[2]: value})
-    assert str(refused.value) == f"`{key}` must be {rule}; got {value!r}."
+    assert str(refused.value) == f"`{key}` must be {rule}; got {'null' if value is None else repr(value)}."
 
 
 def test_every_key_has_a_rule_or_is_a_group():
