@@ -238,7 +238,7 @@ def test_the_options_of_a_built_in_have_ranges(group, name, option, rule, good, 
         got = tuple(value) if isinstance(value, list) else value
         with pytest.raises(InputError) as refused:
             components.built_in_component(group, name, {option: value})
-        assert str(refused.value) == f"`{group}.{option}` must be {rule}; got {got!r}."
+        assert str(refused.value) == f"`{group}.{option}` must be {rule}; got {'null' if value is None else repr(got)}."
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,19 @@ def check_platform() -> None:
         ) from error
 
 
+def check_compilation() -> None:
+    """Check that JAX compiles programs, as a run is one.
+
+    Raises:
+        InputError: if the environment has switched that off.
+    """
+    if jax.config.jax_disable_jit:
+        raise InputError(
+            "`JAX_DISABLE_JIT` must not be set for a run, whose programs are compiled before it starts; unset it; to "
+            "look into a step, call lj.training.train_step from Python."
+        )
+
+
 @functools.cache
 def _problem_with_flags(flags: str) -> str | None:
     """Return what XLA says of flags that it cannot read, after which it ends the process; None: it can read them."""

@@ -53,6 +53,13 @@ def test_a_variable_that_jax_cannot_read_is_named(command, variable, value, refu
     )
 
 
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_programs_are_compiled(command, refused):
+    assert refused(*COMMANDS[command], JAX_DISABLE_JIT="1").startswith(
+        "lenet-jax: `JAX_DISABLE_JIT` must not be set for a run, whose programs are compiled before it starts; unset it"
+    )
+
+
 def test_a_cpu_has_a_device(refused):
     assert refused(*COMMANDS["train"], JAX_NUM_CPU_DEVICES="0") == (
         "lenet-jax: `JAX_NUM_CPU_DEVICES` must be an integer, 1 or above; got '0'; unset it for one device a core.\n"
