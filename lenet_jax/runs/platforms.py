@@ -45,7 +45,7 @@ def check_compilation() -> None:
     Raises:
         InputError: if the environment has switched that off.
     """
-    if jax.config.jax_disable_jit:
+    if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
         raise InputError(
             "`JAX_DISABLE_JIT` must not be set for a run, whose programs are compiled before it starts; unset it; to "
             "look into a step, call lj.training.train_step from Python."
