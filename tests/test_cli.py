@@ -196,6 +196,7 @@ def test_a_key_of_the_first_edition_is_refused_with_its_new_name(old, new, argum
         (["-m", "seed=1,2,1"], "the jobs of a sweep must differ; 0 and 2 are the same: ", "seed=1."),
         (["-m", "sweep.strategy=pmap"], "`sweep.strategy` must be one of auto, map, devices, vmap; got 'pmap'", "."),
         (["-m", "seed=1,2", "hydra.sweep.dir=a", "hydra.sweep.subdir=b"], "`hydra.sweep.subdir` must ", " in it."),
+        (["-m", "seed=1", "hydra.sweep.subdir=venv/${seed}"], "`hydra.sweep.subdir` must not begin with venv, ", "}."),
         (["--experimental-rerun", "a.pickle"], "`--experimental-rerun` must not be used: it loads a pickle; ", "."),
         (["--bogus"], "train: unrecognized arguments: --bogus; ", "see lenet-jax train --help."),
         (["--seed=3"], "train: unrecognized arguments: --seed=3; a key has no dashes: seed=3; see ", "train --help."),

@@ -55,6 +55,7 @@ from lenet_jax.runs.prepared_run import PreparedRun, prepare_runs
 from lenet_jax.runs.provenance import changed_conditions, changed_since, describe_process, describe_start
 from lenet_jax.runs.run_directory import RunDirectory, clear_run, write_patch
 from lenet_jax.runs.source_code import uncommitted_changes
+from lenet_jax.runs.trust import GRIDS as GRIDS
 from lenet_jax.runs.trust import check_code, complete_allowed, refuse_links
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.dry_run import plan_groups
@@ -62,7 +63,6 @@ from lenet_jax.sweeps.groups import SweepJob, by_signature, in_parallel, to_entr
 from lenet_jax.sweeps.ledger import FAILED, IDENTITY, PENDING, PLAN, Ledger, refuse_taken
 from lenet_jax.sweeps.search import Halving
 
-GRIDS = ("BasicSweeper", "GridSweeper", "HalvingSweeper")
 OPTUNA = "OptunaBatchSweeper"
 LANES = "LanesLauncher"
 
