@@ -186,6 +186,7 @@ def test_a_key_of_the_first_edition_is_refused_with_its_new_name(old, new, argum
         (["trainer.early_stopping=false"], "`trainer.early_stopping` must be a group of keys; got False; ", "."),
         (["seed=range(0,3)"], "`seed` must be one value; got range(0,3); to sweep over it, add -m.", ""),
         (["-m", "hydra.job.name=a,b"], "`hydra.job.name` must be the same for all jobs of a sweep; got a,b; ", "each."),
+        (["-m", "+hydra.sweeper.params.seed=0,1"], "`hydra.sweeper.params.seed` must ", "write seed=0,1 in its place."),
         (["-m", "seed=[0,1]"], "`seed` must have the type of its default: ", "several values: -m 'seed=0,1'."),
         (["-m", "seed=0:5"], "`seed` must have the type of its default: ", "several values: -m 'seed=range(0,5)'."),
         (["optimizer.learning_rate=[0.1,1]"], "`optimizer.learning_rate` must be a finite number above 0; ", "=0.1,1."),
@@ -626,6 +627,17 @@ def test_directories_and_shells_are_completed(line, expected, capsys, monkeypatc
     assert main(["-sc", "query=bash"]) == 0
     shown = capsys.readouterr().out.split()
     assert [each for each in shown if each != "outputs/a/2/" or each in expected] == expected
+
+
+def test_help_and_versions_are_found_by_other_words(capsys):
+    for words, others in ((["help"], ["--help"]), (["help", "report"], ["report", "--help"])):
+        assert main(words) == main(others) == 0
+        both = capsys.readouterr().out
+        assert both[: len(both) // 2] == both[len(both) // 2 :]
+    assert main(["--verbose", "--version"]) == 0
+    assert "\nkernels " in capsys.readouterr().out
+    assert refuse(capsys, "--version", "a") == "--version: usage: lenet-jax --version [--verbose]; got --version a."
+    assert refuse(capsys, "help", "trian").startswith("`command` has no 'trian'; choose one of: train, ")
 
 
 def test_a_finished_run_says_how_to_train_longer(finished_run, capsys):

@@ -79,7 +79,11 @@ def _variable_of_jax(error: ValueError) -> str | None:
 
 _REWORDED = (  # what Hydra says -> the same with the remedy
     (
-        r"Sweeping over Hydra's configuration is not supported : '(.*?)=(.*)'",
+        r"Sweeping over Hydra's configuration is not supported : '\+*hydra\.sweeper\.params\.(.*?)=(.*)'",
+        r"`hydra.sweeper.params.\1` must be a text; got \2; write \1=\2 in its place.",
+    ),
+    (
+        r"Sweeping over Hydra's configuration is not supported : '\+*(.*?)=(.*)'",
         r"`\1` must be the same for all jobs of a sweep; got \2; start a sweep for each.",
     ),
     (
@@ -174,7 +178,7 @@ def _keys(node: Any) -> list[Any]:
 
 def _as_sweep(key: str, reason: str) -> str:
     """Return how a sweep over several values is written, if the refused value looks like some."""
-    found = re.match(r"Value '(?:\[(.*)\]|(\d+(?:,\d+)+)|(\d+)(?::|\.\.+)(\d+))' of type", reason)
+    found = re.match(r"Value '(?:\[(.*)\]|(\d+(?:,\d+)+)|(\d+)(?::|\.\.+|-)(\d+))' of type", reason)
     if found is None:
         return ""
     values, texts, first, last = found.groups()

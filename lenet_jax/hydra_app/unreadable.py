@@ -28,6 +28,8 @@ def describe_unreadable(override: str) -> str:
 
 
 def _remedy(key: str, value: str) -> str:
+    if value == "~":
+        return f"none is null: {key}=null"
     if not _is_closed(value):
         return "close each bracket, brace and quote"
     parts = [part.strip() for part in value.split(",")]

@@ -18,6 +18,7 @@ from lenet_jax.hydra_app.unreadable import describe_unreadable
         ("++notes=50% & more", "\"++notes='50% & more'\"", "50% & more"),
         ("notes=größe", "\"notes='größe'\"", "größe"),
         ("model.num_kernels=(2,3)", "a list has brackets: model.num_kernels=[2,3]", [2, 3]),
+        ("data.directory=~", "none is null: data.directory=null", None),
         ("seed=0,1,", "nothing stands beside a comma: seed=0,1", [0, 1]),
         ("seed=,0,,1", "nothing stands beside a comma: seed=0,1", [0, 1]),
     ],
