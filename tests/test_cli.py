@@ -629,6 +629,18 @@ def test_directories_and_shells_are_completed(line, expected, capsys, monkeypatc
     assert [each for each in shown if each != "outputs/a/2/" or each in expected] == expected
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_is_for_the_command_however_it_is_run(shell, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/lenet_jax/__main__.py"])
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert re.search(r"^.*complete .*lenet-jax$|^complete -c lenet-jax|^compdef .*lenet-jax", script, re.MULTILINE), (
+        script
+    )
+    assert not re.search(r"complete .* python$", script, re.MULTILINE)
+    assert ("bashcompinit\n" in script) is (shell == "zsh")
+
+
 def test_help_and_versions_are_found_by_other_words(capsys):
     for words, others in ((["help"], ["--help"]), (["help", "report"], ["report", "--help"])):
         assert main(words) == main(others) == 0
