@@ -5,6 +5,7 @@ It is imported before jax.
 
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def tune_environment(environment: MutableMapping[str, str] = os.environ) -> None
     Args:
         environment: the variables to set; default: those of this process.
     """
-    flags = environment.get("XLA_FLAGS", "")
+    flags = _flags(environment)
     if "xla_force_host_platform_device_count" not in flags:
         environment.setdefault("JAX_NUM_CPU_DEVICES", str(min(available_cores(), _MAX_DEVICES)))
     if "xla_backend_extra_options" not in flags and importlib.util.find_spec("jax_plugins") is None:
@@ -53,7 +54,16 @@ def tune_process() -> None:
         jax.config.update("jax_num_cpu_devices", int(devices))
 
 
+def _flags(environment: Mapping[str, str]) -> str:
+    """Return the flags of XLA_FLAGS; where it names a file of flags, to which none could be added, those in it."""
+    text = environment.get("XLA_FLAGS", "")
+    is_file = not text.startswith("-") and Path(text).is_file()
+    return " ".join(Path(text).read_text().split()) if is_file else text
+
+
 _DETERMINISTIC_FLAGS = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
+OWN_FLAGS = (_NO_FULL_UNROLL, *_DETERMINISTIC_FLAGS)
+"""Flags that this module adds."""
 
 
 def make_deterministic(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -65,7 +75,7 @@ def make_deterministic(environment: MutableMapping[str, str] = os.environ) -> No
     Args:
         environment: the variables to set; default: those of this process.
     """
-    flags = environment.get("XLA_FLAGS", "")
+    flags = _flags(environment)
     missing = [flag for flag in _DETERMINISTIC_FLAGS if flag not in flags]
     if missing:
         environment["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
@@ -73,7 +83,12 @@ def make_deterministic(environment: MutableMapping[str, str] = os.environ) -> No
 
 def is_deterministic(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether the flags of `make_deterministic` are set."""
-    return all(flag in environment.get("XLA_FLAGS", "") for flag in _DETERMINISTIC_FLAGS)
+    return all(flag in _flags(environment) for flag in _DETERMINISTIC_FLAGS)
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra of this package beside it, whichever `pip` the shell finds."""
+    return f"{shlex.quote(sys.executable)} -m pip install 'lenet-jax[{extra}]'"
 
 
 _command: list[str] = []

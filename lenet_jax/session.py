@@ -247,8 +247,8 @@ def _sum_up(ledger: Ledger, *, progress: bool) -> None:
 def _kept_logging() -> Iterator[None]:
     """Give the user's logging back after Hydra has configured its own.
 
-    Python closes all handlers that it knows of when a configuration is loaded, and that of absl closes its stream, which
-    may be the one that pytest or `contextlib.redirect_stderr` has put in place. So they are unknown in the block.
+    Python closes all handlers that it knows of when a configuration is loaded, and that of absl closes its stream,
+    which may be the one that pytest or `contextlib.redirect_stderr` has put in place. So none is known in the block.
     """
     root = logging.getLogger()
     handlers, level = [*root.handlers], root.level

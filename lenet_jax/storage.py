@@ -22,6 +22,9 @@ from lenet_jax.errors import InputError
 
 _log = logging.getLogger(__name__)
 
+ENVIRONMENTS = (".venv", "venv", ".git", "node_modules")
+"""Folders of a project whose links may lead out of it."""
+
 SCHEMA = 1  # of the JSON files
 _DIGEST_KEY = "sha256"  # the key that holds the digest of the other keys of a JSON file
 _TEMPORARY = ".tmp"

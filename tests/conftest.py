@@ -1,7 +1,9 @@
 """Every test runs with strict promotion of dtypes and ranks, and with shapes and types checked at each call."""
 
+import importlib
 import logging
 import os
+import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -74,8 +76,10 @@ def without_type_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def in_an_empty_folder(tmp_path, monkeypatch, without_type_checks):
-    """A folder of its own, and nothing of Hydra left behind."""
+    """A folder of its own, and nothing of Hydra left behind, nor modules of the user's that were imported there."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    modules = set(sys.modules)
     root = logging.getLogger()
     own_handlers, levels = [*root.handlers], {logger: logger.level for logger in _loggers()}
     monkeypatch.setattr(root, "handlers", [*own_handlers])
@@ -86,6 +90,29 @@ def in_an_empty_folder(tmp_path, monkeypatch, without_type_checks):
         handler.close()  # the log of a run that did not end
     for logger in _loggers():
         logger.setLevel(levels.get(logger, logging.NOTSET))
+    forget_modules(set(sys.modules) - modules, tmp_path)
+
+
+def forget_modules(names, folder):
+    """Leave behind none of the modules that lie in a folder: another test may have one of that name."""
+    found = [name for name in names if any(_lies_in(place, folder) for place in _places(sys.modules[name]))]
+    for name in found:
+        del sys.modules[name]
+    if found:
+        from lenet_jax import components
+        from lenet_jax.runs import source_code
+
+        components.signature.cache_clear()
+        source_code._describe_once.cache_clear()
+    importlib.invalidate_caches()
+
+
+def _places(module):
+    return [getattr(module, "__file__", None), *getattr(module, "__path__", [])]
+
+
+def _lies_in(place, folder):
+    return place is not None and Path(place).is_relative_to(folder)
 
 
 def _loggers():

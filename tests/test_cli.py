@@ -3,6 +3,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -170,12 +171,25 @@ def test_a_key_of_the_first_edition_is_refused_with_its_new_name(old, new, argum
         (["experiment=nope"], "`experiment` has no 'nope'; choose one of: ", "."),
         (["sead=3"], "`configuration` has no 'sead'; choose one of: seed, ", "."),
         (["model.kernel_size=30"], "layer `conv1` does not fit an input of shape (28, 28, 1): ", "."),
-        (["foo"], "Error parsing override 'foo'; missing EQUAL", ""),
-        (["seed=[1"], "no viable alternative at input '[1'; ", ""),
+        (["foo"], "an override must be KEY=VALUE, without spaces around the =; got foo.", ""),
+        (["seed=[1"], "`seed` must be a value in Hydra's grammar; got [1; close each bracket, ", "."),
         (["=3"], "=3: Config group override must be a string or a list.", ""),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'; ", "add --multirun to your command line"),
         (["-m", "seed=1,-2"], "`seed` must be an integer from 0 to 4294967295; got -2", "."),
-        (["-m", "seed=range(0,"], "no viable alternative at input 'range(0,'; ", ""),
+        (["-m", "seed=range(0,"], "`seed` must be a value in Hydra's grammar; got range(0,; ", "."),
+        (["lr=0.1"], "`configuration` has no 'lr'; choose one of: ", "trainer. There is optimizer.learning_rate."),
+        (["batch_size=9"], "`configuration` has no 'batch_size'; ", "trainer. There is trainer.batch_size."),
+        (["optimizer=null"], "`optimizer` has no 'null'; choose one of: adam, ", "sgd."),
+        (["augment=false"], "`augment` has no 'false'; choose one of: affine, ", "photo."),
+        (["+optimizer=adam"], "`optimizer` must be chosen once; ", "in a file 'override /optimizer: adam'."),
+        (["~trainer.early_stopping"], "`trainer.early_stopping` must not be removed; set it, ", "."),
+        (["trainer.early_stopping=false"], "`trainer.early_stopping` must be a group of keys; got False; ", "."),
+        (["seed=range(0,3)"], "`seed` must be one value; got range(0,3); to sweep over it, add -m.", ""),
+        (["-m", "hydra.job.name=a,b"], "`hydra.job.name` must be the same for all jobs of a sweep; got a,b; ", "each."),
+        (["-m", "+hydra.sweeper.params.seed=0,1"], "`hydra.sweeper.params.seed` must ", "write seed=0,1 in its place."),
+        (["-m", "seed=[0,1]"], "`seed` must have the type of its default: ", "several values: -m 'seed=0,1'."),
+        (["-m", "seed=0:5"], "`seed` must have the type of its default: ", "several values: -m 'seed=range(0,5)'."),
+        (["optimizer.learning_rate=[0.1,1]"], "`optimizer.learning_rate` must be a finite number above 0; ", "=0.1,1."),
         (["-m", "model=glob(*)", "seed=-2"], "`seed` must be an integer from 0 to 4294967295; got -2", "."),
         (["-m", "optimizer=sgd,foo"], "`optimizer` has no 'foo'; choose one of: adam, ", "."),
         (["-m", "seed=interval(0,1)"], "`seed` must be swept over a list or a range in a grid; ", "got interval(0,1)."),
@@ -183,8 +197,10 @@ def test_a_key_of_the_first_edition_is_refused_with_its_new_name(old, new, argum
         (["-m", "seed=1,2,1"], "the jobs of a sweep must differ; 0 and 2 are the same: ", "seed=1."),
         (["-m", "sweep.strategy=pmap"], "`sweep.strategy` must be one of auto, map, devices, vmap; got 'pmap'", "."),
         (["-m", "seed=1,2", "hydra.sweep.dir=a", "hydra.sweep.subdir=b"], "`hydra.sweep.subdir` must ", " in it."),
+        (["-m", "seed=1", "hydra.sweep.subdir=venv/${seed}"], "`hydra.sweep.subdir` must not begin with venv, ", "}."),
         (["--experimental-rerun", "a.pickle"], "`--experimental-rerun` must not be used: it loads a pickle; ", "."),
         (["--bogus"], "train: unrecognized arguments: --bogus; ", "see lenet-jax train --help."),
+        (["--seed=3"], "train: unrecognized arguments: --seed=3; a key has no dashes: seed=3; see ", "train --help."),
         (["--cfg", "bogus"], "train: argument --cfg/-c: invalid choice: 'bogus'", "see lenet-jax train --help."),
         (["data=idx", "data.directory=nowhere"], "`data.directory` nowhere must hold train-images-idx3-ubyte, ", "."),
         (["augment=affine", "augment.scale=1"], "random_affine: `scale` must be 0 or above and below 1; got 1.0", "."),
@@ -613,11 +629,38 @@ def test_directories_and_shells_are_completed(line, expected, capsys, monkeypatc
     assert [each for each in shown if each != "outputs/a/2/" or each in expected] == expected
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_is_for_the_command_however_it_is_run(shell, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/lenet_jax/__main__.py"])
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert re.search(r"^.*complete .*lenet-jax$|^complete -c lenet-jax|^compdef .*lenet-jax", script, re.MULTILINE), (
+        script
+    )
+    assert not re.search(r"complete .* python$", script, re.MULTILINE)
+    assert ("bashcompinit\n" in script) is (shell == "zsh")
+
+
+def test_help_and_versions_are_found_by_other_words(capsys):
+    for words, others in ((["help"], ["--help"]), (["help", "report"], ["report", "--help"])):
+        assert main(words) == main(others) == 0
+        both = capsys.readouterr().out
+        assert both[: len(both) // 2] == both[len(both) // 2 :]
+    assert main(["--verbose", "--version"]) == 0
+    assert "\nkernels " in capsys.readouterr().out
+    assert refuse(capsys, "--version", "a") == "--version: usage: lenet-jax --version [--verbose]; got --version a."
+    assert refuse(capsys, "help", "trian").startswith("`command` has no 'trian'; choose one of: train, ")
+
+
 def test_a_finished_run_says_how_to_train_longer(finished_run, capsys):
     assert main(["resume", str(finished_run)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("The run has ended, by max_epochs; nothing was trained. To train longer, start a new run: ")
-    assert last.endswith(" and trainer.max_epochs=2.")
+    command = last.partition("start a new run: ")[2]
+    words = shlex.split(command)
+    assert words[-1] == "trainer.max_epochs=2"
+    assert not [word for word in words if "hydra.run.dir" in word]
+    assert main([*words[1:], "--dry-run"]) == 0
 
 
 def test_an_unknown_experiment_may_be_in_a_folder_of_the_users_own(capsys):

@@ -230,6 +230,9 @@ RULES = [
 ]  # fmt: skip
 
 
+NUMBERS = ("an integer, 1 or above", "a finite number above 0")
+
+
 @pytest.mark.parametrize(("group", "name", "option", "rule", "good", "bad"), RULES)
 def test_the_options_of_a_built_in_have_ranges(group, name, option, rule, good, bad):
     completed = components.built_in_component(group, name, {option: good})[option]
@@ -238,7 +241,11 @@ def test_the_options_of_a_built_in_have_ranges(group, name, option, rule, good, 
         got = tuple(value) if isinstance(value, list) else value
         with pytest.raises(InputError) as refused:
             components.built_in_component(group, name, {option: value})
-        assert str(refused.value) == f"`{group}.{option}` must be {rule}; got {got!r}."
+        remedy = ""
+        if rule in NUMBERS and isinstance(value, list):
+            remedy = f"; to sweep over several values: -m {group}.{option}={','.join(map(str, value))}"
+        shown = "null" if value is None else repr(got)
+        assert str(refused.value) == f"`{group}.{option}` must be {rule}; got {shown}{remedy}."
 
 
 @pytest.mark.parametrize(

@@ -44,3 +44,13 @@ def test_deterministic_operations_are_asked_for_once_and_beside_what_the_user_ha
     assert is_deterministic(variables)
     make_deterministic(variables)
     assert variables["XLA_FLAGS"].count("--xla_gpu_deterministic_ops") == 1
+
+
+def test_flags_in_a_file_stay_and_ours_are_beside_them(monkeypatch, tmp_path):
+    (tmp_path / "flags.txt").write_text("--one=1\n--two=2\n")
+    flags = tuned(monkeypatch, {"XLA_FLAGS": str(tmp_path / "flags.txt")})["XLA_FLAGS"]
+    assert flags == "--one=1 --two=2 --xla_backend_extra_options=-unroll-full-max-count=4"
+    variables = {"XLA_FLAGS": str(tmp_path / "flags.txt")}
+    make_deterministic(variables)
+    assert is_deterministic(variables)
+    assert variables["XLA_FLAGS"].startswith("--one=1 --two=2 --xla_gpu_deterministic_ops=true")

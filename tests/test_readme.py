@@ -67,7 +67,7 @@ def own_model(tmp_path, monkeypatch):
     (tmp_path / "mylab" / "nets.py").write_text(OWN_MODEL)
 
 
-@pytest.mark.usefixtures("own_model")
+@pytest.mark.usefixtures("own_model", "in_an_empty_folder")
 @pytest.mark.parametrize("command", train_commands() + experiment_commands())
 def test_commands_compose_and_pass_all_checks(command):
     arguments = shlex.split(command)[2:]

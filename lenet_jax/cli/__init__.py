@@ -114,8 +114,12 @@ def _dispatch(arguments: list[str]) -> int:
 
             print(f"lenet-jax {version('lenet-jax')}")
             return 0
-        case ["--version", "--verbose"]:
+        case ["--version", "--verbose"] | ["--verbose", "--version"]:
             return inspect.show_versions()
+        case ["--version" | "--verbose", *_]:
+            raise InputError(f"--version: usage: lenet-jax --version [--verbose]; got {' '.join(arguments)}.")
+        case ["help", *rest]:
+            return _dispatch([*rest, "--help"])
         case ["train", *overrides]:
             return run.train(overrides, _COMMANDS)
         case ["-sc" | "--shell-completion", *_]:

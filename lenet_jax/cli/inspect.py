@@ -19,7 +19,9 @@ def show_versions() -> int:
     import jax
 
     from lenet_jax.ops.cpu import native
+    from lenet_jax.runs.platforms import check_platform
 
+    check_platform()
     print(f"lenet-jax  {version('lenet-jax')}")
     print(f"kernels    {native.describe()}")
     print(f"jax        {version('jax')}")

@@ -4,6 +4,7 @@ Hydra 1.3.8 keeps `get_args_parser`, the parser of `hydra.main`, to itself; `hyd
 """
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from lenet_jax.runs.signals import RESUMABLE, outlive_readers, signals_interrupt
 
 def train(arguments: list[str], commands: tuple[str, ...] = ()) -> int:
     """Run `lenet-jax train` and return its exit code; `commands` are those that a shell may complete."""
-    from lenet_jax.hydra_app.composition import get_args_parser, open_hydra
+    from lenet_jax.hydra_app.composition import get_args_parser, is_multirun, open_hydra
 
     find_own_modules()
     parser = get_args_parser()
@@ -40,7 +41,7 @@ def train(arguments: list[str], commands: tuple[str, ...] = ()) -> int:
         if options.help or options.hydra_help or options.cfg or options.info:
             _answer(hydra, name, options, [folder for folder in folders.values() if folder])
             return 0
-        if options.multirun or "hydra.mode=MULTIRUN" in overrides:
+        if options.multirun or is_multirun(hydra, overrides, name=name):
             from lenet_jax.hydra_app.sweep import check_sweep, describe_sweep, start_sweep
 
             if options.dry_run:
@@ -78,6 +79,9 @@ def _answer(hydra: Any, name: str, options: Any, folders: list[str]) -> None:
 
 
 def _refuse_option(message: str) -> NoReturn:
+    found = re.match(r"unrecognized arguments: --([\w.]+)(?:[= ](\S+))?", message)
+    if found:
+        message = f"{message}; a key has no dashes: {found[1]}={found[2] or 'VALUE'}"
     raise InputError(f"train: {message}; see lenet-jax train --help.")
 
 
@@ -105,16 +109,15 @@ def resume(directory: Path, arguments: list[str]) -> int:
     from lenet_jax.runs.run_directory import RUN
     from lenet_jax.sweeps.ledger import IDENTITY
 
+    directory = directory.parent if directory.name in (RUN, IDENTITY) else directory
     is_sweep = (directory / IDENTITY).is_file()
     if not is_sweep and not (directory / RUN).is_file():
         raise InputError(f"`DIR` must be of a run or a sweep, with a {RUN} or {IDENTITY} in it; got {directory}.")
     switches = ("--allow-changed", "--retry-failed") if is_sweep else ("--allow-changed",)
     options = parse("resume", arguments, switches=switches)
     if options.rest:
-        raise InputError(
-            f"resume: a run or a sweep is resumed as it began; got {' '.join(options.rest)}; train anew with other "
-            "options."
-        )
+        remedy = "train anew with other options" if "=" in options.rest[0] else "resume one directory at a time"
+        raise InputError(f"resume: a run or a sweep is resumed as it began; got {' '.join(options.rest)}; {remedy}.")
     allow_changed = "--allow-changed" in options.switches
     if not is_sweep:
         from lenet_jax.runs.run import log_to, resume_run
@@ -145,14 +148,27 @@ def resume(directory: Path, arguments: list[str]) -> int:
 
 def _ended(record: Any) -> str:
     """Return one line for a run that has nothing left to do: how to train longer."""
-    epochs, overrides = record.config.trainer.max_epochs, record.directory / ".hydra" / "overrides.yaml"
-    again = f"the overrides in {overrides}" if overrides.is_file() else "its options"
-    ended = f"The run has ended, by {record.result['stopped_by']}; nothing was trained."
-    if record.result["stopped_by"] != "max_epochs":
+    stop = record.result["stopped_by"]
+    longer = {
+        "max_epochs": f"trainer.max_epochs={2 * record.config.trainer.max_epochs}",
+        "patience": "trainer.early_stopping.enabled=false",
+    }.get(stop)
+    ended = f"The run has ended, by {stop}; nothing was trained."
+    if longer is None:
         return ended
-    return (
-        f"{ended} To train longer, start a new run: lenet-jax train with {again} and trainer.max_epochs={2 * epochs}."
-    )
+    return f"{ended} To train longer, start a new run: {shlex.join([*_command_of(record), longer])}"
+
+
+def _command_of(record: Any) -> list[str]:
+    """Return the command that trains a run anew, in a new directory; of a job of a sweep, that of the job alone."""
+    from omegaconf import OmegaConf
+
+    words = shlex.split(record.run.get("command", ""))
+    if words[:2] == ["lenet-jax", "train"] and not {"-m", "--multirun"} & set(words):
+        return [word for word in words if not word.startswith("hydra.run.dir=")]
+    file = record.directory / ".hydra" / "overrides.yaml"
+    overrides = OmegaConf.load(file) if file.is_file() else []
+    return ["lenet-jax", "train", *map(str, overrides)]
 
 
 def _progress(ledger: Any) -> str:

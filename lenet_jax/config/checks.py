@@ -138,8 +138,11 @@ def convert(name: str, annotation: Any, value: Any) -> Any:
         if fits and not (value == "None" and type(None) in _alternatives(annotation)):
             return converted
     shown = tuple(value) if isinstance(value, list) else value
-    hint = ", which is a text here; write null" if value == "None" else ""
-    raise InputError(f"`{name}` must be {describe(annotation)}; got {shown!r}{hint}.")
+    takes_null = type(None) in _alternatives(annotation)
+    hint = ", which is a text here; write null" if value == "None" and takes_null else ""
+    if isinstance(value, list) and value and _is_number(annotation):
+        hint = f"; to sweep over several values: -m {name}={','.join(map(str, value))}"
+    raise InputError(f"`{name}` must be {describe(annotation)}; got {'null' if value is None else repr(shown)}{hint}.")
 
 
 def describe(annotation: Any) -> str:
@@ -149,6 +152,11 @@ def describe(annotation: Any) -> str:
     if len(alternatives) < len(_alternatives(annotation)):
         texts = ["null", *texts]
     return ", or ".join(texts) if any("," in text for text in texts[:-1]) else " or ".join(texts)
+
+
+def _is_number(annotation: Any) -> bool:
+    bases = [getattr(each, "__origin__", each) for each in _alternatives(annotation)]  # without ranges
+    return any(base in (int, float) for base in bases) and not any(base in _SEQUENCES for base in bases)
 
 
 def _plain(value: Any) -> Any:
@@ -281,12 +289,14 @@ def build(schema: type[T], path: str, values: Mapping[str, Any]) -> T:
         schema_of_field = fields[name].type
         if dataclasses.is_dataclass(schema_of_field) and not dataclasses.is_dataclass(value):
             full_name = f"{path}.{name}" if path else name
-            arguments[name] = build(schema_of_field, full_name, mapping(full_name, value))  # pyright: ignore[reportArgumentType]
+            keys = [field.name for field in dataclasses.fields(schema_of_field)]  # pyright: ignore[reportArgumentType]
+            arguments[name] = build(schema_of_field, full_name, mapping(full_name, value, keys))  # pyright: ignore[reportArgumentType]
     return schema(**arguments)
 
 
-def mapping(path: str, value: Any) -> Mapping[str, Any]:
-    """Return a value that must be a group of keys, or raise `InputError`."""
+def mapping(path: str, value: Any, keys: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Return a value that must be a group of keys, or raise `InputError`, which names the keys."""
     if not isinstance(value, Mapping):
-        raise InputError(f"`{path}` must be a group of keys; got {value!r}.")
+        remedy = f"; set one of {', '.join(f'{path}.{key}' for key in keys)}" if keys else ""
+        raise InputError(f"`{path}` must be a group of keys; got {value!r}{remedy}.")
     return value

@@ -14,6 +14,7 @@ import numpy as np
 from lenet_jax.data.cache import Arrays
 from lenet_jax.data.folder import SPLITS
 from lenet_jax.data.images import Form, decode_images
+from lenet_jax.environment import install_command
 from lenet_jax.errors import InputError
 
 _TARGETS = ("label", "labels", "fine_label", "target", "targets")  # in this order, where no column is of classes
@@ -91,7 +92,7 @@ def _import() -> Any:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
-            f"data=huggingface needs the package datasets ({error}); install it: pip install 'lenet-jax[huggingface]'."
+            f"data=huggingface needs the package datasets ({error}); install it: {install_command('huggingface')}."
         ) from error
     return datasets
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.errors import InputError
+from lenet_jax.storage import ENVIRONMENTS
 
 _MAX_FOLDERS = 200  # depth of nested folders, which are created recursively
 _RESERVED_FILES = (
@@ -111,6 +112,11 @@ def check_subdirectory(subdirectory: str) -> None:
     """
     check_folder("hydra.sweep.subdir", subdirectory)
     path = PurePosixPath(subdirectory)
+    if path.parts and path.parts[0] in ENVIRONMENTS:
+        raise InputError(
+            f"`hydra.sweep.subdir` must not begin with {path.parts[0]}, whose links may lead anywhere; got "
+            f"{printable(subdirectory)!r}; use ${{hydra:job.num}}."
+        )
     if not path.parts or path.is_absolute() or ".." in path.parts or path.parts[0] in _RESERVED_FILES:
         raise InputError(
             "`hydra.sweep.subdir` must be inside the directory of the sweep, and none of the sweep's own files; "

@@ -7,6 +7,7 @@ get the line without its command, and a configuration with all options of the co
 import glob
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +18,9 @@ _LINE = "COMP_LINE"
 _WITH_OVERRIDES = ("train", "summary", "evaluate")  # commands that take keys and values
 _WITH_DIRECTORY = ("resume", "verify", "evaluate", "compare", "report")
 _CHOICES = {"completion": ("bash", "fish", "zsh"), "data": ("prepare",)}
+_ZSH = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }\nautoload -Uz bashcompinit && bashcompinit"
+"""What zsh needs before the script, which is bash's."""
+
 _RECORDS = ("run.json", "sweep.json")
 
 
@@ -32,6 +36,9 @@ def complete(overrides: list[str], commands: tuple[str, ...]) -> None:
             would be printed into it.
     """
     if not any(override.startswith("query=") for override in overrides):
+        sys.argv[0] = "lenet-jax"  # for which the script is, also if this is `python -m lenet_jax`
+        if "install=zsh" in overrides:
+            print(_ZSH)
         with open_hydra() as hydra:
             return _ask(hydra, "config", overrides)
     program, _, rest = os.environ.get(_LINE, "").lstrip().partition(" ")

@@ -33,6 +33,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import run_job
+from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -159,8 +160,15 @@ def _carried(recorded: Mapping[str, Any], target: str) -> dict[str, Any]:
 
 
 def _check_choice(override: Override) -> None:
-    """Refuse to merge the files of several components: the function of the last one would get the options of all."""
+    """Refuse what names no file of a group, and to merge the files of several components.
+
+    Of merged ones, the function of the last one would get the options of all.
+    """
     group = override.key_or_group
+    if group in GROUPS and (override.value() is None or isinstance(override.value(), bool | int | float)):
+        given = override.input_line.partition("=")[2] if override.input_line else ""
+        if not override.is_delete():
+            raise unknown_name(group, given, built_in(group))
     if group in GROUPS and group not in _LISTS and isinstance(override.value(), list):
         raise InputError(f"`{group}` must be one file of conf/{group}, or a component; got {override.input_line}.")
 
@@ -386,6 +394,30 @@ def compose(hydra: Hydra, overrides: list[str], *, name: str = "config", multiru
     check_names(composed.hydra)
     HydraConfig.instance().set_config(composed)  # ${hydra:...} refers to it
     return composed
+
+
+def is_multirun(hydra: Hydra, overrides: list[str], *, name: str = "config") -> bool:
+    """Return whether overrides, or a file that they choose, ask for a sweep: `hydra.mode=MULTIRUN`.
+
+    The files of lenet_jax do not, so that only a configuration of the user's has to be composed to find out. What is
+    wrong with it is left to be found when it is composed as a run.
+
+    Args:
+        hydra: the result of `open_hydra`.
+        overrides: overrides of the command line.
+        name: name of the primary configuration file.
+    """
+    if any(override.lstrip("+").startswith("hydra.mode=") for override in overrides):
+        return any(override.lstrip("+") == "hydra.mode=MULTIRUN" for override in overrides)
+    folders = [each.path for each in hydra.config_loader.get_sources() if each.provider in ("main", "command-line")]
+    has_own = folders != [str(Path(str(config_directory())).resolve())]
+    if not has_own and not any("hydra.searchpath" in override for override in overrides):
+        return False
+    try:
+        composed = hydra.compose_config(name, overrides, run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False)
+    except (HydraException, OmegaConfBaseException, InputError):
+        return False
+    return composed.hydra.mode is RunMode.MULTIRUN
 
 
 def help_text(hydra: Hydra, overrides: list[str], *, name: str, folders: Sequence[str]) -> str:

@@ -2,9 +2,13 @@
 
 import errno
 import os
+import re
+import traceback
 from pathlib import Path
 from typing import Any
 
+from lenet_jax.config.catalogue import TARGET, read_signature
+from lenet_jax.environment import install_command
 from lenet_jax.errors import InputError, unknown_name
 
 _EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> extra to install
@@ -33,7 +37,7 @@ def to_message(error: BaseException, command: str | None = None) -> str | None:
         error: the exception.
         command: the command of lenet-jax that raised it; None: unknown.
     """
-    from hydra.errors import HydraException, MissingConfigException
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import MarkedYAMLError
 
@@ -42,20 +46,62 @@ def to_message(error: BaseException, command: str | None = None) -> str | None:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         if group == "hydra/launcher" and option in _EXTRAS:
-            return f"hydra/launcher={option} needs a package: pip install 'lenet-jax[{_EXTRAS[option]}]'."
+            return f"hydra/launcher={option} needs a package: {install_command(_EXTRAS[option])}."
         return f"{unknown_name(group, option, error.options)}{_forgotten_folder(group, option)}"
+    if isinstance(error, OverrideParseException):
+        from lenet_jax.hydra_app.unreadable import describe_unreadable
+
+        return describe_unreadable(error.override)
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
         if isinstance(cause, OmegaConfBaseException):
             return _value_message(cause)
-        return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        return _reworded("; ".join(line.strip() for line in str(error).splitlines() if line.strip()))
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark
         place = "configuration" if mark is None else f"{mark.name}, line {mark.line + 1}"
         return f"{place}: must be YAML of plain values; {error.problem}."
     if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
         return _file_message(error, command)
+    if isinstance(error, ValueError) and (variable := _variable_of_jax(error)):
+        return f"`{variable}` must have a value that JAX takes; got {os.environ[variable]!r}; correct or unset it."
     return None
+
+
+def _variable_of_jax(error: ValueError) -> str | None:
+    """Return the variable of the environment that keeps JAX from being imported; None: the error is another one."""
+    found = re.search(r"\bjax_\w+", str(error), re.IGNORECASE)
+    frames = traceback.walk_tb(error.__traceback__)
+    if found is None or not any(frame.f_globals.get("__name__") == "jax._src.config" for frame, _ in frames):
+        return None
+    return found[0].upper() if found[0].upper() in os.environ else None
+
+
+_REWORDED = (  # what Hydra says -> the same with the remedy
+    (
+        r"Sweeping over Hydra's configuration is not supported : '\+*hydra\.sweeper\.params\.(.*?)=(.*)'",
+        r"`hydra.sweeper.params.\1` must be a text; got \2; write \1=\2 in its place.",
+    ),
+    (
+        r"Sweeping over Hydra's configuration is not supported : '\+*(.*?)=(.*)'",
+        r"`\1` must be the same for all jobs of a sweep; got \2; start a sweep for each.",
+    ),
+    (
+        r"Sweep parameters '(.*?)=(.*)' requires --multirun",
+        r"`\1` must be one value; got \2; to sweep over it, add -m.",
+    ),
+    (
+        r"Multiple values for ([\w/]+)\. To override a value use 'override (.*): (.*)'",
+        r"`\1` must be chosen once; to replace the choice, write \1=\3, in a file 'override /\1: \3'.",
+    ),
+)
+
+
+def _reworded(message: str) -> str:
+    for pattern, words in _REWORDED:
+        if found := re.fullmatch(pattern, message):
+            return found.expand(words)
+    return message.replace("\\'", "'")
 
 
 def _file_message(error: OSError, command: str | None) -> str:
@@ -100,8 +146,41 @@ def _value_message(error: Any) -> str:
         return f"`{error.full_key}` must be given: {reason}."
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and error.parent_node is not None and error.full_key:
         path = str(error.full_key).rpartition(".")[0]
-        return str(unknown_name(path or "configuration", error.key, map(str, error.parent_node.keys())))
+        message = str(unknown_name(path or "configuration", error.key, map(str, error.parent_node.keys())))
+        return message if path else f"{message}{_in_a_group(str(error.key), error.parent_node)}"
     if not error.full_key:
         return f"{reason}."
+    if reason.endswith("does not support deletion"):
+        return f"`{error.full_key}` must not be removed; set it, or the keys in it."
     rule = "refer to a value" if isinstance(error, InterpolationResolutionError) else "have the type of its default"
-    return f"`{error.full_key}` must {rule}: {reason}."
+    return f"`{error.full_key}` must {rule}: {reason}{_as_sweep(str(error.full_key), reason)}."
+
+
+def _in_a_group(name: str, root: Any) -> str:
+    """Return the complete keys that a name may stand for, or its initials, as `lr` for optimizer.learning_rate."""
+    keys = [(str(group), str(key)) for group in root if group != "hydra" for key in _keys(root._get_node(group))]
+    initials = {key: "".join(word[:1] for word in key.split("_")) for _, key in keys}
+    found = [
+        f"{group}.{key}"
+        for group, key in dict.fromkeys(keys)
+        if name == key or (len(name) > 1 and name == initials[key])
+    ]
+    return f" There is {', '.join(found)}." if found else ""
+
+
+def _keys(node: Any) -> list[Any]:
+    """Return the keys of a group, and the options of its component if it is a built-in one."""
+    if not hasattr(node, "keys") or node._is_missing() or node._is_none():
+        return []
+    signature = read_signature(str(node._get_node(TARGET))) if TARGET in node else None
+    return [*node, *(signature.parameters if signature else ())]
+
+
+def _as_sweep(key: str, reason: str) -> str:
+    """Return how a sweep over several values is written, if the refused value looks like some."""
+    found = re.match(r"Value '(?:\[(.*)\]|(\d+(?:,\d+)+)|(\d+)(?::|\.\.+|-)(\d+))' of type", reason)
+    if found is None:
+        return ""
+    values, texts, first, last = found.groups()
+    text = f"range({first},{last})" if first else (values or texts).replace(", ", ",")
+    return f"; to sweep over several values: -m '{key}={text}'"

@@ -16,11 +16,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 
-from lenet_jax.config import to_dict
+from lenet_jax.config import Config, to_dict
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.checks import check_name
-from lenet_jax.hydra_app.recorded_loader import describe_overrides
+from lenet_jax.hydra_app.recorded_loader import describe_overrides, without_interpolations
 from lenet_jax.sweeps.groups import SweepJob
+
+EVENTS = "lenet_jax.report.terminal"
+"""Name of the logger that has the lines of a run."""
 
 _rendered: dict[tuple[str, ...], tuple[str, str]] = {}  # path of a key -> `repr` of its last value, and its YAML
 
@@ -38,55 +41,70 @@ def write_hydra_files(job: SweepJob, hydra: Mapping[str, Any], sweep: Mapping[st
         OSError: if a file cannot be written.
     """
     job.path.mkdir(parents=True, exist_ok=True)
-    own = for_job(job, hydra)
+    own, content = for_job(job, hydra), {**to_dict(job.config), "sweep": dict(sweep)}
     if own["output_subdir"] is not None:
         check_name("hydra.output_subdir", own["output_subdir"])
         folder = job.path / own["output_subdir"]
         folder.mkdir(exist_ok=True)
-        content = {**to_dict(job.config), "sweep": dict(sweep)}
         (folder / "config.yaml").write_text(_render(content))
         (folder / "hydra.yaml").write_text(_render(own, "hydra"))
         (folder / "overrides.yaml").write_text(_to_yaml(own["overrides"]["task"]))
-    return _open_log(own)
+    return _open_log(own, content)
 
 
-def configure_terminal(hydra: Mapping[str, Any]) -> None:
+def configure_terminal(hydra: Mapping[str, Any], config: Config) -> None:
     """Configure logging of this process by `hydra.job_logging`, without the files, of which each job has its own.
 
     Args:
         hydra: as in `write_hydra_files`.
+        config: the configuration of a job, to which the values may refer.
 
     Raises:
         InputError: if Python cannot log by it.
     """
     content = copy.deepcopy(hydra["job_logging"])
     if isinstance(content, dict):
-        names = _file_handlers(content)
-        content["handlers"] = {
-            name: each for name, each in (content.get("handlers") or {}).items() if name not in names
-        }
-        root = content.get("root") or {}
-        content["root"] = {**root, "handlers": [each for each in root.get("handlers") or () if each not in names]}
+        handlers = _mapping(content.get("handlers"))
+        files = {name for name, each in handlers.items() if _is_file(each)}
+        content["handlers"] = {name: each for name, each in handlers.items() if name not in files}
+        for logger in _loggers(content):
+            logger["handlers"] = [each for each in logger.get("handlers") or () if each not in files]
     with _refusing_malformed():
-        resolved = _resolve({**hydra, "job_logging": content})
+        resolved = _resolve({**hydra, "job_logging": content}, to_dict(config))
         if resolved:
             logging.config.dictConfig(resolved)
 
 
-def _open_log(own: Mapping[str, Any]) -> logging.Handler:
-    """Return a handler that writes to the files of a job, which `hydra.job_logging` names."""
-    check_name("hydra.job.name", str(_resolve(own, "job")["name"]))
+def _open_log(own: Mapping[str, Any], content: Mapping[str, Any]) -> logging.Handler:
+    """Return a handler that writes to the files of a job, as `hydra.job_logging` has them for the events of a run."""
+    check_name("hydra.job.name", str(_resolve(own, content, "job.name")))
     with _refusing_malformed():
-        resolved = _resolve(own)
+        resolved = _resolve(own, content)
         configurator: Any = logging.config.DictConfigurator(resolved or {})
-        content = configurator.config
-        formatters = {
-            name: configurator.configure_formatter(each) for name, each in (content.get("formatters") or {}).items()
-        }
-        content["formatters"] = formatters
-        handlers = [configurator.configure_handler(content["handlers"][name]) for name in _file_handlers(resolved)]
-        level = logging.getLevelName((content.get("root") or {}).get("level", logging.NOTSET))
-        return _JobLog(handlers, level if isinstance(level, int) else logging.NOTSET)
+        parts = configurator.config
+        for part, configure in (
+            ("formatters", configurator.configure_formatter),
+            ("filters", configurator.configure_filter),
+        ):
+            parts[part] = {name: configure(each) for name, each in _mapping(parts.get(part)).items()}
+        names, level = _handlers_of_events(_mapping(resolved))
+        handlers = [configurator.configure_handler(parts["handlers"][name]) for name in names]
+        return _JobLog(handlers, level)
+
+
+def _handlers_of_events(content: Mapping[str, Any]) -> tuple[list[str], int]:
+    """Return the names of the handlers that write what the logger of runs says to a file, and its level."""
+    named = _mapping(content.get("loggers"))
+    parts = EVENTS.split(".")
+    chain = [named[name] for end in range(len(parts), 0, -1) if (name := ".".join(parts[:end])) in named]
+    names, level = [], None
+    for logger in (*chain, _mapping(content.get("root"))):
+        names += logger.get("handlers") or ()
+        level = level or logging.getLevelName(logger.get("level") or logging.NOTSET)
+        if not logger.get("propagate", True):
+            break
+    files = [name for name in dict.fromkeys(names) if _is_file(_mapping(content.get("handlers")).get(name))]
+    return files, level if isinstance(level, int) else logging.NOTSET
 
 
 class _JobLog(logging.Handler):
@@ -109,18 +127,25 @@ class _JobLog(logging.Handler):
         super().close()
 
 
-def _file_handlers(content: Any) -> list[str]:
-    """Return the names of the root's handlers that write to a file."""
-    if not isinstance(content, Mapping):
-        return []
-    handlers, root = content.get("handlers") or {}, content.get("root") or {}
-    return [name for name in root.get("handlers") or () if "filename" in (handlers.get(name) or {})]
+def _is_file(handler: Any) -> bool:
+    return "filename" in _mapping(handler)
 
 
-def _resolve(hydra: Mapping[str, Any], part: str = "job_logging") -> Any:
-    composed: Any = OmegaConf.create({"hydra": dict(hydra)})
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _loggers(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the loggers of a configuration, the root too."""
+    found = [content.get("root"), *_mapping(content.get("loggers")).values()]
+    return [each for each in found if isinstance(each, dict)]
+
+
+def _resolve(hydra: Mapping[str, Any], content: Mapping[str, Any], part: str = "job_logging") -> Any:
+    """Return a part of Hydra's configuration, resolved; it may refer to the configuration of the run, `content`."""
+    composed: Any = OmegaConf.create({**without_interpolations(content), "hydra": dict(hydra)})
     HydraConfig.instance().cfg = composed  # to which ${hydra:...} refers
-    node = composed.hydra[part]
+    node = OmegaConf.select(composed.hydra, part)
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from lenet_jax.config import SweepConfig, from_dict, to_dict
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import SWEEP, Composed, task_overrides, to_config, to_sweep_config
-from lenet_jax.hydra_app.hydra_files import configure_terminal, for_job, write_hydra_files
+from lenet_jax.hydra_app.hydra_files import EVENTS, configure_terminal, for_job, write_hydra_files
 from lenet_jax.hydra_app.recorded_loader import RecordedJob, RecordedLoader, without_interpolations
 from lenet_jax.hydra_app.sweep import GRIDS, LANES, OPTUNA, Sweep, check_search
 from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct_directories, compose_jobs, sweep_overrides
@@ -150,7 +150,7 @@ def launch_lanes(
         callbacks: those of Hydra; None: none.
     """
     setup_globals()
-    configure_terminal(hydra)
+    configure_terminal(hydra, jobs[0].config)
     hooks = _JobCallbacks(callbacks or Callbacks(), hydra, options)
     if pruner is not None:
         register(jobs, ledger)
@@ -170,7 +170,7 @@ def launch_lanes(
         for job, event in execute(jobs, ledger, options, prepared, on_start, should_prune):
             log = logs.setdefault(job.number, logging.NullHandler())  # a job may fail before it starts
             for line in filter(None, describe(event)):
-                log.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, None, None))
+                log.handle(logging.LogRecord(EVENTS, logging.INFO, __file__, 0, line, None, None))
             if isinstance(event, Finished | Failed):
                 logs.pop(job.number).close()
             notify[job.number](event)

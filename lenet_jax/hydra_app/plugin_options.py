@@ -4,7 +4,9 @@ Hydra gives them to the plugin as they are; what is no number, or a number out o
 directory is there and the first jobs have run.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Optional, Union
 
 from omegaconf import OmegaConf
@@ -13,9 +15,40 @@ from lenet_jax.config.catalogue import TARGET
 from lenet_jax.config.checks import AtLeast, Count, NonNegative, NonNegativeInt, Seed, Text, convert
 from lenet_jax.errors import InputError, unknown_name
 
+
+@dataclass(frozen=True)
+class NotZero:
+    """A number of jobs: below 0, all cores but some."""
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether a value is one."""
+        return value != 0
+
+    def describe(self, noun: str) -> str:
+        """Return what completes the sentence "must be ..."."""
+        return f"{noun} other than 0"
+
+
+@dataclass(frozen=True)
+class Matching:
+    """A text of a form."""
+
+    pattern: str
+    form: str
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether a value has it."""
+        return re.fullmatch(self.pattern, value) is not None
+
+    def describe(self, noun: str) -> str:
+        """Return what completes the sentence "must be ..."."""
+        return f"{noun}, {self.form}"
+
+
 # ruff: noqa: UP007, UP045  `|` of a type with a range is unknown to type checkers
 _GRID = {"max_batch_size": Optional[Count], "params": dict | None}
 _PARAMS = "params"
+_DISPATCH = r"all|0*[1-9]\d*|(?:\d+ ?\* ?)?n_jobs(?: ?\* ?\d+)?"
 _SWEEPERS: Mapping[str, Mapping[str, Any]] = {
     "BasicSweeper": _GRID,
     "GridSweeper": _GRID,
@@ -42,12 +75,16 @@ _SLURM = {
 }
 _LAUNCHERS: Mapping[str, Mapping[str, Any]] = {
     "JoblibLauncher": {
-        "n_jobs": Union[Count, Literal[-1, -2]],
+        "n_jobs": Annotated[int, NotZero()],
         "backend": Literal["loky"] | None,  # the launcher uses no other one
-        "prefer": Literal["processes", "threads"],
+        "prefer": Literal["processes", "threads"] | None,
+        "require": None,  # sharedmem is none of loky's
         "verbose": NonNegativeInt,
         "timeout": Optional[NonNegative],
         "mmap_mode": Literal["r", "r+", "w+", "c"] | None,
+        "pre_dispatch": Union[Count, Annotated[str, Matching(_DISPATCH, "all or a number of jobs, as 2*n_jobs")]],
+        "batch_size": Union[Count, Annotated[str, Matching(r"auto|0*[1-9]\d*", "auto or a number, 1 or above")]],
+        "max_nbytes": Union[Count, Annotated[str, Matching(r"\d+[KMG]?", "a number with K, M or G")], None],
     },
     "LocalLauncher": _SLURM,
     "SlurmLauncher": _SLURM,

@@ -28,6 +28,7 @@ from lenet_jax.components import targets, targets_in
 from lenet_jax.config import Config, SweepConfig, from_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.config.checks import build
+from lenet_jax.environment import install_command
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.checks import (
     check_directory,
@@ -54,6 +55,7 @@ from lenet_jax.runs.prepared_run import PreparedRun, prepare_runs
 from lenet_jax.runs.provenance import changed_conditions, changed_since, describe_process, describe_start
 from lenet_jax.runs.run_directory import RunDirectory, clear_run, write_patch
 from lenet_jax.runs.source_code import uncommitted_changes
+from lenet_jax.runs.trust import GRIDS as GRIDS
 from lenet_jax.runs.trust import check_code, complete_allowed, refuse_links
 from lenet_jax.storage import locked, to_json
 from lenet_jax.sweeps.dry_run import plan_groups
@@ -61,7 +63,6 @@ from lenet_jax.sweeps.groups import SweepJob, by_signature, in_parallel, to_entr
 from lenet_jax.sweeps.ledger import FAILED, IDENTITY, PENDING, PLAN, Ledger, refuse_taken
 from lenet_jax.sweeps.search import Halving
 
-GRIDS = ("BasicSweeper", "GridSweeper", "HalvingSweeper")
 OPTUNA = "OptunaBatchSweeper"
 LANES = "LanesLauncher"
 
@@ -317,7 +318,7 @@ def check_search(base: Composed) -> Any:
     try:
         from lenet_jax.sweeps import optuna_batch
     except ImportError as error:
-        raise InputError("hydra/sweeper=optuna_batch needs Optuna: pip install 'lenet-jax[optuna]'.") from error
+        raise InputError(f"hydra/sweeper=optuna_batch needs Optuna: {install_command('optuna')}.") from error
     sweeper = base.hydra.sweeper
     names = ("num_trials", "batch_size", "sampler", "pruner")
     optuna_batch.check_options(**{name: sweeper[name] for name in names})

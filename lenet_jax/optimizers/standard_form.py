@@ -129,7 +129,8 @@ def apply_optimizer(
         "obj_fn": loss_fn,
         "grad_fn": lambda params, _=0: jax.grad(loss_fn)(params),
     }
-    return standard_form(optimizer).update(grads, opt_state, params, **extra)
+    with jax.numpy_dtype_promotion("standard"):  # which Optax relies on: powers of floats by counts
+        return standard_form(optimizer).update(grads, opt_state, params, **extra)
 
 
 class AveragedState(NamedTuple):

@@ -6,16 +6,25 @@ The progress bar is shown only if standard output is a terminal. The lines also 
 import contextlib
 import logging
 import os
-import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from lenet_jax.components import short_name
 from lenet_jax.errors import describe_error
+from lenet_jax.report.notebook import AboveBars, NotebookBar, writes_to_notebook
 from lenet_jax.report.text import counted, is_fraction, show_metric, spoken
 from lenet_jax.runs import Evaluated, Event, Failed, Finished, Monitor, Started
 from lenet_jax.runs.verify import Verification
@@ -36,74 +45,46 @@ def silenced() -> Iterator[None]:
 
 def make_console() -> Console:
     """Return standard output as a console; in a notebook, lines of text in the cell."""
-    if _writes_to_notebook():
-        file: Any = _AboveBars()
+    if writes_to_notebook():
+        file: Any = AboveBars()
         return Console(file=file, width=120, highlight=False, quiet=_quiet, force_jupyter=False, force_terminal=False)
     return Console(highlight=False, quiet=_quiet, force_jupyter=False)
 
 
-def _writes_to_notebook() -> bool:
-    return type(sys.stdout).__module__.startswith("ipykernel")
+_NARROW = 60  # columns of a terminal, for which texts and a bar are too long
+_LONG = 30.0  # seconds of compilation after which an output that is no terminal says so
 
 
-class _AboveBars:
-    """The output of a notebook's cell, where a text is written above the progress bar."""
-
-    def write(self, text: str) -> None:
-        """Write a text."""
-        from tqdm.std import tqdm
-
-        with tqdm.external_write_mode(file=sys.stdout):
-            sys.stdout.write(text)
-
-    def flush(self) -> None:
-        """Flush what was written."""
-        sys.stdout.flush()
+def _make_bar(console: Console, *texts: ProgressColumn) -> Any:
+    """Return a progress bar of one line, whatever the width of the terminal is."""
+    if isinstance(console.file, AboveBars) and not console.quiet:
+        return NotebookBar()
+    left = (TextColumn("left"), TimeRemainingColumn())
+    columns = (TimeElapsedColumn(),) if console.width < _NARROW else (BarColumn(), TimeElapsedColumn(), *left)
+    return Progress(*texts, *columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-class _NotebookBar:
-    """A progress bar for the output of a notebook's cell, with what is used here of `rich.progress.Progress`."""
+class _LongCompilation(contextlib.AbstractContextManager["_LongCompilation"]):
+    """Says on an output that has no progress bar that a program is being compiled, if it takes long."""
 
-    def __init__(self, description: str) -> None:
-        from tqdm.std import tqdm
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._timer: threading.Timer | None = None
 
-        self._bar = tqdm(total=0, desc=description, leave=False, file=sys.stdout, dynamic_ncols=True)
+    def begin(self) -> None:
+        if self._timer is None and not self._console.is_terminal:
+            line = f"compiling, for {_LONG:.0f} s so far"
+            self._timer = threading.Timer(_LONG, self._console.print, [line])
+            self._timer.daemon = True
+            self._timer.start()
 
-    def __enter__(self) -> "_NotebookBar":
-        return self
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Do nothing: it is there from the beginning."""
-
-    def stop(self) -> None:
-        """Remove the bar."""
-        self._bar.close()
-
-    def add_task(self, description: str, *, total: float | None) -> int:
-        """Set the length of the one task."""
-        self._bar.total = total
-        return 0
-
-    def advance(self, task: int) -> None:
-        """Go one further."""
-        self._bar.update()
-
-    def update(self, task: int, *, completed: float, total: float | None = None, description: str = "") -> None:
-        """Set how far it is."""
-        self._bar.total = total or self._bar.total
-        self._bar.set_description_str(description, refresh=False)
-        self._bar.n = round(completed, 2)
-        self._bar.refresh()
-
-
-def _make_bar(console: Console, description: str, *columns: Any) -> Any:
-    """Return the progress bar that fits the console; one that shows nothing where it is no terminal."""
-    if isinstance(console.file, _AboveBars) and not console.quiet:
-        return _NotebookBar(description)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.end()
 
 
 def show(events: Iterable[Event], console: Console | None = None) -> Finished | None:
@@ -114,16 +95,20 @@ def show(events: Iterable[Event], console: Console | None = None) -> Finished | 
         console: where to print; None: standard output.
     """
     console = make_console() if console is None else console
-    times = (BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    bar = _make_bar(console, "evaluation", TextColumn("evaluation"), MofNCompleteColumn(), *times)
-    with bar:
-        task = bar.add_task("", total=None)
+    with (
+        _make_bar(console, TextColumn("{task.description}"), MofNCompleteColumn()) as bar,
+        _LongCompilation(console) as compilation,
+    ):
+        task = bar.add_task("preparing", total=None)
         for event in events:
+            compilation.end()
             match event:
                 case Started():
-                    bar.update(task, total=event.num_evaluations, completed=len(event.previous_evaluations))
+                    done = len(event.previous_evaluations)
+                    bar.update(task, total=event.num_evaluations, completed=done, description="compiling")
+                    compilation.begin()
                 case Evaluated():
-                    bar.advance(task)
+                    bar.update(task, advance=1, description="evaluation")
                 case _:
                     bar.stop()
             for line in describe(event):
@@ -149,15 +134,17 @@ class SweepDisplay:
         self._evaluations: dict[int, int] = {}
         self._num_finished = 0
         self._best: dict[Monitor, tuple[float, int, str]] = {}  # error and number of a job, and its metric as text
-        times = (BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        self._bar = _make_bar(self._console, "jobs", TextColumn("{task.description}"), *times)
-        self._task = self._bar.add_task("", total=num_jobs)
+        self._compilation = _LongCompilation(self._console)
+        self._is_compiling = False
+        self._bar = _make_bar(self._console, TextColumn("{task.description}"))
+        self._task = self._bar.add_task("preparing", total=num_jobs)
 
     def __enter__(self) -> "SweepDisplay":
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._compilation.end()
         self._bar.stop()
 
     def show(self, number: int, overrides: Sequence[str], event: Event) -> None:
@@ -171,8 +158,13 @@ class SweepDisplay:
         match event:
             case Started():
                 self._running[number], self._evaluations[number] = event, len(event.previous_evaluations)
+                self._is_compiling = event.compiles
+                if event.compiles:
+                    self._compilation.begin()
             case Evaluated():
                 self._evaluations[number] += 1
+                self._is_compiling = False
+                self._compilation.end()
             case _:
                 self._running.pop(number, None)
                 self._num_finished += 1
@@ -183,16 +175,18 @@ class SweepDisplay:
             self._best[monitor] = min(self._best.get(monitor, candidate), candidate)
         self._refresh()
 
-    def _refresh(self) -> None:
+    @property
+    def description(self) -> str:
+        """Return how far the sweep is."""
         best = "".join(f", best {text} (job {number})" for _, number, text in self._best.values())
+        compiling = ", compiling" if self._is_compiling else ""
+        return f"jobs {self._num_finished}/{self._num_jobs}, {len(self._running)} running{compiling}{best}"
+
+    def _refresh(self) -> None:
         unfinished = sum(
             self._evaluations[number] / started.num_evaluations for number, started in self._running.items()
         )
-        self._bar.update(
-            self._task,
-            completed=self._num_finished + unfinished,
-            description=f"jobs {self._num_finished}/{self._num_jobs}, {len(self._running)} running{best}",
-        )
+        self._bar.update(self._task, completed=self._num_finished + unfinished, description=self.description)
 
 
 def show_end(number: int, overrides: Sequence[str], events: Iterable[Event]) -> None:

@@ -42,7 +42,7 @@ class Monitor(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A run that is about to start: its data are loaded and fit, its program is compiled next."""
+    """A run that is about to start: its data are loaded and fit."""
 
     config: Config
     num_train: int
@@ -51,6 +51,7 @@ class Started(NamedTuple):
     device: str
     monitor: Monitor = Monitor()
     previous_evaluations: tuple[dict[str, Any], ...] = ()  # lines of `metrics.jsonl` from before an interruption
+    compiles: bool = False  # whether its program is compiled next; else an earlier run's goes on
 
 
 class Evaluated(NamedTuple):

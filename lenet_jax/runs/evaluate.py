@@ -68,7 +68,9 @@ def evaluate_run(
     name = of_result if weights is None else file_of_result(weights)
     path = record.directory / name
     if not path.is_file():  # before the data are loaded, or even downloaded
-        raise InputError(f"`RUN_DIR` must have the weights of its run, {name}; {record.directory} has none.")
+        if record.result is None:
+            raise InputError(f"`DIR` must hold a finished run; finish it with lenet-jax resume {record.directory}.")
+        raise InputError(f"`DIR` must have the weights of its run, {name}; {record.directory} has none.")
     is_checked = check_file(record, name) or name == of_result
     data: Dataset = components.build(config.data if data_node is None else components.complete("data", data_node))
     shape, num_classes = tuple(record.run["data"]["image_shape"]), record.run["data"]["num_classes"]

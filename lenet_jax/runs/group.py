@@ -215,6 +215,7 @@ class GroupRunner:
             prepared.plan.num_intervals,
             jax.devices()[0].device_kind,
             Monitor(self._objective.monitor, self._objective.mode),
+            compiles=self._states is None,
         )
         if found is None:
             return recorder.start(started, job.on_start)

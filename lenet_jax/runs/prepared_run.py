@@ -23,7 +23,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.evaluation import check_labels, check_splits, count_examples
 from lenet_jax.objective import Task, scale_inputs
 from lenet_jax.runs.parts import CONSTANT, Parts, build_parts, float_options, trace_step, trace_update, with_numbers
-from lenet_jax.runs.platforms import check_platform
+from lenet_jax.runs.platforms import check_compilation, check_platform
 from lenet_jax.runs.provenance import describe_data, describe_run
 from lenet_jax.runs.source_code import uncommitted_changes
 from lenet_jax.storage import to_json
@@ -121,6 +121,7 @@ def prepare_run(config: Config) -> PreparedRun:
     if config.trainer.deterministic:
         make_deterministic()  # before JAX looks for devices
     check_platform()
+    check_compilation()
     data = _load(_as_key(config.data))
     plan = plan_run(config.trainer, count_examples(data.train))
     _check_optimizer(config, plan)

@@ -30,6 +30,7 @@ RUN = "run.json"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
 SWEEP = "sweep.json"  # of a sweep, whose jobs have directories of runs
+PLAN = "plan.json"  # of a sweep: its jobs, where all are known before it runs
 PATCH = "code.patch"
 CHECKPOINTS = "checkpoints"
 VERIFICATION = "verification.json"  # what `verify` has found

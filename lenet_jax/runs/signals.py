@@ -92,9 +92,9 @@ def _exit_at_second_signal(reader: int) -> None:
 
 
 def _print(text: str) -> None:
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides the cursor
+    without_bar = "\x1b[?25h\r\x1b[2K" if sys.stderr.isatty() else ""  # it hides the cursor and holds the line
     with contextlib.suppress(OSError):
-        os.write(2, f"{show_cursor}\r{text}\n".encode())
+        os.write(2, f"{without_bar}{text}\n".encode())
 
 
 class _Outlived:

@@ -9,20 +9,24 @@ import inspect
 import os
 import tomllib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lenet_jax.components import check_allowed, complete_config, locate, targets
 from lenet_jax.config import Config
-from lenet_jax.config.catalogue import PACKAGE
+from lenet_jax.config.catalogue import PACKAGE, TARGET
 from lenet_jax.errors import InputError
 from lenet_jax.given_objects import find_given
-from lenet_jax.runs.run_directory import CHECKPOINTS, RUN, SWEEP, Record, check_is_run, read_record
+from lenet_jax.runs.run_directory import CHECKPOINTS, PLAN, RUN, SWEEP, Record, check_is_run, read_record
+from lenet_jax.storage import ENVIRONMENTS, load_verified
 
 ALL = "*"
 _VARIABLE = "LENET_JAX_ALLOW"
 _RUN_FOLDERS = (CHECKPOINTS, "figures", ".hydra")  # that commands write into
-ENVIRONMENTS = (".venv", "venv", ".git", "node_modules")
+GRIDS = ("BasicSweeper", "GridSweeper", "HalvingSweeper")
+"""Sweepers all of whose jobs are in `plan.json`; others choose jobs as they go."""
+
+_SWEEP_FOLDERS = ("jobs", "figures", ".submitit")
 
 
 def allowed_packages(given: Iterable[str] = (), *, trust: bool = False) -> frozenset[str]:
@@ -153,16 +157,17 @@ def refuse_links(directory: Path) -> None:
     """Check that no link in a directory leads out of it, so that what is written there stays there.
 
     What no command writes into is left alone: a virtual environment, a folder or a link to a folder beside the files of
-    a run, as of a project that is the directory of a run itself.
+    a run or of a sweep whose jobs are all known, as of a project that is such a directory itself.
 
     Raises:
         InputError: for the first one that does.
     """
     root = directory.resolve()
-    is_run = (root / RUN).is_file() and not (root / SWEEP).is_file()
+    is_sweep = (root / SWEEP).is_file()
+    written = _folders_of_sweep(root) if is_sweep else set(_RUN_FOLDERS) if (root / RUN).is_file() else None
     for folder, folders, files in os.walk(root):
-        if Path(folder) == root and is_run:
-            folders[:] = [name for name in folders if name in _RUN_FOLDERS]
+        if Path(folder) == root and written is not None:
+            folders[:] = [name for name in folders if name in written]
         elif Path(folder) == root:
             folders[:] = [name for name in folders if name not in ENVIRONMENTS]
         for name in (*folders, *files):
@@ -171,3 +176,16 @@ def refuse_links(directory: Path) -> None:
                 raise InputError(
                     f"{path}: must not lead out of {directory}, to {path.resolve()}; put what it leads to in its place."
                 )
+
+
+def _folders_of_sweep(root: Path) -> set[str] | None:
+    """Return the folders that commands write into in the directory of a sweep; None if not all its jobs are known."""
+    files = [path for path in (root / SWEEP, root / PLAN, *(root / "jobs").glob("*.json")) if path.is_file()]
+    try:
+        identity, plan, *jobs = (load_verified(path, path.read_bytes()) for path in files)
+        entries = [*plan["jobs"], *jobs]
+        if identity["hydra"]["sweeper"][TARGET].rpartition(".")[2] not in GRIDS:
+            return None
+        return {*_SWEEP_FOLDERS, *(PurePosixPath(entry["directory"]).parts[0] for entry in entries)}
+    except (AttributeError, LookupError, OSError, TypeError, ValueError):
+        return None  # whatever is damaged, the ledger reports

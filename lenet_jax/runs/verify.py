@@ -106,7 +106,7 @@ def verify_run(record: Record) -> Iterator[Event | Damage | Verification]:
         InputError: if the run has not finished.
     """
     if record.result is None:
-        raise InputError(f"`RUN_DIR` must hold a finished run; finish it with lenet-jax resume {record.directory}.")
+        raise InputError(f"`DIR` must hold a finished run; finish it with lenet-jax resume {record.directory}.")
     damaged = damaged_files(record)
     if damaged:
         yield Damage(damaged)

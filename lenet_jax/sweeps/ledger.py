@@ -16,11 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from lenet_jax.errors import InputError
-from lenet_jax.runs.trust import ENVIRONMENTS
-from lenet_jax.storage import dump_with_digest, load_verified, locked, write_atomically
+from lenet_jax.runs.run_directory import PLAN as PLAN
+from lenet_jax.storage import ENVIRONMENTS, dump_with_digest, load_verified, locked, write_atomically
 
 IDENTITY = "sweep.json"
-PLAN = "plan.json"
 JOBS = "jobs"
 
 _IDENTITY_FIELDS = {

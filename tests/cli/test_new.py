@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,15 @@ def test_the_line_in_the_readme_writes_a_project_trains_it_and_passes_its_tests(
     assert "\ncd tides && lenet-jax train --config-dir conf experiment=first\n" in out
     assert re.search(r"^test error +0\.", out, re.MULTILINE)
     assert "2 passed" in out
+
+
+@pytest.mark.parametrize("part", ["of the user", "of another user"])
+def test_a_module_of_a_user_does_not_outlive_its_test(part, tmp_path):
+    (tmp_path / "anylab").mkdir()
+    (tmp_path / "anylab" / "nets.py").write_text("def net(*, input_shape, num_outputs):\n    return None\n")
+    assert main(["train", "model._target_=anylab.nets.net", "model.depth=3", "--dry-run"]) == 2
+    folders = {Path(place).parent for place in sys.modules["anylab"].__path__}
+    assert folders == {tmp_path}
 
 
 NAMES = {

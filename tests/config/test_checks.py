@@ -73,7 +73,7 @@ def test_a_value_outside_its_range_is_refused_with_key_rule_and_value(annotation
     got = tuple(value) if isinstance(value, list) else value
     with pytest.raises(InputError) as refused:
         convert("a.b", annotation, value)
-    assert str(refused.value) == f"`a.b` must be {words}; got {got!r}."
+    assert str(refused.value) == f"`a.b` must be {words}; got {'null' if value is None else repr(got)}."
 
 
 @pytest.mark.parametrize("annotation", [Any, Callable[[int], int], object, np.ndarray])
@@ -151,8 +151,10 @@ def test_a_dataclass_is_built_from_nested_dictionaries():
     [
         ({"rat": 1}, "`part` has no 'rat'; choose one of: rate, inner, sizes."),
         ({"inner": {"sise": 1}}, "`part.inner` has no 'sise'; choose one of: size."),
-        ({"inner": 3}, "`part.inner` must be a group of keys; got 3."),
-        ({"inner": None}, "`part.inner` must be a group of keys; got None."),
+        ({"inner": 3}, "`part.inner` must be a group of keys; got 3; set one of part.inner.size."),
+        ({"inner": None}, "`part.inner` must be a group of keys; got None; set one of part.inner.size."),
+        ({"rate": None}, "`part.rate` must be a finite number above 0; got null."),
+        ({"rate": "None"}, "`part.rate` must be a finite number above 0; got 'None'."),
         ({"inner": {"size": 0}}, "`part.inner.size` must be an integer, 1 or above; got 0."),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_value_just_inside_its_rule_is_taken(schema, key, _, value):
 def test_a_value_outside_its_rule_is_refused_with_key_rule_and_value(schema, key, rule, value):
     with pytest.raises(InputError) as refused:
         schema(**{key.rpartition(".")[2]: value})
-    assert str(refused.value) == f"`{key}` must be {rule}; got {value!r}."
+    assert str(refused.value) == f"`{key}` must be {rule}; got {'null' if value is None else repr(value)}."
 
 
 def test_every_key_has_a_rule_or_is_a_group():
@@ -149,7 +149,15 @@ def test_a_dictionary_of_a_configuration_has_plain_values_only():
             "`optimizer` must name its function, as optimizer._target_=package.module.function; "
             "got {'_target_': ['os', 'system']}.",
         ),
-        ({"trainer": {"early_stopping": 3}}, "`trainer.early_stopping` must be a group of keys; got 3."),
+        (
+            {"trainer": {"early_stopping": 3}},
+            "`trainer.early_stopping` must be a group of keys; got 3; set one of "
+            + ", ".join(
+                f"trainer.early_stopping.{key}"
+                for key in ("enabled", "patience", "patience_increase", "improvement_threshold", "min_delta")
+            )
+            + ".",
+        ),
     ],
 )
 def test_what_is_unknown_is_refused_with_its_place_and_the_valid_names(values, message):

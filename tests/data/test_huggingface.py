@@ -22,7 +22,7 @@ def test_without_the_library_one_line_says_how_to_install_it(tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, "datasets", None)
     message = message_of(load, tmp_path)
     assert message.startswith("data=huggingface needs the package datasets (")
-    assert message.endswith("); install it: pip install 'lenet-jax[huggingface]'.")
+    assert message.endswith(f"); install it: {sys.executable} -m pip install 'lenet-jax[huggingface]'.")
 
 
 def test_the_library_is_imported_only_when_it_is_used():

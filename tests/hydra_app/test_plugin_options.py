@@ -43,7 +43,15 @@ def hydra():
             (GRID, f"sweeper.max_batch_size={value}", "must be null or an integer, 1 or above")
             for value in ("0", "-1", "1.5")
         ),
-        *((JOBLIB, f"launcher.n_jobs={value}", COUNT) for value in ("0", "-3")),
+        (JOBLIB, "launcher.n_jobs=0", "must be an integer other than 0"),
+        (JOBLIB, "launcher.require=sharedmem", "must be null"),
+        (JOBLIB, "launcher.pre_dispatch=some", "must be an integer, 1 or above, or a text, all or a number of jobs"),
+        *((JOBLIB, f"launcher.batch_size={value}", "must be an integer, 1") for value in ("0", "many")),
+        (
+            JOBLIB,
+            "launcher.max_nbytes=1T",
+            "must be null, or an integer, 1 or above, or a text, a number with K, M or G",
+        ),
         (JOBLIB, "launcher.backend=nope", "must be null or 'loky'"),
         (GRID, "sweeper.params=[1]", "must be null or"),
     ],
@@ -54,6 +62,35 @@ def test_what_an_option_cannot_be_is_refused(arguments, option, rule, hydra):
     base = compose(hydra, [*arguments, f"hydra.{option}"], multirun=True)
     with pytest.raises(InputError, match=re.escape(f"`hydra.{option.partition('=')[0]}` {rule}")):
         check_plugin_options(base.hydra)
+
+
+VALID = ("n_jobs=-3", "n_jobs=-1", "pre_dispatch=all", "pre_dispatch='3*n_jobs'", "pre_dispatch=4", "batch_size=2")
+VALID += ("batch_size=auto", "max_nbytes=1M", "max_nbytes=null", "mmap_mode=c", "prefer=threads")
+
+
+@pytest.mark.parametrize("option", VALID)
+def test_what_joblib_takes_is_taken(option, hydra):
+    joblib = pytest.importorskip("joblib")
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    base = compose(hydra, [*JOBLIB, f"hydra.launcher.{option}"], multirun=True)
+    check_plugin_options(base.hydra)
+    name, value = option.partition("=")[0], base.hydra.launcher[option.partition("=")[0]]
+    value = (
+        int(value) if name in ("pre_dispatch", "batch_size") and str(value).isdecimal() else value
+    )  # as the launcher
+    assert joblib.Parallel(**{"n_jobs": 1, "backend": "loky", name: value})(joblib.delayed(abs)(-1) for _ in "ab") == [
+        1,
+        1,
+    ]
+
+
+def test_a_launcher_in_a_file_of_the_user_may_prefer_nothing(tmp_path):
+    file = tmp_path / "conf" / "hydra" / "launcher" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    target = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
+    file.write_text(f"_target_: {target}\nn_jobs: -3\nprefer: null\n")
+    with open_hydra(config_dir="conf") as own:
+        check_plugin_options(compose(own, ["hydra/launcher=mine"], multirun=True).hydra)
 
 
 def test_options_are_checked_before_the_directory_is_taken(capsys):

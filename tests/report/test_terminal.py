@@ -1,5 +1,7 @@
 import io
 import logging
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,14 @@ from rich.console import Console
 
 from lenet_jax.components import complete_config
 from lenet_jax.config import Config
-from lenet_jax.report.terminal import describe_evaluation, describe_job, describe_result, describe_start, show
+from lenet_jax.report.terminal import (
+    SweepDisplay,
+    describe_evaluation,
+    describe_job,
+    describe_result,
+    describe_start,
+    show,
+)
 from lenet_jax.runs import Evaluated, Failed, Finished, Started
 
 STARTED = Started(complete_config(Config()), num_train=4000, num_parameters=431080, num_evaluations=2, device="cpu")
@@ -118,3 +127,53 @@ def test_a_run_that_fails_has_no_result():
     failed = Failed(OSError(28, "No space left on device", "a/run.json"))
     assert show([STARTED, EVALUATED, failed], Console(file=file)) is None
     assert file.getvalue().splitlines()[-1] == "failed: a/run.json: No space left on device"
+
+
+def printed_on_a_terminal(events, width):
+    file = io.StringIO()
+    show(events, Console(file=file, force_terminal=True, width=width, highlight=False, legacy_windows=False))
+    return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", file.getvalue())
+
+
+@pytest.mark.parametrize("width", [120, 40])
+def test_compiling_is_shown_until_the_first_epoch(finished, width):
+    def events():
+        for event in (STARTED, EVALUATED, EVALUATED, finished):
+            yield event
+            time.sleep(0.15)  # the bar is drawn ten times a second
+
+    lines = re.split(r"[\r\n]+", printed_on_a_terminal(events(), width))
+    bars = [line for line in lines if re.match(r"(compiling|evaluation) +\d+/2 ", line)]
+    assert [bar.split()[:2] for bar in dict.fromkeys(bar[:15] for bar in bars)] == [
+        *(["compiling", "0/2"], ["evaluation", "1/2"], ["evaluation", "2/2"])
+    ]
+    assert all(len(bar) <= width and bar.count(":") >= 2 for bar in bars)
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.05, ["compiling, for 0 s so far"]), (60.0, [])])
+def test_without_a_terminal_a_long_compilation_is_a_line(finished, seconds, expected, monkeypatch):
+    monkeypatch.setattr("lenet_jax.report.terminal._LONG", seconds)
+
+    def events():
+        yield STARTED
+        time.sleep(0.3)
+        yield EVALUATED
+        time.sleep(0.3)
+        yield finished
+
+    file = io.StringIO()
+    show(events(), Console(file=file))
+    assert file.getvalue().splitlines()[:3] == [START, *expected, EVALUATION, ""][:3]
+
+
+def test_a_sweep_is_compiling_until_a_job_is_evaluated():
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=120, highlight=False, legacy_windows=False)
+    with SweepDisplay(2, console) as display:
+        for number in (0, 1):
+            display.show(number, [], STARTED._replace(compiles=True))
+        assert display.description == "jobs 0/2, 2 running, compiling"
+        display.show(0, [], EVALUATED)
+        assert display.description == "jobs 0/2, 2 running"
+        display.show(1, [], STARTED)
+        assert display.description == "jobs 0/2, 2 running"

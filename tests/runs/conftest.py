@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from lenet_jax.runs import source_code
+from tests.conftest import forget_modules
 from tests.default_signals import default_signals
 
 
@@ -24,8 +25,5 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = set(sys.modules)
     yield folder
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None)
-        if file is None or file.startswith(str(tmp_path)):
-            del sys.modules[name]
+    forget_modules(set(sys.modules) - before, tmp_path)
     source_code._describe_once.cache_clear()

@@ -58,6 +58,11 @@ def test_a_run_without_weights_is_refused(directory, tmp_path):
         evaluate_run(read_allowed(directory)._replace(directory=tmp_path))
 
 
+def test_an_unfinished_run_is_to_be_finished(directory, tmp_path):
+    with pytest.raises(lj.InputError, match=r"^`DIR` must hold a finished run; finish it with lenet-jax resume "):
+        evaluate_run(read_allowed(directory)._replace(directory=tmp_path, result=None))
+
+
 def test_weights_of_another_run_are_refused(directory):
     record = read_allowed(directory)
     other = {**record.result, "parameters_sha256": "0" * 64}

@@ -149,7 +149,7 @@ def test_a_record_without_weights_is_reported_on_by_one_line(directory, capsys):
         assert main([command, str(directory)]) == 2
         error = capsys.readouterr().err
         assert error.startswith(
-            f"lenet-jax: `RUN_DIR` must have the weights of its run, checkpoints/{weights}.safetensors;"
+            f"lenet-jax: `DIR` must have the weights of its run, checkpoints/{weights}.safetensors;"
         )
         assert len(error.splitlines()) == 1
 

@@ -124,3 +124,24 @@ def test_a_virtual_environment_beside_the_jobs_of_a_sweep_is_left_alone_and_none
     refuse_links(tmp_path)
     assert not is_inside(".venv/0")
     assert is_inside("0/.venv")
+
+
+def test_what_lies_beside_the_jobs_of_a_sweep_is_left_alone(tmp_path):
+    (tmp_path / "data").symlink_to("/")
+    for name in ("sub/0", "jobs"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "plan.json").write_bytes(dump_with_digest({"jobs": [{"directory": "sub/0"}]}))
+    (tmp_path / "sweep.json").write_bytes(dump_with_digest({"hydra": {"sweeper": {TARGET: "a.OptunaBatchSweeper"}}}))
+    with pytest.raises(InputError, match="data: must not lead out of"):
+        refuse_links(tmp_path)  # such a sweeper may choose that name for a job
+    (tmp_path / "sweep.json").write_bytes(dump_with_digest({"hydra": {"sweeper": {TARGET: "a.GridSweeper"}}}))
+    refuse_links(tmp_path)
+    (tmp_path / "jobs" / "7.json").write_bytes(dump_with_digest({"directory": "data/tmp"}))
+    with pytest.raises(InputError, match="data: must not lead out of"):
+        refuse_links(tmp_path)
+    (tmp_path / "jobs" / "7.json").unlink()
+    for name in ("sub/0/checkpoints", "figures"):
+        (tmp_path / name).symlink_to("/")
+        with pytest.raises(InputError, match=f"{name}: must not lead out of"):
+            refuse_links(tmp_path)
+        (tmp_path / name).unlink()

@@ -180,7 +180,7 @@ def test_another_configuration_gives_other_numbers(whole):
 
 def test_a_run_that_has_not_finished_is_not_verified(tmp_path):
     interrupt(config(), tmp_path, 3)
-    with pytest.raises(InputError, match=r"`RUN_DIR` must hold a finished run; finish it with lenet-jax resume "):
+    with pytest.raises(InputError, match=r"`DIR` must hold a finished run; finish it with lenet-jax resume "):
         list(verify_run(read_allowed(tmp_path)))
 
 

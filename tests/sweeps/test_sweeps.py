@@ -4,6 +4,7 @@ import json
 import platform
 import re
 import shlex
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -196,7 +197,7 @@ def test_a_launcher_that_is_not_installed_says_what_installs_it(capsys, monkeypa
     Plugins.instance()  # has the others register what they offer
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "joblib.yaml", raising=False)
     message = refused(capsys, "train", "-m", "seed=0,1", "hydra/launcher=joblib")
-    assert message == "hydra/launcher=joblib needs a package: pip install 'lenet-jax[joblib]'."
+    assert message == f"hydra/launcher=joblib needs a package: {sys.executable} -m pip install 'lenet-jax[joblib]'."
 
 
 @pytest.mark.parametrize(
