@@ -349,3 +349,8 @@ def test_labels_stay_as_they_are_for_the_check_of_the_split(path):
     content = tuple((images, labels + 0.5) for images, labels in archive())
     path.write_bytes(gzip.compress(pickle.dumps(content)))
     assert read_pickle_archive(path)["train_labels"].tolist() == [3.5, 1.5, 2.5]
+
+
+def test_an_archive_that_somebody_has_unpacked_is_read_as_well(tmp_path):
+    (tmp_path / "mnist.pkl").write_bytes(pickle.dumps(archive()))
+    assert_content(tmp_path / "mnist.pkl")
