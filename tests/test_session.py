@@ -272,6 +272,10 @@ def test_a_stopped_sweep_goes_on():
         (lambda: lj.run(resume=True), "`directory` must be given with resume=True"),
         (lambda: lj.run(["trainer.max_epochs=0"]), "`trainer.max_epochs`"),
         (lambda: lj.run(model=3), "`model` must return"),
+        (
+            lambda: lj.sweep({"seed": [0, 1]}, ["hydra/launcher=joblib", "trainer.batch_size=40"], model=Tiny(2)),
+            "`hydra/launcher` must be lanes or basic with __main__.Tiny_",
+        ),
         (lambda: lj.sweep({"seed": []}), "`grid` must have values for each key; got none for seed"),
         (lambda: lj.sweep({"seed": [object()]}), "`seed` must be a number, a text"),
         (lambda: lj.open_run("nowhere"), "`DIR` must be the directory of a run"),

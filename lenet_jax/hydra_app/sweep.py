@@ -30,6 +30,7 @@ from lenet_jax.config.catalogue import TARGET
 from lenet_jax.config.checks import build
 from lenet_jax.environment import install_command
 from lenet_jax.errors import InputError
+from lenet_jax.given_objects import is_given
 from lenet_jax.hydra_app.checks import (
     check_directory,
     check_numbered,
@@ -126,6 +127,7 @@ def check_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> 
         check_numbered(unresolved["subdir"])
     jobs = [] if grid is None else compose_jobs(JobComposer(hydra.config_loader, base), grid)
     check_distinct(jobs)
+    _check_importable(base, [job.config for job in jobs] or [to_config(base)])
     prepared = prepare_runs(job.config for job in jobs)
     _check_sweeper(base, options, jobs, hydra.config_loader)
     if not jobs:
@@ -269,9 +271,24 @@ def _check_plugins(base: Composed) -> None:
     check_plugin_options(base.hydra)
 
 
+def _runs_elsewhere(base: Composed) -> bool:
+    """Tell whether the launcher runs jobs in other processes."""
+    return plugin_name(base.hydra.launcher) not in (LANES, "BasicLauncher")
+
+
 def _prepare_process(base: Composed) -> None:
-    if plugin_name(base.hydra.launcher) not in (LANES, "BasicLauncher"):  # jobs run in other processes
+    if _runs_elsewhere(base):
         disable_gpu_preallocation()
+
+
+def _check_importable(base: Composed, configs: Iterable[Config]) -> None:
+    """Check that other processes, where jobs may run, can import the components."""
+    given = next((name for name in _named_functions(configs) if is_given(name)), None)
+    if given is not None and _runs_elsewhere(base):
+        raise InputError(
+            f"`hydra/launcher` must be lanes or basic with {given}, an object that only this Python session has; got "
+            f"{plugin_name(base.hydra.launcher)}; define it in a module, which other processes can import."
+        )
 
 
 # ---- a new sweep ----------------------------------------------------------------------------------------------------
