@@ -25,7 +25,7 @@ from lenet_jax.traced_numbers import scalar
 from lenet_jax.training import Evaluation, TrainState, evaluation_variables, result_variables, train_interval
 from lenet_jax.types import Dataset, Metrics, Status, Variables
 
-_MAX_VMAPPED = 64  # default number of vmapped lanes; halved when out of memory
+MAX_VMAPPED = 64  # default number of vmapped lanes; halved when out of memory
 _ALIGNMENT = 64  # bytes
 
 
@@ -77,7 +77,7 @@ def choose_lanes(
     devices = jax.local_devices()
     if strategy == "auto":
         strategy = "map" if may_divide and devices[0].platform == "cpu" else choose_strategy(num_jobs, devices)
-    default = {"map": 1, "devices": len(devices), "vmap": _MAX_VMAPPED}[strategy]
+    default = {"map": 1, "devices": len(devices), "vmap": MAX_VMAPPED}[strategy]
     num_lanes = 1 if strategy == "map" else min(num_jobs, default if max_parallel is None else max_parallel)
     if num_lanes > len(devices):
         num_lanes += -num_lanes % len(devices)  # the same number on each device

@@ -10,7 +10,7 @@ from lenet_jax.cli import main
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import compose, open_hydra
 from lenet_jax.hydra_app.plugin_options import check_plugin_options
-from lenet_jax.hydra_app.sweep_jobs import expand_grid
+from lenet_jax.hydra_app.sweep_jobs import known_jobs
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder", "without_type_checks")
 
@@ -87,6 +87,6 @@ def test_parameters_of_a_sweeper_are_keys_of_runs(capsys):
 def test_parameters_of_a_sweeper_are_overrides_of_its_jobs(params, jobs, hydra):
     base = compose(hydra, [f"hydra.sweeper.params={params}"], multirun=True)
     check_plugin_options(base.hydra)
-    assert expand_grid(base, hydra.config_loader) == jobs
+    assert known_jobs(base, hydra.config_loader) == jobs
     last = compose(hydra, [f"hydra.sweeper.params={params}", "seed=5"], multirun=True)
-    assert {job[-1] for job in expand_grid(last, hydra.config_loader) or ()} == {"seed=5"}
+    assert {job[-1] for job in known_jobs(last, hydra.config_loader) or ()} == {"seed=5"}

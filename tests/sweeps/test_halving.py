@@ -4,7 +4,7 @@ import random
 import pytest
 
 from lenet_jax.errors import InputError
-from lenet_jax.sweeps.search import Halving
+from lenet_jax.sweeps.halving import Halving
 
 # Nine jobs and their accuracies after epochs 1, 2, ... 9; rungs at 1 and 3, so 9, 3 and 1 of them continue.
 CURVES = {

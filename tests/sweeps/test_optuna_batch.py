@@ -8,12 +8,12 @@ from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import open_hydra, register_schemas
 from lenet_jax.hydra_app.search_space import search_space
 from lenet_jax.sweeps.ledger import DIVERGED, DONE, FAILED, Entry
-from lenet_jax.sweeps.optuna_batch import JOURNAL, Batches, SearchSpace, check_options
+from lenet_jax.sweeps.optuna_batch import JOURNAL, Batches, check_options, distributions
+from lenet_jax.sweeps.search_space import Axis, Choice, Interval, SearchSpace
 
-SPACE = SearchSpace(
-    ["trainer.max_epochs=3", "x", "kind"],
-    {"x": FloatDistribution(-10.0, 10.0), "kind": CategoricalDistribution(["a", "b"])},
-)
+X = Axis(("x",), (1,), Interval(-10.0, 10.0))
+KIND = Axis(("kind",), (2,), Choice((("a",), ("b",))))
+SPACE = SearchSpace(("trainer.max_epochs=3", "x", "kind"), (X, KIND))
 
 
 @pytest.fixture
@@ -41,14 +41,13 @@ def read_space(overrides, loader):
 )
 def test_a_search_space_is_written_in_hydras_words(override, expected, loader):
     space = read_space(["seed=3", override], loader)
-    assert space.overrides == ["seed=3", override.partition("=")[0]]
-    assert list(space.varied.values()) == [expected]
+    assert space.overrides == ("seed=3", override.partition("=")[0])
+    assert list(distributions(space).values()) == [expected]
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["seed=3"], "hydra/sweeper=optuna_batch must have a key to vary"),
         (
             ["optimizer.learning_rate=interval(1,1)"],
             r"must be an interval of finite numbers that begins below its end",
@@ -68,10 +67,19 @@ def test_a_search_space_without_room_is_refused(overrides, message, loader):
         read_space(overrides, loader)
 
 
+def test_a_search_without_a_key_to_vary_is_refused(loader):
+    space = read_space(["seed=3,4"], loader)
+    with pytest.raises(InputError, match="hydra/sweeper=optuna_batch must have a key to vary"):
+        check_options(num_trials=3, batch_size=2, sampler="tpe", pruner="none", space=space)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"sampler": "tpee"}, r"`hydra\.sweeper\.sampler` has no 'tpee'; choose one of: tpe, random"),
+        (
+            {"sampler": "tpee"},
+            r"`hydra\.sweeper\.sampler` has no 'tpee'; choose one of: tpe, cmaes, gp, grid, nsgaii, qmc, random",
+        ),
         ({"pruner": "mean"}, r"`hydra\.sweeper\.pruner` has no 'mean'; choose one of: median, none"),
         ({"num_trials": 0}, r"`hydra\.sweeper\.num_trials` must be an integer, 1 or above; got 0"),
         ({"batch_size": 0}, r"`hydra\.sweeper\.batch_size` must be an integer, 1 or above; got 0"),
@@ -83,7 +91,8 @@ def test_bad_options_are_refused(changed, message):
 
 
 def open_study(directory, sampler="tpe", pruner="none", num_trials=40):
-    return Batches(directory, SPACE, num_trials=num_trials, sampler=sampler, pruner=pruner, seed=1)
+    chosen = check_options(num_trials=num_trials, batch_size=8, sampler=sampler, pruner=pruner, space=SPACE)
+    return Batches(directory, SPACE, num_trials=num_trials, sampler=chosen, pruner=pruner, seed=1)
 
 
 def judge(number, overrides):
@@ -167,5 +176,6 @@ def test_a_journal_that_ends_anywhere_is_continued_as_if_it_had_not(sampler, tmp
 
 
 def test_a_shuffled_choice_has_its_values_in_one_order(loader):
-    spaces = [read_space(["seed=shuffle(range(0,20))"], loader).varied for _ in range(2)]
-    assert spaces[0] == spaces[1] == {"seed": CategoricalDistribution([str(number) for number in range(20)])}
+    spaces = [distributions(read_space(["model.hidden_units=shuffle(range(1,21))"], loader)) for _ in range(2)]
+    expected = {"model.hidden_units": CategoricalDistribution([str(number) for number in range(1, 21)])}
+    assert spaces[0] == spaces[1] == expected
