@@ -66,10 +66,9 @@ from lenet_jax.runs.source_code import uncommitted_changes
 from lenet_jax.runs.trust import check_code, complete_allowed, refuse_links
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.dry_run import plan_groups
-from lenet_jax.sweeps.groups import SweepJob, by_signature, in_parallel, to_entry, whole_configurations
+from lenet_jax.sweeps.groups import SweepJob, by_signature, configurations, in_parallel, to_entry, whole_configurations
 from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.ledger import FAILED, IDENTITY, PENDING, PLAN, Ledger, refuse_taken
-from lenet_jax.sweeps.replicates import configurations
 
 OPTUNA = "OptunaBatchSweeper"
 LANES = "LanesLauncher"

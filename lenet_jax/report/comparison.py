@@ -23,7 +23,7 @@ def side_lines(sides: Sequence[Side]) -> list[str]:
             sd = "" if found.sd is None else f" ± {show_metric(metric, found.sd).removesuffix('%')}"
             text = show_metric(metric, found.mean) + sd
             if found.interval is not None:
-                of = "of the mean over the seeds" if found.n > 1 else "Wilson's, over its test images"
+                of = f"of the mean over the {side.replicates}" if found.n > 1 else "Wilson's, over its test images"
                 low, high = (show_metric(metric, end) for end in found.interval)
                 text += f", 95 % interval {low} to {high} ({of})"
         runs = f"{len(side.runs)} run{'s' if len(side.runs) > 1 else ''}"

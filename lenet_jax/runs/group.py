@@ -19,7 +19,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples
 from lenet_jax.runs import Event, Failed, Monitor, Started
 from lenet_jax.runs.prepared_run import PreparedRun, unwrap_keys
-from lenet_jax.runs.programs import Programs, compile_programs, lane_inputs
+from lenet_jax.runs.programs import LaneInputs, Programs, compile_programs, lane_inputs
 from lenet_jax.runs.provenance import reproducibility
 from lenet_jax.runs.recorder import Recorder, RestoredRun
 from lenet_jax.runs.run_directory import RunDirectory
@@ -195,8 +195,8 @@ class GroupRunner:
             self._states = self._programs.states
         is_new = _mask([lane for lane in free if lane in running and lane not in resumed], self._num_lanes)
         if is_new.any():
-            seeds, values = self._lane_inputs()
-            self._states = self._programs.start(self._states, (is_new, seeds, values), None)
+            inputs = self._lane_inputs()
+            self._states = self._programs.start(self._states, (is_new, inputs.seeds, inputs.values), None)
         if resumed:
             self._states = self._programs.restore(
                 _with_rows(
@@ -211,8 +211,8 @@ class GroupRunner:
             recorder.compile_seconds += programs.compile_seconds
         return programs
 
-    def _lane_inputs(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        return lane_inputs(self._prepared.options, self._configs)
+    def _lane_inputs(self) -> LaneInputs:
+        return lane_inputs(self._prepared, self._configs)
 
     def _start_job(self, lane: int, max_iteration: int | None, resumed: dict[int, RestoredRun]) -> Event:
         recorder, prepared = self._queue.running[lane], self._prepared
@@ -236,8 +236,8 @@ class GroupRunner:
     def _advance(self) -> Iterator[tuple[int, Event]]:
         """Train all lanes up to the next validation."""
         start_time = time.perf_counter()
-        _, values = self._lane_inputs()
-        self._states, evaluations = self._programs.advance(self._states, values, self._programs.data)
+        _, *inputs = self._lane_inputs()
+        self._states, evaluations = self._programs.advance(self._states, tuple(inputs), self._programs.data)
         evaluations, self._status, self._iterations = jax.device_get(
             (evaluations, self._states.status, self._states.iteration)
         )
@@ -259,8 +259,8 @@ class GroupRunner:
         if not finished:
             return
         measure, data = self._programs.measure, self._programs.data
-        _, values = self._lane_inputs()
-        measured = measure(self._states, (_mask(finished, self._num_lanes), values), data)
+        _, *inputs = self._lane_inputs()
+        measured = measure(self._states, (_mask(finished, self._num_lanes), *inputs), data)
         measured, states = jax.device_get((measured, unwrap_keys(self._states)))
         for lane in finished:
             finish = functools.partial(running[lane].finish, _at(states, lane), _at(measured, lane))

@@ -15,8 +15,8 @@ from lenet_jax.errors import InputError
 from lenet_jax.runs import FRACTIONS, Monitor
 from lenet_jax.runs.provenance import differences
 from lenet_jax.runs.run_directory import check_log, read_record
-from lenet_jax.storage import to_json
 from lenet_jax.sweeps.ledger import IDENTITY, Ledger
+from lenet_jax.sweeps.replicates import configuration_of, is_replicate, replicates_in_words
 from lenet_jax.sweeps.statistics import is_complete
 
 
@@ -29,7 +29,7 @@ class Run(NamedTuple):
 
 
 class Side(NamedTuple):
-    """Finished runs of one configuration, usually with several seeds."""
+    """Finished runs of one configuration, usually with several seeds or folds."""
 
     name: str  # of the directory they come from
     runs: list[Run]
@@ -40,11 +40,19 @@ class Side(NamedTuple):
         return Monitor.of(self.runs[0].result)
 
     @property
-    def values(self) -> list[tuple[int, float]]:
-        """Return the seed and the test metric of each run that has one."""
+    def values(self) -> list[tuple[tuple[int, int | None], float]]:
+        """Return seed and fold, and the test metric, of each run that has one."""
         key = f"test_{self.monitor.metric}"
-        found = ((run.config.get("seed", 0), run.result.get(key)) for run in self.runs)
-        return [(seed, value) for seed, value in found if value is not None]
+        found = (
+            ((run.config.get("seed", 0), run.config["data"].get("fold")), run.result.get(key)) for run in self.runs
+        )
+        return [(replicate, value) for replicate, value in found if value is not None]
+
+    @property
+    def replicates(self) -> str:
+        """Return by what the runs differ: "seeds", "folds" or "seeds and folds"."""
+        seeds, folds = (set(each) for each in zip(*(replicate for replicate, _ in self.values), strict=True))
+        return replicates_in_words([*["seed"][: len(seeds) - 1], *["data.fold"][: len(folds) - 1]])
 
 
 class Comparison(NamedTuple):
@@ -69,7 +77,7 @@ class McNemar(NamedTuple):
 
 
 def read_sides(directories: Sequence[Path]) -> list[Side]:
-    """Read finished runs and sweeps, and put together what differs in its seed only.
+    """Read finished runs and sweeps, and put together what differs in seed and fold only.
 
     The configurations of a sweep are sides of their own. Single runs of one configuration are one side, unless no other
     side would be left to compare them with.
@@ -87,7 +95,7 @@ def read_sides(directories: Sequence[Path]) -> list[Side]:
             sides.append(singles[-1])
     merged: dict[str, Side] = {}
     for side in sides:
-        key = _without_seed(side.runs[0].config) if side in singles else f"sweep {side.name}"
+        key = configuration_of(side.runs[0].config) if side in singles else f"sweep {side.name}"
         merged[key] = merged[key]._replace(runs=[*merged[key].runs, *side.runs]) if key in merged else side
     found = list(merged.values()) if len(merged) > 1 else sides
     if len(found) < 2:
@@ -105,7 +113,7 @@ def _sides_of_sweep(directory: Path) -> list[Side]:
     groups: dict[str, list[Run]] = {}
     for entry in filter(is_complete, ledger.entries()):
         run = Run(ledger.run_directory(entry), entry.config, entry.result or {})
-        groups.setdefault(_without_seed(entry.config), []).append(run)
+        groups.setdefault(configuration_of(entry.config), []).append(run)
     if not groups:
         raise InputError(f"compare: {directory} must have finished jobs; it has none; lenet-jax resume {directory}.")
     if len(groups) == 1:
@@ -117,9 +125,7 @@ def _sides_of_sweep(directory: Path) -> list[Side]:
 def _named(directory: Path, config: Mapping[str, Any], first: Mapping[str, Any], groups: Iterable[str]) -> str:
     """Return a name for a configuration of a sweep: the values by which the configurations differ."""
     keys = dict.fromkeys(
-        key
-        for group in groups
-        for key, _, _ in differences({**first, "seed": None, "notes": None, "tags": None}, json.loads(group))
+        key for group in groups for key, _, _ in differences(json.loads(configuration_of(first)), json.loads(group))
     )
     values = {key: _at(config, key) for key in keys}
     return " ".join([str(directory), *(f"{key}={value}" for key, value in values.items())])
@@ -139,38 +145,34 @@ def _read_run(directory: Path) -> Run:
     return Run(directory, to_dict(record.config), record.result)
 
 
-def _without_seed(config: Mapping[str, Any]) -> str:
-    return to_json({**config, "seed": None, "notes": None, "tags": None})
-
-
 def compare(one: Side, other: Side) -> Comparison:
-    """Compare two sides: paired over the seeds that both have, if there are two or more; else by their means.
+    """Compare two sides: paired over the seeds and folds that both have, if there are two or more; else by their means.
 
     Sources: Student's t of the differences; Welch, "The generalization of Student's problem when several different
     population variances are involved", Biometrika 1947, with Satterthwaite's degrees of freedom.
     """
     changed = list(differences({**one.runs[0].config}, {**other.runs[0].config}))
     if len(one.runs) > 1 or len(other.runs) > 1:
-        changed = [each for each in changed if each[0] != "seed"]
+        changed = [each for each in changed if not is_replicate(each[0])]
     first, second = one.values, other.values
     if not first or not second:
         raise InputError(f"compare: {(one if not first else other).name} must have a finite test metric; it has none.")
-    by_seed = dict(second)
-    pairs = [by_seed[seed] - value for seed, value in dict(first).items() if seed in by_seed]
+    found = dict(second)
+    pairs = [found[replicate] - value for replicate, value in dict(first).items() if replicate in found]
     if len(pairs) > 1:
         difference = statistics.fmean(pairs)
         margin = _t(len(pairs) - 1) * statistics.stdev(pairs) / math.sqrt(len(pairs))
-        method = f"paired over {len(pairs)} seeds, Student's t"
+        method = f"paired over {len(pairs)} {one.replicates}, Student's t"
     else:
         a, b = ([value for _, value in side] for side in (first, second))
         difference = statistics.fmean(b) - statistics.fmean(a)
         if len(a) < 2 or len(b) < 2:
-            method = f"{len(a)} and {len(b)} runs: too few for an interval over seeds"
+            method = f"{len(a)} and {len(b)} runs: too few for an interval over {one.replicates}"
             return Comparison(one, other, difference, None, method, changed)
         u, v = statistics.variance(a) / len(a), statistics.variance(b) / len(b)
         freedom = (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1)) if u + v else len(a) + len(b) - 2
         margin = _t(freedom) * math.sqrt(u + v)
-        method = f"{len(a)} and {len(b)} runs that share no two seeds, Welch's t"
+        method = f"{len(a)} and {len(b)} runs that share no two {one.replicates}, Welch's t"
     interval = difference - margin, difference + margin
     if one.monitor.metric in FRACTIONS:
         interval = max(interval[0], -1.0), min(interval[1], 1.0)

@@ -31,6 +31,7 @@ from lenet_jax.sweeps.ledger import (
     Ledger,
     this_process,
 )
+from lenet_jax.sweeps.replicates import configuration_of
 
 
 class SweepJob(NamedTuple):
@@ -139,6 +140,14 @@ def execute(
             if isinstance(event, Failed) and options.on_failure == "stop":
                 _mark_pending(pending, ledger)
                 return
+
+
+def configurations(jobs: Iterable[SweepJob]) -> list[list[int]]:
+    """Return the numbers of the jobs of each configuration: those that differ in `REPLICATES` only."""
+    found: dict[str, list[int]] = {}
+    for job in jobs:
+        found.setdefault(configuration_of(to_dict(job.config)), []).append(job.number)
+    return list(found.values())
 
 
 def in_parallel(options: SweepConfig, num_jobs: int) -> SweepConfig:

@@ -6,9 +6,7 @@ They are judged by their mean, and continue or stop together.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lenet_jax.config import to_dict
 from lenet_jax.storage import to_json
-from lenet_jax.sweeps.groups import SweepJob
 
 REPLICATES = ("seed", "data.fold")
 """The keys that repeat a configuration."""
@@ -30,19 +28,12 @@ def configuration_of(config: Mapping[str, Any]) -> str:
     return to_json({**config, "data": without_fold, "seed": None, "notes": None, "tags": None})
 
 
-def configurations(jobs: Iterable[SweepJob]) -> list[list[int]]:
-    """Return the numbers of the jobs of each configuration: those that differ in `REPLICATES` only."""
-    found: dict[str, list[int]] = {}
-    for job in jobs:
-        found.setdefault(configuration_of(to_dict(job.config)), []).append(job.number)
-    return list(found.values())
-
-
 def replicates_in_words(keys: Iterable[str]) -> str:
     """Return over what a mean is, for captions: seeds, folds, or both.
 
     Args:
-        keys: those of `REPLICATES` that vary.
+        keys: those that vary.
     """
-    folds, seeds = "data.fold" in keys, "seed" in keys
+    varied = set(keys)
+    folds, seeds = "data.fold" in varied, "seed" in varied
     return "seeds and folds" if folds and seeds else "folds" if folds else "seeds"

@@ -1,4 +1,4 @@
-"""The summary of a sweep: one row per job, and mean, standard deviation and confidence interval over the seeds.
+"""The summary of a sweep: one row per job, and mean, standard deviation and confidence interval over seeds and folds.
 
 A summary contains no times, so that it is the same for an interrupted and an uninterrupted sweep.
 """
@@ -18,6 +18,7 @@ from scipy import special
 from lenet_jax.runs import FRACTIONS, Monitor
 from lenet_jax.storage import to_json, write_atomically
 from lenet_jax.sweeps.ledger import DONE, FAILED, Entry, Ledger
+from lenet_jax.sweeps.replicates import is_replicate, replicates_in_words
 
 SCHEMA = 1
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # some spreadsheets read these as formulas
@@ -26,7 +27,7 @@ _METADATA = ("epochs", "iterations", "best_iteration", "stopped_by", "parameters
 
 
 class Statistics(NamedTuple):
-    """Statistics of a measure over several seeds."""
+    """Statistics of a measure over several seeds or folds."""
 
     n: int  # number of runs
     mean: float
@@ -35,7 +36,7 @@ class Statistics(NamedTuple):
 
 
 class SeedAggregate(NamedTuple):
-    """Jobs that differ in their seeds only, and statistics over them."""
+    """Jobs that differ in their seeds and folds only, and statistics over them."""
 
     varied: dict[str, str]  # key -> value of the overrides that differ from those of other aggregates
     jobs: list[int]  # numbers
@@ -70,6 +71,11 @@ class Summary(NamedTuple):
         return list(dict.fromkeys(group.monitor for group in self.groups))
 
     @property
+    def replicates(self) -> str:
+        """Return over what the means are: "seeds", "folds" or "seeds and folds"."""
+        return replicates_in_words(key for values in self.varied for key in values)
+
+    @property
     def best(self) -> int | None:
         """Return the number of the best run; None if no job is complete, or they cannot be compared by one metric."""
         return next(iter(self.bests.values())).job if len(self.monitors) == 1 and self.bests else None
@@ -87,7 +93,8 @@ def summarize_sweep(entries: Sequence[Entry]) -> Summary:
 
     by_values: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for entry, values in zip(entries, varied, strict=True):
-        by_values.setdefault(tuple((key, value) for key, value in values.items() if key != "seed"), []).append(entry)
+        key = tuple((key, value) for key, value in values.items() if not is_replicate(key))
+        by_values.setdefault(key, []).append(entry)
     monitors = _monitors(entries)
     groups = [_aggregate(dict(key), jobs, monitors[jobs[0].number]) for key, jobs in by_values.items()]
     bests = {}
@@ -138,7 +145,7 @@ def is_complete(entry: Entry) -> bool:
 
 def _split(override: str) -> tuple[str, str]:
     key, _, value = override.partition("=")
-    return ("seed" if key.lstrip("+") == "seed" else key), value  # ++seed=1 sets the seed too
+    return (key.lstrip("+") if is_replicate(key) else key), value
 
 
 def _varies(key: str, overrides: Sequence[dict[str, str]]) -> bool:
@@ -170,7 +177,7 @@ def _measures(jobs: Sequence[Entry], monitor: Monitor) -> dict[str, Statistics]:
 def describe_sample(values: Sequence[float], *, is_fraction: bool = False, examples: int | None = None) -> Statistics:
     """Return mean, standard deviation and a 95 % confidence interval.
 
-    The interval is of the mean over the seeds, by Student's t. Of a fraction it is computed for the logit of the mean,
+    The interval is of the mean over the values, by Student's t. Of a fraction it is computed for the logit of the mean,
     whose standard error is that of the mean divided by mean * (1 - mean), and so stays within 0 and 1. Of a single run
     it is Wilson's, of the fraction of all images of which the test images are a sample.
 
