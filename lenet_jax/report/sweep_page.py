@@ -106,8 +106,8 @@ def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator
     if curves:
         yield (
             "learning_curves",
-            f"Mean over the {summary.replicates}, and a band from the best to the worst; in brackets the number of runs."
-            f"{which}",
+            f"Mean over the {summary.replicates}, and a band from the best to the worst; the number of runs in "
+            f"brackets.{which}",
             group_curves(curves, label=label, title=f"{label.capitalize()} over the {summary.replicates}"),
         )
     jobs = [(entry, values) for entry, values in zip(summary.entries, summary.varied, strict=True)]
