@@ -167,7 +167,7 @@ def _check_space(sampler: Sampler, space: SearchSpace, num_trials: int) -> None:
     if not space.searched:
         raise InputError("hydra/sweeper=optuna_batch must have a key to vary, as KEY=interval(a,b); got none.")
     size = math.prod(axis.domain.size for axis in space.searched)
-    if sampler.name == "grid" and num_trials > size:
+    if sampler.name == "grid" and (size == math.inf or num_trials > size):
         numbers = "lists only" if size == math.inf else f"at most {size} trials, as many as there are combinations"
         raise InputError(f"`hydra.sweeper.sampler` grid must have {numbers}; got num_trials={num_trials}.")
 
