@@ -121,8 +121,8 @@ def grid(space: SearchSpace) -> list[list[str]]:
     for axis in space.axes:
         if isinstance(axis.domain, Interval):
             raise InputError(
-                f"`{axis.keys[0]}` must be swept over a list or a range in a grid; got {axis.domain}; "
-                "hydra/sweeper=random hydra.sweeper.num_trials=16 draws from it."
+                f"`{axis.keys[0]}` must be swept over a list or a range in a grid; got {axis.domain}; to draw from it, "
+                "use hydra/sweeper=random, or give halving, asha or hyperband a number, hydra.sweeper.num_trials=16."
             )
     jobs = [space.job(values) for values in itertools.product(*map(_listed, space.axes))]
     if not jobs:
@@ -157,8 +157,8 @@ def draw(space: SearchSpace, *, num_trials: int, method: str, seed: int) -> list
     domains = [axis.domain for axis in space.searched]
     if not domains:
         raise InputError(
-            "`hydra.sweeper.num_trials` must be null where no key but seed and data.fold varies; "
-            "sweep over one, as KEY=interval(a,b)."
+            "`hydra/sweeper` must have a key to draw, as KEY=interval(a,b); got none but seed and data.fold, which are "
+            "not drawn from lists."
         )
     size = math.prod(domain.size for domain in domains)
     if num_trials > size:
