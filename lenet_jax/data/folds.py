@@ -1,7 +1,7 @@
 """k-fold cross-validation: the examples for training and validation, divided into parts of which each validates once.
 
 The test set is untouched. A part is a set of indices into the same arrays, so that all folds of one size share a
-compiled program, in which the fold of each lane is an input.
+compiled program, in which the fold of each lane is an input; the program gathers the lane's examples at each call.
 """
 
 import dataclasses

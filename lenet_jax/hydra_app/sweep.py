@@ -316,15 +316,26 @@ def plan_halving(
         )
     names = {"min_epochs": 1, "reduction": 3, "brackets": 1, "asynchronous": False}  # older records have the first two
     given = {name: sweeper.get(name, default) for name, default in names.items()}
-    by_number = {job.number: job for job in jobs}
     groups = by_signature(jobs).values()
-    ordered = [numbers for group in groups for numbers in configurations(group)]
+    by_number = {job.number: job for group in groups for job in group}
+    ordered = configurations(by_number.values())
     pruner = Halving(ordered, max_epochs=max(job.config.trainer.max_epochs for job in jobs), **given)
     if pruner.is_asynchronous:
+        _check_whole(ordered, groups)
         options = whole_configurations(options, max(map(len, ordered)))
         return [by_number[number] for numbers in ordered for number in numbers], options, pruner
     _check_parallel(options, jobs, len(groups))
     return list(jobs), in_parallel(options, len(jobs)), pruner
+
+
+def _check_whole(ordered: Sequence[Sequence[int]], groups: Collection[Sequence[SweepJob]]) -> None:
+    """Check that the jobs of each configuration share a program, so that they can run in parallel."""
+    places = {job.number: place for place, group in enumerate(groups) for job in group}
+    if any(len({places[number] for number in numbers}) > 1 for numbers in ordered):
+        raise InputError(
+            "`data.folds` must divide the number of examples for hydra/sweeper=asha, so that all folds of a "
+            "configuration share a program; use another number of folds."
+        )
 
 
 def _check_parallel(options: SweepConfig, jobs: Sequence[SweepJob], num_groups: int) -> None:

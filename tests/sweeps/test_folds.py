@@ -99,3 +99,17 @@ def test_folds_without_a_fold_are_refused_before_anything_is_written(capsys):
     assert main(["train", "-m", *TINY, "data.folds=3", "seed=0,1", "hydra.sweep.dir=sweep"]) == 2
     assert "data.fold=range(3)" in capsys.readouterr().err
     assert not Path("sweep").exists()
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "message"),
+    [
+        ("asha", "`data.folds` must divide the number of examples"),
+        ("halving", "`hydra/sweeper=halving` must have jobs"),
+    ],
+)
+def test_folds_of_two_sizes_are_not_judged_together(sweeper, message, capsys):
+    folds = ["data.train_size=101", "data.folds=3", "data.fold=range(3)", "optimizer.learning_rate=0.1,0.2"]
+    assert main(["train", "-m", *TINY, *folds, f"hydra/sweeper={sweeper}", "hydra.sweep.dir=sweep"]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("sweep").exists()
