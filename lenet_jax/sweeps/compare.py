@@ -44,7 +44,8 @@ class Side(NamedTuple):
         """Return seed and fold, and the test metric, of each run that has one."""
         key = f"test_{self.monitor.metric}"
         found = (
-            ((run.config.get("seed", 0), run.config["data"].get("fold")), run.result.get(key)) for run in self.runs
+            ((run.config.get("seed", 0), run.config.get("data", {}).get("fold")), run.result.get(key))
+            for run in self.runs
         )
         return [(replicate, value) for replicate, value in found if value is not None]
 
@@ -52,7 +53,8 @@ class Side(NamedTuple):
     def replicates(self) -> str:
         """Return by what the runs differ: "seeds", "folds" or "seeds and folds"."""
         seeds, folds = (set(each) for each in zip(*(replicate for replicate, _ in self.values), strict=True))
-        return replicates_in_words([*["seed"][: len(seeds) - 1], *["data.fold"][: len(folds) - 1]])
+        varied = {"seed": seeds, "data.fold": folds}
+        return replicates_in_words(key for key, found in varied.items() if len(found) > 1)
 
 
 class Comparison(NamedTuple):
