@@ -35,15 +35,25 @@ PRUNERS = {"none": optuna.pruners.NopPruner, "median": optuna.pruners.MedianPrun
 # ---- samplers -------------------------------------------------------------------------------------------------------
 
 
+_HAS_LISTS = int(optuna.__version__.partition(".")[0]) >= 5
+
+
 class _ByNumber(optuna.samplers.QMCSampler):
-    """Quasi-random points by the number of their trial, not by a count in the study, which an interruption upsets."""
+    """Quasi-random points by the number of their trial, not by a count in the study, which an interruption upsets.
+
+    Optuna 4 has no such points of lists: their values are random.
+    """
 
     space: Mapping[str, BaseDistribution]
     number: int
 
     def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the whole space."""
-        return dict(self.space)
+        """Return the whole space, without lists in Optuna 4."""
+        return {
+            name: each
+            for name, each in self.space.items()
+            if _HAS_LISTS or not isinstance(each, CategoricalDistribution)
+        }
 
     def _find_sample_id(self, *_: Any) -> int:
         return self.number
@@ -78,6 +88,9 @@ class Sampler(NamedTuple):
             space: the distributions of a trial.
         """
         arguments = {**self.options, "seed": seed if self.name in ("qmc", "grid") else seed + number}
+        if self.name == "qmc":
+            random = optuna.samplers.RandomSampler(seed=seed + number)
+            arguments |= {"independent_sampler": random, "warn_independent_sampling": False}
         if self.name == "grid":
             arguments["search_space"] = {
                 name: each.choices for name, each in space.items() if isinstance(each, CategoricalDistribution)
@@ -261,7 +274,8 @@ class Batches:
         if recorded.keys() == self._varied.keys():
             return
         for name, distribution in self._varied.items():
-            if name in recorded and not distribution.single():  # to advance the sampler's random numbers
+            independent = name not in trial.relative_params and not distribution.single()
+            if name in recorded and independent:  # to advance the sampler's random numbers
                 self._study.sampler.sample_independent(self._study, trial._get_latest_trial(), name, distribution)
             trial._suggest(name, distribution)
 
