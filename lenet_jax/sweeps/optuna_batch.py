@@ -7,6 +7,7 @@ trials.
 
 import importlib.util
 import inspect
+import json
 import math
 import statistics
 import warnings
@@ -29,6 +30,7 @@ from lenet_jax.sweeps.ledger import DONE, Entry
 from lenet_jax.sweeps.search_space import Axis, Interval, SearchSpace
 
 JOURNAL = "optuna.journal"
+_CREATE_TRIAL = 4  # the journal's code for it
 PRUNERS = {"none": optuna.pruners.NopPruner, "median": optuna.pruners.MedianPruner}
 
 
@@ -232,12 +234,13 @@ class Batches:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = directory / JOURNAL
         _drop_partial_record(path)
-        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
-        self._study = optuna.create_study(
-            storage=storage, study_name="sweep", load_if_exists=True, pruner=PRUNERS[pruner]()
-        )
-        self._space, self._num_trials, self._sampler, self._seed = space, num_trials, sampler, seed
         self._varied = distributions(space)
+        self._study = _open(path, pruner)
+        trials = self._study.get_trials(deepcopy=False)
+        if trials and not trials[-1].state.is_finished() and trials[-1].params.keys() != self._varied.keys():
+            _drop_last_trial(path)
+            self._study = _open(path, pruner)
+        self._space, self._num_trials, self._sampler, self._seed = space, num_trials, sampler, seed
         self._num_jobs = space.num_crossed
         self._batch: dict[int, Trial] = {}
         self._reported: dict[tuple[int, int], dict[int, float]] = {}
@@ -262,22 +265,10 @@ class Batches:
                 self._batch[number] = self._study.ask(self._varied)
             else:  # sampled before an interruption
                 self._batch[number] = Trial(self._study, known[number]._trial_id)
-                self._complete(self._batch[number])
         return [job for trial in self._batch.values() for job in self._jobs(trial)]
 
     def _jobs(self, trial: Trial) -> list[list[str]]:
         return self._space.crossed([_texts(axis, trial.params[_name(axis)]) for axis in self._space.searched])
-
-    def _complete(self, trial: Trial) -> None:
-        """Sample the parameters of a trial that an interruption has left out, as they would have been without it."""
-        recorded = dict(trial.params)
-        if recorded.keys() == self._varied.keys():
-            return
-        for name, distribution in self._varied.items():
-            independent = name not in trial.relative_params and not distribution.single()
-            if name in recorded and independent:  # to advance the sampler's random numbers
-                self._study.sampler.sample_independent(self._study, trial._get_latest_trial(), name, distribution)
-            trial._suggest(name, distribution)
 
     def observe(self, number: int, epoch: float, error: float) -> None:
         """Report an evaluation of a job to the pruner, once all jobs of its trial have it.
@@ -334,6 +325,18 @@ class _NoLock(JournalFileOpenLock):
 
     def release(self) -> None:
         """Do nothing."""
+
+
+def _open(path: Path, pruner: str) -> optuna.Study:
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
+    return optuna.create_study(storage=storage, study_name="sweep", load_if_exists=True, pruner=PRUNERS[pruner]())
+
+
+def _drop_last_trial(path: Path) -> None:
+    """Remove the trial that a killed process was sampling, and all that its sampler has noted since it began."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    begin = max(number for number, line in enumerate(lines) if json.loads(line)["op_code"] == _CREATE_TRIAL)
+    write_atomically(path, b"".join(lines[:begin]))
 
 
 def _drop_partial_record(path: Path) -> None:

@@ -209,6 +209,22 @@ def test_a_shuffled_choice_has_its_values_in_one_order(loader):
     assert spaces[0] == spaces[1] == expected
 
 
+@pytest.mark.parametrize("sampler", SEARCHES)
+def test_a_later_batch_is_continued_too(sampler, tmp_path):
+    options = options_of(sampler)
+    (tmp_path / "whole").mkdir()
+    batches = open_study(tmp_path / "whole", **options, num_trials=20)
+    batches.tell([judge(number, job) for number, job in enumerate(batches.ask(0, 8))])
+    begin = len((tmp_path / "whole" / JOURNAL).read_bytes())
+    whole = batches.ask(8, 3)
+    content = (tmp_path / "whole" / JOURNAL).read_bytes()
+    for end in range(begin, len(content), 1 + (len(content) - begin) // 11):
+        directory = tmp_path / str(end)
+        directory.mkdir()
+        (directory / JOURNAL).write_bytes(content[:end])
+        assert open_study(directory, **options, num_trials=20).ask(8, 3) == whole
+
+
 def test_quasi_random_trials_are_points_of_one_sequence(tmp_path):
     batches = open_study(tmp_path, sampler="qmc", num_trials=16)
     xs = [float(job[1].partition("=")[2]) for first in (0, 8) for job in batches.ask(first, 8)]
