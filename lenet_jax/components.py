@@ -30,6 +30,7 @@ from lenet_jax.config.catalogue import (
     read_signature,
 )
 from lenet_jax.config.checks import convert
+from lenet_jax.config.folds import FOLD_OPTIONS, Fold, fold_of, without_fold
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.given_objects import find_given, is_given
 
@@ -214,9 +215,12 @@ def complete(path: str, node: Mapping[str, Any], surroundings: Sequence[str] = (
     target = node[TARGET]
     known = signature(target)
     names = [name for name in known.parameters if name not in surroundings]
+    added = FOLD_OPTIONS if path == "data" and not FOLD_OPTIONS.keys() & known.parameters.keys() else {}
     for name in node:
-        if name not in (TARGET, PARTIAL, *names) and (name in surroundings or not known.any_name):
-            raise renamed_key(f"{path}.{name}") or unknown_name(path, name, names)
+        if name not in (TARGET, PARTIAL, *names, *added) and (name in surroundings or not known.any_name):
+            raise renamed_key(f"{path}.{name}") or unknown_name(path, name, [*names, *added])
+    if added:
+        fold_of(node)
     completed = {TARGET: target}
     for name in dict.fromkeys([*names, *node]):
         full_name = f"{path}.{name}"
@@ -358,6 +362,16 @@ def with_defaults(group: str, node: Any, *, shows_required: bool = False) -> Any
     if group in _PLURAL and isinstance(node, list | tuple):
         return [with_defaults(group, each, shows_required=shows_required) for each in node]
     return node
+
+
+def split_fold(node: Mapping[str, Any]) -> tuple[Mapping[str, Any], Fold | None]:
+    """Return the data of a configuration, complete, without their fold, and the fold.
+
+    A function that has the options `folds` or `fold` itself divides its data itself.
+    """
+    if FOLD_OPTIONS.keys() & signature(node[TARGET]).parameters.keys():
+        return node, None
+    return without_fold(node), fold_of(node)
 
 
 # ---- built ----------------------------------------------------------------------------------------------------------

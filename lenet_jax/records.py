@@ -12,6 +12,7 @@ import numpy as np
 
 from lenet_jax import components
 from lenet_jax.config import Config
+from lenet_jax.data.folds import build_data
 from lenet_jax.errors import InputError
 from lenet_jax.interop.conventions import example_of
 from lenet_jax.interop.models import build_model
@@ -93,7 +94,7 @@ class Run:
             data = self.provenance["data"]
             example: Any = tuple(data["image_shape"])
             if not config.data[components.TARGET].startswith("lenet_jax."):
-                example = example_of(components.build(config.data).train.inputs)
+                example = example_of(build_data(config.data).train.inputs)
             return build_model(config.model, example, data["num_classes"])
 
     def data(self) -> Dataset:
@@ -103,7 +104,7 @@ class Run:
             InputError: as `model`, or if the data cannot be had.
         """
         with self._built_from() as config:
-            return components.build(config.data)
+            return build_data(config.data)
 
     @contextlib.contextmanager
     def _built_from(self) -> Iterator[Config]:

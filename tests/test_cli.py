@@ -192,7 +192,7 @@ def test_a_key_of_the_first_edition_is_refused_with_its_new_name(old, new, argum
         (["optimizer.learning_rate=[0.1,1]"], "`optimizer.learning_rate` must be a finite number above 0; ", "=0.1,1."),
         (["-m", "model=glob(*)", "seed=-2"], "`seed` must be an integer from 0 to 4294967295; got -2", "."),
         (["-m", "optimizer=sgd,foo"], "`optimizer` has no 'foo'; choose one of: adam, ", "."),
-        (["-m", "seed=interval(0,1)"], "`seed` must be swept over a list or a range in a grid; ", "got interval(0,1)."),
+        (["-m", "seed=interval(0,1)"], "`seed` must be swept over a list or a range in a grid; got interval(0,1)", "."),
         (["-m", "seed=range(0)"], "the sweep must have a job; ", "."),
         (["-m", "seed=1,2,1"], "the jobs of a sweep must differ; 0 and 2 are the same: ", "seed=1."),
         (["-m", "sweep.strategy=pmap"], "`sweep.strategy` must be one of auto, map, devices, vmap; got 'pmap'", "."),

@@ -1,8 +1,8 @@
-"""Hydra's launcher `lanes`, and its sweepers `grid`, `halving` and `optuna_batch`.
+"""Hydra's launcher `lanes`, and the classes of the sweepers whose options are in conf/hydra/sweeper.
 
 Hydra imports this file in every program of an environment in which lenet_jax is installed, so whatever is heavy is
-imported where it is used. The command line of lenet_jax runs its own sweepers itself; what is here makes their names
-and options known to Hydra, and serves other sweepers that are combined with the launcher.
+imported where it is used. The command line of lenet_jax runs its own sweepers itself; what is here makes them known to
+Hydra, and serves other sweepers that are combined with the launcher.
 
 `BasicSweeper` is a private module of Hydra 1.3.8, whose grid there is no public way to extend.
 """
@@ -36,6 +36,16 @@ class LanesLauncher(Launcher):
 class GridSweeper(BasicSweeper):
     """Hydra's basic sweeper, for jobs that the command line has checked already."""
 
+    def __init__(self, max_batch_size: int | None, params: Any = None, zip: Any = None) -> None:
+        """Take the options.
+
+        Raises:
+            NotImplementedError: if keys go together, which only the command line of lenet_jax knows.
+        """
+        if zip:
+            raise NotImplementedError("hydra.sweeper.zip works in `lenet-jax train -m` only")
+        super().__init__(max_batch_size, params)
+
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Do nothing: composing each job again takes Hydra a tenth of a second."""
 
@@ -58,34 +68,18 @@ class _OwnSweeper(Sweeper):
         raise NotImplementedError(f"{type(self).__name__} runs in `lenet-jax train -m` only")
 
 
+class RandomSweeper(_OwnSweeper):
+    """Draws configurations of a search space at random, or of a quasi-random sequence."""
+
+
 class HalvingSweeper(_OwnSweeper):
-    """Starts all jobs of a grid, and lets the best fraction of them continue at each rung."""
+    """Starts the jobs of a grid, or of drawn configurations, and lets the best of them continue at each rung."""
 
 
 class OptunaBatchSweeper(_OwnSweeper):
     """Has Optuna choose the jobs, a batch at a time."""
 
 
-for group, name, options in (
-    ("hydra/launcher", "lanes", {"_target_": f"{__name__}.LanesLauncher"}),
-    ("hydra/sweeper", "grid", {"_target_": f"{__name__}.GridSweeper", "max_batch_size": None, "params": None}),
-    (
-        "hydra/sweeper",
-        "halving",
-        {"_target_": f"{__name__}.HalvingSweeper", "min_epochs": 1, "reduction": 3, "params": None},
-    ),
-    (
-        "hydra/sweeper",
-        "optuna_batch",
-        {
-            "_target_": f"{__name__}.OptunaBatchSweeper",
-            "num_trials": 32,
-            "batch_size": 8,
-            "sampler": "tpe",
-            "pruner": "none",
-            "seed": 0,
-            "params": None,
-        },
-    ),
-):
-    ConfigStore.instance().store(group=group, name=name, node=options, provider="lenet_jax")
+ConfigStore.instance().store(
+    group="hydra/launcher", name="lanes", node={"_target_": f"{__name__}.LanesLauncher"}, provider="lenet_jax"
+)

@@ -14,6 +14,7 @@ from lenet_jax import components
 from lenet_jax.config.catalogue import TARGET, built_in
 from lenet_jax.config.checks import Count, Decay, Positive, Seed, Text, TwoCounts
 from lenet_jax.data.embedded import read_embedded
+from lenet_jax.data.folds import build_data
 from lenet_jax.data.idx import find_idx_files, is_emnist, read_idx_files
 from lenet_jax.data.pickle_archive import read_pickle_archive
 from lenet_jax.data.splits import count_outputs, hold_out, hold_out_at_random, join, make_examples, take_first
@@ -37,7 +38,8 @@ def load_dataset(dataset: str | None = None, /, source: str | None = None, **opt
             npz, folder or huggingface; may be given as `name`; None: embedded.
         source: None; or the function `load_SOURCE` that loads it, to which the name is then an option: "embedded",
             "tfds", "idx", "pickle_archive", "npz", "folder", "huggingface".
-        **options: options of the function that the file names; `load_npz` and so on describe them.
+        **options: options of the function that the file names; `load_npz` and so on describe them. And `folds` and
+            `fold`: of so many parts of the training and validation examples, the one that validates.
 
     Returns:
         Inputs (N, ...) and targets (N, ...) for training, validation and test; of images uint8 (N, H, W, C), of
@@ -61,7 +63,7 @@ def load_dataset(dataset: str | None = None, /, source: str | None = None, **opt
         if chosen not in files:
             raise unknown_name("data", chosen, files)
         node = dict(files[chosen])
-    return components.build(components.complete("data", {**node, **options}))
+    return build_data(components.complete("data", {**node, **options}))
 
 
 _EMBEDDED = "mnist_5k"  # what the digits in the package are called in records

@@ -159,6 +159,7 @@ _PLUGINS = {
     "hydra.sweeper": (
         "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
         "hydra_plugins.lenet_jax.GridSweeper",
+        "hydra_plugins.lenet_jax.RandomSweeper",
         "hydra_plugins.lenet_jax.HalvingSweeper",
         "hydra_plugins.lenet_jax.OptunaBatchSweeper",
     ),
@@ -173,6 +174,7 @@ _PLAIN_OPTIONS = {
     ),
     "hydra.sweeper": (
         *("max_batch_size", "min_epochs", "reduction", "num_trials", "batch_size", "sampler", "pruner", "seed"),
+        *("brackets", "asynchronous", "method", "sampler_options"),
     ),
 }
 _PLAIN = re.compile(r"[\w.:+@, -]*")
@@ -200,10 +202,13 @@ def check_recorded_plugin(name: str, node: Any, allowed: Collection[str]) -> Non
             f"`{name}` in the directory of the sweep names code to run, {printable(str(target))}; if you know it, "
             f"allow it: --allow {printable(package)}."
         )
+    if node.get("sampler") == "cmaes":  # which Optuna reads from a pickle in the journal
+        raise InputError(f"`{name}.sampler` cmaes runs code of the directory; if the sweep is yours, use --trust.")
     for key, value in node.items():
-        if key in (TARGET, _FOLDER_OPTION, "params") or not value:
+        if key in (TARGET, _FOLDER_OPTION, "params", "zip") or not value:
             continue
-        is_plain = isinstance(value, int | float) or value == "${hydra.job.name}" or _PLAIN.fullmatch(str(value))
+        parts = [*value, *value.values()] if isinstance(value, Mapping) else [value]
+        is_plain = value == "${hydra.job.name}" or all(map(_is_plain, parts))
         if key == "pre_dispatch":
             is_plain = _DISPATCH.fullmatch(str(value))
         if not is_plain or key not in _PLAIN_OPTIONS[name]:
@@ -211,6 +216,10 @@ def check_recorded_plugin(name: str, node: Any, allowed: Collection[str]) -> Non
                 f"`{name}.{key}` must not be set by the directory of a sweep; got {printable(str(value))}; if the "
                 "sweep is yours, resume it with --trust."
             )
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | float) or _PLAIN.fullmatch(str(value)) is not None
 
 
 _KEY = re.compile(r"(?!hydra\b)[A-Za-z_][\w.]*")

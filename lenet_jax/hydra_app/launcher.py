@@ -21,17 +21,18 @@ from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import SWEEP, Composed, task_overrides, to_config, to_sweep_config
 from lenet_jax.hydra_app.hydra_files import EVENTS, configure_terminal, for_job, write_hydra_files
 from lenet_jax.hydra_app.recorded_loader import RecordedJob, RecordedLoader, without_interpolations
-from lenet_jax.hydra_app.sweep import GRIDS, LANES, OPTUNA, Sweep, check_search
-from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct_directories, compose_jobs, sweep_overrides
+from lenet_jax.hydra_app.sweep import LANES, OPTUNA, Sweep, plan_halving, plan_search
+from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct_directories, compose_jobs
 from lenet_jax.hydra_app.worker import Worker
 from lenet_jax.report.terminal import SweepDisplay, describe, show, show_end
 from lenet_jax.runs import Event, Failed, Finished, Monitor, Started
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_runs, prepare_shared, program_signature
 from lenet_jax.runs.run_directory import RunDirectory
-from lenet_jax.runs.trust import complete_allowed
-from lenet_jax.sweeps.groups import SweepJob, execute, in_parallel, record_failure, register
+from lenet_jax.runs.trust import GRIDS, complete_allowed
+from lenet_jax.sweeps.groups import SweepJob, execute, record_failure, register
+from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.ledger import FAILED, Ledger
-from lenet_jax.sweeps.search import Halving, Pruner, configurations, replay, report, to_objective
+from lenet_jax.sweeps.search import Pruner, replay, report, to_objective
 from lenet_jax.trackers import make_notifier, tracked
 
 
@@ -57,29 +58,20 @@ def run_sweep(sweep: Sweep) -> None:
 
 def _run_grid(sweep: Sweep) -> None:
     sweeper = sweep.base.hydra.sweeper
-    options, pruner = sweep.options, None
     if sweep.sweeper == "HalvingSweeper":
-        epochs = sweep.jobs[0].config.trainer.max_epochs
-        jobs = configurations(sweep.jobs)
-        pruner = Halving(jobs, max_epochs=epochs, min_epochs=sweeper.min_epochs, reduction=sweeper.reduction)
-        options = in_parallel(options, len(sweep.jobs))
+        _launch(sweep, *plan_halving(sweep.base, sweep.options, sweep.jobs))
+        return
     size = sweeper.get("max_batch_size") or len(sweep.jobs)
     for start in range(0, len(sweep.jobs), size):
-        _launch(sweep, sweep.jobs[start : start + size], options, pruner)
+        _launch(sweep, sweep.jobs[start : start + size], sweep.options, None)
 
 
 def _run_optuna(sweep: Sweep) -> None:
     """Run batches of jobs that Optuna chooses, until its study is complete."""
-    from lenet_jax.hydra_app.search_space import search_space
-
-    optuna_batch = check_search(sweep.base)
-    sweeper = sweep.base.hydra.sweeper
-    choices = {name: sweeper[name] for name in ("num_trials", "sampler", "pruner", "seed")}
-    space = search_space(sweep_overrides(sweep.base, sweep.loader))
-    batches = optuna_batch.Batches(sweep.ledger.directory, space, **choices)
+    batches = plan_search(sweep.base, sweep.loader)(sweep.ledger.directory)
     composer, first = JobComposer(sweep.loader, sweep.base), 0
     recorded = {job.number: job for job in sweep.jobs}
-    while batch := batches.ask(first, sweeper.batch_size):
+    while batch := batches.ask(first, sweep.base.hydra.sweeper.batch_size):
         composed = compose_jobs(composer, batch, first)
         jobs = [recorded.get(job.number, job) for job in composed]
         check_distinct_directories(jobs)
@@ -164,10 +156,11 @@ def launch_lanes(
         hooks.start(job)
 
     should_prune = None if pruner is None else lambda number: number in pruner.pruned
+    in_order = isinstance(pruner, Halving) and pruner.is_asynchronous
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     with contextlib.ExitStack() as ending, SweepDisplay(len(jobs)) as display:
         ending.callback(lambda: [log.close() for log in logs.values()])  # of jobs that were interrupted
-        for job, event in execute(jobs, ledger, options, prepared, on_start, should_prune):
+        for job, event in execute(jobs, ledger, options, prepared, on_start, should_prune, in_order):
             log = logs.setdefault(job.number, logging.NullHandler())  # a job may fail before it starts
             for line in filter(None, describe(event)):
                 log.handle(logging.LogRecord(EVENTS, logging.INFO, __file__, 0, line, None, None))

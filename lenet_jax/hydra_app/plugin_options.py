@@ -46,20 +46,32 @@ class Matching:
 
 
 # ruff: noqa: UP007, UP045  `|` of a type with a range is unknown to type checkers
+_SPACE = {"zip": list | None, "params": dict | None}
 _GRID = {"max_batch_size": Optional[Count], "params": dict | None}
+_DRAWN = {"method": Literal["random", "sobol", "halton"], "seed": Seed}
 _PARAMS = "params"
 _DISPATCH = r"all|0*[1-9]\d*|(?:\d+ ?\* ?)?n_jobs(?: ?\* ?\d+)?"
 _SWEEPERS: Mapping[str, Mapping[str, Any]] = {
     "BasicSweeper": _GRID,
-    "GridSweeper": _GRID,
-    "HalvingSweeper": {"min_epochs": Count, "reduction": Annotated[int, AtLeast(2)], "params": dict | None},
+    "GridSweeper": {**_GRID, **_SPACE},
+    "RandomSweeper": {"num_trials": Count, **_DRAWN, **_SPACE},
+    "HalvingSweeper": {
+        "min_epochs": Count,
+        "reduction": Annotated[int, AtLeast(2)],
+        "brackets": Optional[Count],
+        "asynchronous": bool,
+        "num_trials": Optional[Count],
+        **_DRAWN,
+        **_SPACE,
+    },
     "OptunaBatchSweeper": {
         "num_trials": Count,
         "batch_size": Count,
         "sampler": Text,
+        "sampler_options": dict | None,
         "pruner": Text,
         "seed": Seed,
-        "params": dict | None,
+        **_SPACE,
     },
 }
 _SLURM = {

@@ -9,9 +9,10 @@ the configuration again.
 """
 
 import contextlib
+import functools
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,20 +50,26 @@ from lenet_jax.hydra_app.composition import (
 )
 from lenet_jax.hydra_app.plugin_options import check_plugin_options
 from lenet_jax.hydra_app.recorded_loader import without_interpolations
-from lenet_jax.hydra_app.sweep_jobs import JobComposer, check_distinct, compose_jobs, expand_grid, sweep_overrides
+from lenet_jax.hydra_app.sweep_jobs import (
+    JobComposer,
+    check_distinct,
+    compose_jobs,
+    known_jobs,
+    sweep_overrides,
+    sweep_space,
+)
 from lenet_jax.hydra_app.worker import disable_gpu_preallocation
 from lenet_jax.report.dry_run import dry_run_lines
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_runs
 from lenet_jax.runs.provenance import changed_conditions, changed_since, describe_process, describe_start
 from lenet_jax.runs.run_directory import RunDirectory, clear_run, write_patch
 from lenet_jax.runs.source_code import uncommitted_changes
-from lenet_jax.runs.trust import GRIDS as GRIDS
-from lenet_jax.runs.trust import check_code, complete_allowed, refuse_links
+from lenet_jax.runs.trust import GRIDS, check_code, complete_allowed, refuse_links
 from lenet_jax.storage import locked, to_json
 from lenet_jax.sweeps.dry_run import plan_groups
-from lenet_jax.sweeps.groups import SweepJob, by_signature, in_parallel, to_entry
+from lenet_jax.sweeps.groups import SweepJob, by_signature, configurations, in_parallel, to_entry, whole_configurations
+from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.ledger import FAILED, IDENTITY, PENDING, PLAN, Ledger, refuse_taken
-from lenet_jax.sweeps.search import Halving
 
 OPTUNA = "OptunaBatchSweeper"
 LANES = "LanesLauncher"
@@ -121,11 +128,11 @@ def check_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> 
     _check_plugins(base)
     _prepare_process(base)
     options = to_sweep_config(base)
-    grid = expand_grid(base, hydra.config_loader)
-    if grid is None:
+    known = known_jobs(base, hydra.config_loader)
+    if known is None:
         unresolved: Any = OmegaConf.to_container(base.hydra.sweep)
         check_numbered(unresolved["subdir"])
-    jobs = [] if grid is None else compose_jobs(JobComposer(hydra.config_loader, base), grid)
+    jobs = [] if known is None else compose_jobs(JobComposer(hydra.config_loader, base), known)
     check_distinct(jobs)
     _check_importable(base, [job.config for job in jobs] or [to_config(base)])
     prepared = prepare_runs(job.config for job in jobs)
@@ -149,7 +156,7 @@ def describe_sweep(sweep: CheckedSweep) -> list[str]:
         lines = ["The sweeper chooses the jobs as it goes; here is the one job that has no choices in it.", ""]
         jobs = [SweepJob(0, (), to_config(base), Path(base.hydra.sweep.dir))]
     if plugin_name(base.hydra.sweeper) == "HalvingSweeper":
-        options = in_parallel(options, len(jobs))
+        jobs, options, _ = plan_halving(base, options, jobs)
     in_lanes = plugin_name(base.hydra.launcher) == LANES
     plans = plan_groups(jobs, options, sweep.prepared, in_lanes=in_lanes)
     launcher = "" if in_lanes else plugin_name(base.hydra.launcher)
@@ -297,49 +304,95 @@ def _check_importable(base: Composed, configs: Iterable[Config]) -> None:
 def _check_sweeper(base: Composed, options: SweepConfig, jobs: list[SweepJob], loader: ConfigLoader) -> None:
     match plugin_name(base.hydra.sweeper):
         case "HalvingSweeper":
-            _check_halving(base, options, jobs)
+            plan_halving(base, options, jobs)
         case "OptunaBatchSweeper":
-            check_search(base)
-            from lenet_jax.hydra_app.search_space import search_space
-
-            search_space(sweep_overrides(base, loader))
+            plan_search(base, loader)
 
 
-def _check_halving(base: Composed, options: SweepConfig, jobs: list[SweepJob]) -> None:
-    """Check that all jobs can run in parallel, as successive halving needs."""
+def plan_halving(
+    base: Composed, options: SweepConfig, jobs: Sequence[SweepJob]
+) -> tuple[list[SweepJob], SweepConfig, Halving]:
+    """Return what a sweep of successive halving needs to run.
+
+    Args:
+        base: the base configuration of the sweep.
+        options: the options of the sweep.
+        jobs: the jobs of the sweep.
+
+    Returns:
+        The jobs in the order in which they start, the options with which those run in parallel that must, and what
+        decides which jobs stop.
+
+    Raises:
+        InputError: if an option is out of its range, or jobs cannot run in parallel that must.
+    """
     sweeper = base.hydra.sweeper
-    Halving((), max_epochs=1, min_epochs=sweeper.min_epochs, reduction=sweeper.reduction)
     if plugin_name(base.hydra.launcher) != LANES:
-        raise InputError("`hydra/launcher` must be lanes for hydra/sweeper=halving, whose jobs run in parallel.")
-    if len(by_signature(jobs)) > 1:
+        raise InputError(
+            "`hydra/launcher` must be lanes for hydra/sweeper=halving, asha and hyperband, whose jobs run in parallel."
+        )
+    names = {"min_epochs": 1, "reduction": 3, "brackets": 1, "asynchronous": False}  # older records have the first two
+    given = {name: sweeper.get(name, default) for name, default in names.items()}
+    groups = by_signature(jobs).values()
+    by_number = {job.number: job for group in groups for job in group}
+    ordered = configurations(by_number.values())
+    pruner = Halving(ordered, max_epochs=max(job.config.trainer.max_epochs for job in jobs), **given)
+    if pruner.is_asynchronous:
+        _check_whole(ordered, groups)
+        options = whole_configurations(options, max(map(len, ordered)))
+        return [by_number[number] for numbers in ordered for number in numbers], options, pruner
+    _check_parallel(options, jobs, len(groups))
+    return list(jobs), in_parallel(options, len(jobs)), pruner
+
+
+def _check_whole(ordered: Sequence[Sequence[int]], groups: Collection[Sequence[SweepJob]]) -> None:
+    """Check that the jobs of each configuration share a program, so that they can run in parallel."""
+    places = {job.number: place for place, group in enumerate(groups) for job in group}
+    if any(len({places[number] for number in numbers}) > 1 for numbers in ordered):
+        raise InputError(
+            "`data.folds` must divide the number of examples for hydra/sweeper=asha, so that all folds of a "
+            "configuration share a program; use another number of folds."
+        )
+
+
+def _check_parallel(options: SweepConfig, jobs: Sequence[SweepJob], num_groups: int) -> None:
+    """Check that all jobs can run in parallel, as successive halving needs."""
+    if num_groups > 1:
         raise InputError(
             "`hydra/sweeper=halving` must have jobs that differ only in seed and hyperparameters of the optimizer; "
-            "sweep what differs besides in sweeps of their own."
+            "sweep what differs besides in sweeps of their own, or use hydra/sweeper=asha."
         )
     if options.strategy == "map" or (options.max_parallel or len(jobs)) < len(jobs):
         raise InputError(
             f"`hydra/sweeper=halving` must run its {len(jobs)} jobs in parallel; "
-            f"got sweep.strategy={options.strategy}, sweep.max_parallel={options.max_parallel}."
+            f"got sweep.strategy={options.strategy}, sweep.max_parallel={options.max_parallel}; "
+            "hydra/sweeper=asha need not."
         )
 
 
-def check_search(base: Composed) -> Any:
-    """Check the options of Optuna's sweeper, and return the module `lenet_jax.sweeps.optuna_batch`.
+def plan_search(base: Composed, loader: ConfigLoader) -> Callable[[Path], Any]:
+    """Return what opens the `lenet_jax.sweeps.optuna_batch.Batches` of a sweep in its directory.
 
     Args:
         base: the base configuration of the sweep.
+        loader: Hydra's loader, which lists the files of a group.
 
     Raises:
-        InputError: if an option is out of its range, or Optuna is not installed.
+        InputError: if an option is out of its range, there is nothing to search, or Optuna is not installed; or Hydra's
+            own errors.
     """
     try:
         from lenet_jax.sweeps import optuna_batch
     except ImportError as error:
         raise InputError(f"hydra/sweeper=optuna_batch needs Optuna: {install_command('optuna')}.") from error
-    sweeper = base.hydra.sweeper
+    options: Any = OmegaConf.to_container(base.hydra.sweeper)
     names = ("num_trials", "batch_size", "sampler", "pruner")
-    optuna_batch.check_options(**{name: sweeper[name] for name in names})
-    return optuna_batch
+    space = sweep_space(base, loader)
+    sampler = optuna_batch.check_options(
+        **{name: options[name] for name in names}, sampler_options=options.get("sampler_options"), space=space
+    )
+    choices = {name: options[name] for name in ("num_trials", "pruner", "seed")}
+    return functools.partial(optuna_batch.Batches, space=space, sampler=sampler, **choices)
 
 
 def _describe(prepared: Collection[PreparedRun], base: Composed) -> dict[str, Any]:

@@ -6,7 +6,6 @@ milliseconds.
 
 import copy
 import functools
-import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,11 @@ from lenet_jax.hydra_app.checks import check_subdirectory
 from lenet_jax.hydra_app.composition import ComponentLoader, Composed, plugin_name, task_overrides, to_config
 from lenet_jax.hydra_app.plugin_options import params_of
 from lenet_jax.hydra_app.recorded_loader import describe_overrides
+from lenet_jax.hydra_app.search_space import search_space
+from lenet_jax.runs.trust import GRIDS
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.groups import SweepJob
+from lenet_jax.sweeps.search_space import SearchSpace, draw, grid
 
 
 class JobComposer:
@@ -119,30 +121,39 @@ def _overlap(one: str, other: str) -> bool:
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
-def expand_grid(base: Composed, loader: ConfigLoader) -> list[list[str]] | None:
-    """Return the overrides of each job of a grid; None if the sweeper chooses jobs from earlier results.
+def known_jobs(base: Composed, loader: ConfigLoader) -> list[list[str]] | None:
+    """Return the overrides of each job of a grid, or of configurations that are drawn at random.
 
     Args:
         base: the base configuration of the sweep.
         loader: Hydra's loader, which lists the files of a group.
 
+    Returns:
+        The overrides; None if the sweeper chooses jobs from earlier results.
+
     Raises:
-        InputError: if a key is swept over an interval, or the grid is empty; or Hydra's own errors.
+        InputError: as `search_space`, `grid` and `draw`; or Hydra's own errors.
     """
     sweeper = base.hydra.sweeper
-    if plugin_name(sweeper) not in ("BasicSweeper", "GridSweeper", "HalvingSweeper"):
+    if plugin_name(sweeper) not in GRIDS:
         return None
-    parsed = sweep_overrides(base, loader)
-    for override in parsed:
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise InputError(
-                f"`{override.get_key_element()}` must be swept over a list or a range in a grid; "
-                f"got {str(override.input_line).partition('=')[2]}."
-            )
-    jobs = [list(job) for job in itertools.product(*map(_alternatives, parsed))]
-    if not jobs:
-        raise InputError(f"the sweep must have a job; {' '.join(str(each.input_line) for each in parsed)} has none.")
-    return jobs
+    space = sweep_space(base, loader, shuffles=True)
+    if sweeper.get("num_trials") is None:
+        return grid(space)
+    return draw(space, num_trials=sweeper.num_trials, method=sweeper.method, seed=sweeper.seed)
+
+
+def sweep_space(base: Composed, loader: ConfigLoader, *, shuffles: bool = False) -> SearchSpace:
+    """Return the search space of a sweep; see `search_space`.
+
+    Args:
+        base: the base configuration of the sweep.
+        loader: Hydra's loader, which lists the files of a group.
+        shuffles: as in `search_space`.
+    """
+    zipped = base.hydra.sweeper.get("zip")
+    plain: Any = OmegaConf.to_container(zipped) if OmegaConf.is_config(zipped) else zipped
+    return search_space(sweep_overrides(base, loader), plain, shuffles=shuffles)
 
 
 def sweep_overrides(base: Composed, loader: ConfigLoader) -> list[Override]:
@@ -174,13 +185,6 @@ def _replaces(last: Override, override: Override) -> bool:
     creates = override.type is OverrideType.ADD  # which raises an error if the key exists already
     values = list(last.sweep_iterator()) if last.is_discrete_sweep() else [last.value()]
     return same and sets and not creates and not any(isinstance(value, dict) for value in values)  # one is merged
-
-
-def _alternatives(override: Override) -> list[str]:
-    """Return the overrides that one of a sweep stands for, one a value."""
-    if not override.is_sweep_override():
-        return [str(override.input_line)]
-    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
 def compose_jobs(composer: JobComposer, batch: Iterable[Sequence[str]], first: int = 0) -> list[SweepJob]:

@@ -6,6 +6,7 @@ from typing import Any
 from lenet_jax.report.text import is_fraction, show_metric, spoken
 from lenet_jax.runs import FRACTIONS
 from lenet_jax.sweeps.compare import ABSENT, Comparison, McNemar, Run, Side
+from lenet_jax.sweeps.replicates import replicate_in_words
 from lenet_jax.sweeps.statistics import describe_sample, printable
 
 
@@ -24,7 +25,7 @@ def side_lines(sides: Sequence[Side]) -> list[str]:
             sd = "" if found.sd is None else f" ± {show_metric(metric, found.sd).removesuffix('%')}"
             text = show_metric(metric, found.mean) + sd
             if found.interval is not None:
-                of = "of the mean over the seeds" if found.n > 1 else "Wilson's, over its test images"
+                of = f"of the mean over the {side.replicates}" if found.n > 1 else "Wilson's, over its test images"
                 low, high = (show_metric(metric, end) for end in found.interval)
                 text += f", 95 % interval {low} to {high} ({of})"
         flaw = f" ({side.runs[0].flaw})" if side.runs[0].flaw else ""
@@ -36,7 +37,7 @@ def left_out_lines(runs: Sequence[Run]) -> list[str]:
     """Return a line about the runs that are left out of a comparison, and why; none if there are none."""
     names: dict[str, list[str]] = {}
     for run in runs:
-        names.setdefault(run.flaw, []).append(f"{run.name} (seed {run.seed})")
+        names.setdefault(run.flaw, []).append(f"{run.name} ({replicate_in_words(run.replicate)})")
     if not names:
         return []
     reasons = "; ".join(f"{flaw}: {', '.join(each)}" for flaw, each in names.items())

@@ -1,4 +1,4 @@
-"""The HTML page of a sweep: means over the seeds, learning curves, effects of hyperparameters, and all jobs."""
+"""The HTML page of a sweep: means over seeds or folds, learning curves, effects of hyperparameters, and all jobs."""
 
 import re
 import shlex
@@ -106,8 +106,9 @@ def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator
     if curves:
         yield (
             "learning_curves",
-            f"Mean over the seeds, and a band from the best to the worst; the number of runs in brackets.{which}",
-            group_curves(curves, label=label, title=f"{label.capitalize()} over the seeds"),
+            f"Mean over the {summary.replicates}, and a band from the best to the worst; the number of runs in "
+            f"brackets.{which}",
+            group_curves(curves, label=label, title=f"{label.capitalize()} over the {summary.replicates}"),
         )
     jobs = [(entry, values) for entry, values in zip(summary.entries, summary.varied, strict=True)]
     for key in dict.fromkeys(key for group in summary.groups for key in group.varied):
@@ -151,7 +152,7 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
         for entry, values in zip(summary.entries, summary.varied, strict=True)
     ]
     failures = [[entry.number, entry.error, rerun_command(entry)] for entry in summary.entries if entry.state == FAILED]
-    parts = [metadata_table(metadata), "<h2>Results over the seeds</h2>"]
+    parts = [metadata_table(metadata), f"<h2>Results over the {summary.replicates}</h2>"]
     for monitor in summary.monitors:
         head, *rows = sweep_table(summary, monitor)
         parts += [table(head, rows), f"<p>{escape(interval_caption(summary, monitor))}</p>"]
@@ -182,10 +183,10 @@ def group_curves(
     label: str = "validation error (%)",
     title: str = "Validation error over the seeds",
 ) -> Figure:
-    """Draw validation errors over seeds: the mean, and a band from the lowest to the highest error.
+    """Draw validation errors over seeds or folds: the mean, and a band from the lowest to the highest error.
 
     Args:
-        groups: name of each set of runs that differ in their seeds only -> the epochs and the errors of each run, in
+        groups: name of each set of runs of one configuration -> the epochs and the errors of each run, in
             percent, or another metric; runs may stop at different epochs.
         label: what is drawn.
         title: title of the figure.

@@ -185,7 +185,7 @@ def evaluation_notes(report: EvaluationReport) -> list[str]:
 
 
 def sweep_table(summary: Summary, monitor: Monitor) -> list[list[str]]:
-    """Return a header row, and one row per set of jobs that differ in their seeds only and have the metric."""
+    """Return a header row, and one row per configuration whose jobs have the metric."""
     groups = [group for group in summary.groups if group.monitor == monitor]
     keys = list(dict.fromkeys(key for group in groups for key in group.varied))
     metric = monitor.metric
@@ -214,14 +214,15 @@ def interval_caption(summary: Summary, monitor: Monitor) -> str:
     on_logit = " on the logit" if is_fraction(monitor.metric) else ""
     parts = []
     if any(each.n > 1 for each in found):
-        parts.append(f"of the mean over the seeds, Student's t{on_logit}")
+        shared = ", too narrow as folds share training examples" if "folds" in summary.replicates else ""
+        parts.append(f"of the mean over the {summary.replicates}, Student's t{on_logit}{shared}")
     if any(each.n == 1 for each in found):
         parts.append("of a single run, Wilson's over its test images")
     return f"95 % interval of the test {spoken(monitor.metric)}: {'; '.join(parts)}" if parts else ""
 
 
 def sweep_lines(summary: Summary) -> list[str]:
-    """Return the summary of a sweep as lines: tables of means over the seeds, what is best, and the failures.
+    """Return the summary of a sweep as lines: tables of means over seeds or folds, what is best, and the failures.
 
     There is a table for each metric by which jobs are judged, which is usually one.
     """
@@ -251,7 +252,7 @@ def repeated_lines(summary: Summary) -> list[str]:
 
 
 def best_lines(summary: Summary, monitor: Monitor) -> list[str]:
-    """Return lines about the best configuration by its mean over the seeds, and about the best run."""
+    """Return lines about the best configuration by its mean over seeds or folds, and about the best run."""
     best, metric = summary.bests[monitor], monitor.metric
     entry, values = _job(summary, best.job)
     result = entry.result or {}

@@ -11,6 +11,7 @@ import numpy as np
 
 from lenet_jax import components
 from lenet_jax.config.catalogue import TARGET
+from lenet_jax.data.folds import build_data
 from lenet_jax.data.tfds import is_prepared
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import evaluate_task, predict_task
@@ -72,7 +73,7 @@ def evaluate_run(
             raise InputError(f"`DIR` must hold a finished run; finish it with lenet-jax resume {record.directory}.")
         raise InputError(f"`DIR` must have the weights of its run, {name}; {record.directory} has none.")
     is_checked = check_file(record, name) or name == of_result
-    data: Dataset = components.build(config.data if data_node is None else components.complete("data", data_node))
+    data: Dataset = build_data(config.data if data_node is None else components.complete("data", data_node))
     shape, num_classes = tuple(record.run["data"]["image_shape"]), record.run["data"]["num_classes"]
     found_shape = jax.tree.leaves(data.test.inputs)[0].shape[1:]
     if found_shape != shape or data.num_classes != num_classes:
@@ -142,7 +143,7 @@ def _count_trained_on(
         if own_node[TARGET] == _TFDS and not is_prepared(own_node["name"], own_node["directory"]):
             return None  # it would be downloaded
         try:
-            data = components.build(own_node)
+            data = build_data(own_node)
         except InputError:
             return None
     trained, tested = data.train.inputs, split.inputs

@@ -19,7 +19,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples
 from lenet_jax.runs import Event, Failed, Monitor, Started
 from lenet_jax.runs.prepared_run import PreparedRun, unwrap_keys
-from lenet_jax.runs.programs import Programs, compile_programs, lane_inputs
+from lenet_jax.runs.programs import LaneInputs, Programs, compile_programs, lane_inputs
 from lenet_jax.runs.provenance import reproducibility
 from lenet_jax.runs.recorder import Recorder, RestoredRun
 from lenet_jax.runs.run_directory import RunDirectory
@@ -45,6 +45,7 @@ def run_jobs(
     strategy: str = "map",
     num_lanes: int = 1,
     should_prune: Callable[[int], bool] | None = None,
+    in_order: bool = False,
 ) -> Iterator[tuple[int, Event]]:
     """Run the jobs of a group, `num_lanes` in parallel, each recorded like a single run.
 
@@ -59,6 +60,8 @@ def run_jobs(
         should_prune: called with the number of a job after each of its evaluations; returns whether to stop the job.
             Because this depends on the progress of the other jobs, all resumed jobs start from the same iteration.
             None: no job is stopped.
+        in_order: whether it depends on the jobs that come before only; then a resumed job starts from no later
+            iteration than they.
 
     Yields:
         The number of a job, and an event of that job.
@@ -73,7 +76,8 @@ def run_jobs(
     with postponed_signals() as interrupted:
         while queue.pending:
             try:
-                yield from GroupRunner(queue, prepared, strategy, num_lanes).run(should_prune, interrupted)
+                runner = GroupRunner(queue, prepared, strategy, num_lanes)
+                yield from runner.run(should_prune, interrupted, in_order=in_order)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or num_lanes == 1:
                     raise
@@ -122,13 +126,13 @@ class GroupRunner:
         self._iterations: Any = None  # iterations done in each lane, on the host
 
     def run(
-        self, should_prune: Callable[[int], bool] | None, interrupted: Callable[[], bool]
+        self, should_prune: Callable[[int], bool] | None, interrupted: Callable[[], bool], *, in_order: bool = False
     ) -> Iterator[tuple[int, Event]]:
         """Run all pending jobs; see `run_jobs`."""
         running = self._queue.running
-        max_iteration = None if should_prune is None else self._common_iteration()
+        limits = {} if should_prune is None else self._limits(in_order)
         while self._queue.pending or running:
-            yield from self._fill(max_iteration)
+            yield from self._fill(limits)
             if interrupted():  # by a signal during compilation
                 raise KeyboardInterrupt
             if not running:
@@ -141,14 +145,20 @@ class GroupRunner:
             if interrupted():
                 raise KeyboardInterrupt
 
-    def _common_iteration(self) -> int:
-        """Return the smallest over the pending jobs of the iterations of their newest checkpoints."""
+    def _limits(self, in_order: bool) -> dict[int, int]:
+        """Return the iteration after which each pending job must not resume.
+
+        It is the smallest of the iterations of the newest checkpoints, of all pending jobs or, `in_order`, of those
+        that come before and of the job itself.
+        """
         queue = self._queue
-        iterations = []
+        iterations: dict[int, int] = {}
         for number in queue.pending:
-            found = self._recorder(number).find_checkpoint(self._expected) if queue.jobs[number].resume else None
-            iterations.append(0 if found is None else found.checkpoint.iteration)
-        return min(iterations)
+            limit = min(iterations.values()) if in_order and iterations else None
+            recorder = self._recorder(number) if queue.jobs[number].resume else None
+            found = None if recorder is None else recorder.find_checkpoint(self._expected, limit)
+            iterations[number] = 0 if found is None else found.checkpoint.iteration
+        return iterations if in_order else dict.fromkeys(iterations, min(iterations.values()))
 
     def _recorder(self, number: int) -> Recorder:
         queue = self._queue
@@ -169,7 +179,7 @@ class GroupRunner:
             patch=self._patch,
         )
 
-    def _fill(self, max_iteration: int | None) -> Iterator[tuple[int, Event]]:
+    def _fill(self, limits: Mapping[int, int]) -> Iterator[tuple[int, Event]]:
         """Start or resume pending jobs in the free lanes."""
         queue, running = self._queue, self._queue.running
         free = [lane for lane in range(self._num_lanes) if lane not in running][: len(queue.pending)]
@@ -178,15 +188,15 @@ class GroupRunner:
             number = queue.pending.popleft()
             self._configs[lane] = queue.jobs[number].config
             running[lane] = self._recorder(number)
-            yield from self._record(lane, functools.partial(self._start_job, lane, max_iteration, resumed))
+            yield from self._record(lane, functools.partial(self._start_job, lane, limits.get(number), resumed))
         if not running:
             return
         if self._states is None:
             self._states = self._programs.states
         is_new = _mask([lane for lane in free if lane in running and lane not in resumed], self._num_lanes)
         if is_new.any():
-            seeds, values = self._lane_inputs()
-            self._states = self._programs.start(self._states, (is_new, seeds, values), None)
+            inputs = self._lane_inputs()
+            self._states = self._programs.start(self._states, (is_new, inputs.seeds, inputs.values), None)
         if resumed:
             self._states = self._programs.restore(
                 _with_rows(
@@ -201,8 +211,8 @@ class GroupRunner:
             recorder.compile_seconds += programs.compile_seconds
         return programs
 
-    def _lane_inputs(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        return lane_inputs(self._prepared.options, self._configs)
+    def _lane_inputs(self) -> LaneInputs:
+        return lane_inputs(self._prepared, self._configs)
 
     def _start_job(self, lane: int, max_iteration: int | None, resumed: dict[int, RestoredRun]) -> Event:
         recorder, prepared = self._queue.running[lane], self._prepared
@@ -227,8 +237,8 @@ class GroupRunner:
     def _advance(self) -> Iterator[tuple[int, Event]]:
         """Train all lanes up to the next validation."""
         start_time = time.perf_counter()
-        _, values = self._lane_inputs()
-        self._states, evaluations = self._programs.advance(self._states, values, self._programs.data)
+        _, *inputs = self._lane_inputs()
+        self._states, evaluations = self._programs.advance(self._states, tuple(inputs), self._programs.data)
         evaluations, self._status, self._iterations = jax.device_get(
             (evaluations, self._states.status, self._states.iteration)
         )
@@ -250,8 +260,8 @@ class GroupRunner:
         if not finished:
             return
         measure, data = self._programs.measure, self._programs.data
-        _, values = self._lane_inputs()
-        measured = measure(self._states, (_mask(finished, self._num_lanes), values), data)
+        _, *inputs = self._lane_inputs()
+        measured = measure(self._states, (_mask(finished, self._num_lanes), *inputs), data)
         measured, states = jax.device_get((measured, unwrap_keys(self._states)))
         for lane in finished:
             finish = functools.partial(running[lane].finish, _at(states, lane), _at(measured, lane))

@@ -18,6 +18,8 @@ from lenet_jax import components
 from lenet_jax.augment import Augment, Mixup, flatten
 from lenet_jax.config import Config, to_dict, without_seed
 from lenet_jax.config.catalogue import TARGET
+from lenet_jax.config.folds import Fold
+from lenet_jax.data.folds import FoldedData, divide
 from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import check_labels, check_splits, count_examples
@@ -48,6 +50,7 @@ class PreparedRun(NamedTuple):
     plan: TrainPlan
     parts: Parts  # with the configured numbers
     state: TrainState  # shapes and dtypes of its state
+    folded: FoldedData | None = None  # of all folds of this size, where `data` are those of one
     as_constants: tuple[str, ...] = ()  # paths of the float options that are no values of the programs
     as_arrays: tuple[str, ...] = ()  # paths of those that are traced as plain arrays
 
@@ -102,7 +105,7 @@ class PreparedRun(NamedTuple):
 
     def describe_data(self) -> dict[str, Any]:
         """Return what `run.json` records of the data."""
-        return _describe_data(_as_key(self.config.data))
+        return _describe_data(self.config.data, self.data)
 
     def uncommitted_changes(self) -> bytes | None:
         """Return what `code.patch` records of the user's project; None: nothing."""
@@ -122,7 +125,7 @@ def prepare_run(config: Config) -> PreparedRun:
         make_deterministic()  # before JAX looks for devices
     check_platform()
     check_compilation()
-    data = _load(_as_key(config.data))
+    data, folded = load_data(config.data)
     plan = plan_run(config.trainer, count_examples(data.train))
     _check_optimizer(config, plan)
     parts = build_parts(config, data, plan)
@@ -132,7 +135,7 @@ def prepare_run(config: Config) -> PreparedRun:
         check_splits(data, parts.task.objective)
         check_labels(data, data.num_classes)
     _check_augment(config, data)
-    run = PreparedRun(config, data, plan, parts, state)
+    run = PreparedRun(config, data, plan, parts, state, folded)
     # Built-in components fit where the data are images and labels, and tracing a large network takes seconds.
     if config.objective[TARGET] == _CLASSIFICATION and _is_built_in(config) and not config.objective["class_weights"]:
         return run
@@ -219,12 +222,14 @@ class _Program:
     """What the runs that share programs have in common."""
 
     def __init__(self, config: Config) -> None:
-        self._config, self._options = config, float_options(config)
+        self._config, self._options, self._fold = config, float_options(config), _fold(config)
         self._run: PreparedRun | None = None
         self._guards: dict[Callable[..., Any], list[Guard]] = {}
 
-    def admits(self, options: Mapping[str, float]) -> bool:
-        """Tell whether a run with other float options, and else the same, may share the programs."""
+    def admits(self, options: Mapping[str, float], fold: Fold | None) -> bool:
+        """Tell whether a run with other float options or another fold, and else the same, may share the programs."""
+        if fold is not None and self._fold is not None and self._rest(fold) != self._rest(self._fold):
+            return False
         changed = {path for path, value in options.items() if value != self._options[path]}
         if not changed:
             return True
@@ -236,6 +241,15 @@ class _Program:
             self._prepared().trace(function, guards)
             self._guards[function] = guards.asked
         return all(guard.holds(options) for guard in self._guards[function])
+
+    def _rest(self, fold: Fold) -> bool:
+        """Tell whether a fold has one of the examples that are left over where all have as many."""
+        return fold.number < self._num_examples % fold.folds
+
+    @functools.cached_property
+    def _num_examples(self) -> int:
+        data = self._prepared().data
+        return count_examples(data.train) + count_examples(data.validation)
 
     @functools.cached_property
     def _constants(self) -> tuple[str, ...]:
@@ -258,9 +272,13 @@ _programs: dict[str, list[_Program]] = {}
 
 def _find_program(config: Config) -> tuple[str, _Program]:
     options = float_options(config)
-    key = to_json(without_seed(to_dict(with_numbers(config, dict.fromkeys(options, 0.0)))))
+    content = without_seed(to_dict(with_numbers(config, dict.fromkeys(options, 0.0))))
+    fold = _fold(config)
+    if fold is not None:
+        content["data"] = {**content["data"], "fold": None}
+    key = to_json(content)
     found = _programs.setdefault(key, [])
-    number = next((number for number, program in enumerate(found) if program.admits(options)), len(found))
+    number = next((number for number, program in enumerate(found) if program.admits(options, fold)), len(found))
     if number == len(found):
         found.append(_Program(config))
     return f"{key} {number}", found[number]
@@ -331,16 +349,44 @@ def _load(node: str) -> Dataset:
     return dataclasses.replace(data)  # notes labels that are out of range, also if its pytree was mapped over
 
 
+def load_data(node: Mapping[str, Any]) -> tuple[Dataset, FoldedData | None]:
+    """Return the data of a configuration, of their fold if they name one, and then those of all folds of its size.
+
+    Raises:
+        InputError: as `lenet_jax.data.folds.build_data`.
+    """
+    whole, fold = components.split_fold(node)
+    data = _load(_as_key(whole))
+    if fold is None:
+        return data, None
+    folded = divide(data, fold)
+    return folded.at(fold.number), folded
+
+
+def _fold(config: Config) -> Fold | None:
+    return components.split_fold(config.data)[1]
+
+
 @functools.lru_cache(maxsize=4)
-def _describe_data(node: str) -> dict[str, Any]:
+def _describe_whole(node: str) -> dict[str, Any]:
     return describe_data(json.loads(node), _load(node))
+
+
+def _describe_data(node: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
+    """Return what is recorded of data: the digest is that of all examples, so that all folds have the same."""
+    whole, fold = components.split_fold(node)
+    described = _describe_whole(_as_key(whole))
+    if fold is None:
+        return described
+    sizes = {part: count_examples(split) for part, split in data.splits().items()}
+    return {**described, **sizes, "folds": fold.folds}
 
 
 def forget_components() -> None:
     """Forget all that is kept by the names of components, which may be other functions from now on."""
     _programs.clear()
     _shared.clear()
-    for kept in (_load, _describe_data, components.signature):
+    for kept in (_load, _describe_whole, components.signature):
         kept.cache_clear()
 
 

@@ -14,6 +14,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lenet_jax.config import Config
+from lenet_jax.data.folds import FoldedData
 from lenet_jax.errors import unknown_name
 from lenet_jax.evaluation import evaluate_task
 from lenet_jax.lanes import AXIS, STRATEGIES, advance, choose_strategy, over_lanes
@@ -25,7 +26,7 @@ from lenet_jax.traced_numbers import scalar
 from lenet_jax.training import Evaluation, TrainState, evaluation_variables, result_variables, train_interval
 from lenet_jax.types import Dataset, Metrics, Status, Variables
 
-_MAX_VMAPPED = 64  # default number of vmapped lanes; halved when out of memory
+MAX_VMAPPED = 64  # default number of vmapped lanes; halved when out of memory
 _ALIGNMENT = 64  # bytes
 
 
@@ -44,10 +45,10 @@ class Programs(NamedTuple):
 
     states: TrainState  # empty lanes, in which runs can start
     restore: Callable[[TrainState], TrainState]  # copies states of NumPy arrays with unwrapped keys to the devices
-    data: Dataset  # on the devices
+    data: Dataset | FoldedData  # on the devices
     start: Callable[..., TrainState]  # (states, (is_new, seeds, values), None) -> states
-    advance: Callable[..., tuple[TrainState, Evaluation]]  # (states, values, data); the buffers of `states` are donated
-    measure: Callable[..., Measured]  # (states, (finished, values), data)
+    advance: Callable[..., tuple[TrainState, Evaluation]]  # (states, (values, folds), data); `states` are donated
+    measure: Callable[..., Measured]  # (states, (finished, values, folds), data)
     compile_seconds: float
 
 
@@ -77,7 +78,7 @@ def choose_lanes(
     devices = jax.local_devices()
     if strategy == "auto":
         strategy = "map" if may_divide and devices[0].platform == "cpu" else choose_strategy(num_jobs, devices)
-    default = {"map": 1, "devices": len(devices), "vmap": _MAX_VMAPPED}[strategy]
+    default = {"map": 1, "devices": len(devices), "vmap": MAX_VMAPPED}[strategy]
     num_lanes = 1 if strategy == "map" else min(num_jobs, default if max_parallel is None else max_parallel)
     if num_lanes > len(devices):
         num_lanes += -num_lanes % len(devices)  # the same number on each device
@@ -101,13 +102,14 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
         is_new, seed, values = lane
         return lax.cond(is_new, lambda: prepared.at(values).init(jax.random.key(seed)), lambda: state)
 
-    def train(state: TrainState, values: Any, data: Dataset) -> tuple[TrainState, Evaluation]:
+    def train(state: TrainState, lane: Any, data: Any) -> tuple[TrainState, Evaluation]:
+        values, fold = lane
         step = train_interval if strategy == "map" else advance
-        return step(*prepared.at(values), state, data)
+        return step(*prepared.at(values), state, _of_fold(data, fold))
 
-    def measure(state: TrainState, lane: Any, data: Dataset) -> Measured:
-        finished, values = lane
-        task = prepared.at(values).task
+    def measure(state: TrainState, lane: Any, data: Any) -> Measured:
+        finished, values, fold = lane
+        task, data = prepared.at(values).task, _of_fold(data, fold)
 
         def evaluate(variables: Variables) -> tuple[Metrics, Metrics]:
             train, test = (evaluate_task(task, variables, split) for split in (data.train, data.test))
@@ -135,15 +137,17 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
     def compiled(fn: Callable, *args: Any, **options: Any) -> Any:
         return jit_over_lanes(fn, **options).lower(*args).compile()
 
-    shapes, data = jax.eval_shape(lambda *trees: trees, states, prepared.data)
+    folds = None if prepared.folded is None else np.zeros(num_lanes, np.int32)
+    data = prepared.data if prepared.folded is None else prepared.folded
+    shapes, data_shapes = jax.eval_shape(lambda *trees: trees, states, data)
     with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
         return Programs(
             states=put(states),
             restore=lambda values: put(wrap_keys(values, states)),
-            data=_put_on(devices, prepared.data),
+            data=_put_on(devices, data),
             start=compiled(start, shapes, (none, seeds, values), None),
-            advance=compiled(train, shapes, values, data, donate_argnums=0),
-            measure=compiled(measure, shapes, (none, values), data),
+            advance=compiled(train, shapes, (values, folds), data_shapes, donate_argnums=0),
+            measure=compiled(measure, shapes, (none, values, folds), data_shapes),
             compile_seconds=time.perf_counter() - start_time,
         )
 
@@ -204,16 +208,30 @@ def _devices_of_lanes(num_lanes: int) -> list[Any]:
     return devices[: next(n for n in range(min(len(devices), num_lanes), 0, -1) if num_lanes % n == 0)]
 
 
-def lane_inputs(options: Sequence[str], configs: Sequence[Config]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the seeds and the values of runs that share programs, one per lane.
+class LaneInputs(NamedTuple):
+    """The inputs of programs by which their runs differ, one per lane."""
+
+    seeds: np.ndarray
+    values: dict[str, np.ndarray]  # of the float options, by path
+    folds: np.ndarray | None  # None: the data are not divided
+
+
+def lane_inputs(prepared: PreparedRun, configs: Sequence[Config]) -> LaneInputs:
+    """Return the inputs of runs that share programs.
 
     Args:
-        options: paths of the float options that are values of the programs, `PreparedRun.options`.
+        prepared: any of the runs.
         configs: of the run in each lane.
     """
+    options = prepared.options
     rows = [float_options(config) for config in configs]
     columns = {path: np.array([row[path] for row in rows], scalar().dtype) for path in options}
-    return np.array([config.seed for config in configs], np.uint32), columns
+    folds = None if prepared.folded is None else np.array([config.data["fold"] for config in configs], np.int32)
+    return LaneInputs(np.array([config.seed for config in configs], np.uint32), columns, folds)
+
+
+def _of_fold(data: Any, fold: Any) -> Dataset:
+    return data if fold is None else data.at(fold)
 
 
 def _empty_lanes(state: TrainState, num_lanes: int) -> TrainState:

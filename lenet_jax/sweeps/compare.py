@@ -9,13 +9,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from lenet_jax.config import to_dict, without_seed
+from lenet_jax.config import to_dict
 from lenet_jax.errors import InputError
 from lenet_jax.runs import FRACTIONS, Monitor
 from lenet_jax.runs.provenance import differences
 from lenet_jax.runs.run_directory import check_log, read_record
 from lenet_jax.sweeps.configurations import complete_recorded, group_by_configuration
 from lenet_jax.sweeps.ledger import IDENTITY, Entry, Ledger
+from lenet_jax.sweeps.replicates import (
+    REPLICATES,
+    replicate_in_words,
+    replicate_of,
+    replicates_in_words,
+    without_replicate,
+)
 from lenet_jax.sweeps.statistics import is_complete, is_pruned
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "absent"})()
@@ -37,9 +44,9 @@ class Run(NamedTuple):
         return str(self.directory) if self.job is None else f"job {self.job} of {self.directory.parent}"
 
     @property
-    def seed(self) -> int:
-        """Return the seed."""
-        return self.config.get("seed", 0)
+    def replicate(self) -> tuple[Any, Any]:
+        """Return seed and fold."""
+        return replicate_of(self.config)
 
     @property
     def test_metric(self) -> float | None:
@@ -49,10 +56,10 @@ class Run(NamedTuple):
 
 
 class Side(NamedTuple):
-    """Runs of one configuration, usually with several seeds."""
+    """Runs of one configuration, usually with several seeds or folds."""
 
     name: str  # of the directory they come from
-    runs: list[Run]  # one a seed
+    runs: list[Run]  # one a seed and fold
     left_out: Sequence[Run] = ()  # those with a flaw
 
     @property
@@ -61,9 +68,16 @@ class Side(NamedTuple):
         return Monitor.of(self.runs[0].result)
 
     @property
-    def values(self) -> dict[int, float]:
-        """Return the test metric of each seed that has a finite one."""
-        return {run.seed: run.test_metric for run in self.runs if run.test_metric is not None}
+    def values(self) -> dict[tuple[Any, Any], float]:
+        """Return the test metric of each seed and fold that has a finite one."""
+        return {run.replicate: run.test_metric for run in self.runs if run.test_metric is not None}
+
+    @property
+    def replicates(self) -> str:
+        """Return by what the runs differ: "seeds", "folds" or "seeds and folds"."""
+        found = [run.replicate for run in (*self.runs, *self.left_out)]
+        varied = {key: len(set(each)) > 1 for key, each in zip(REPLICATES, zip(*found, strict=True), strict=True)}
+        return replicates_in_words(key for key, varies in varied.items() if varies)
 
 
 class Comparison(NamedTuple):
@@ -89,7 +103,7 @@ class McNemar(NamedTuple):
 
 
 def read_sides(directories: Sequence[Path]) -> tuple[list[Side], list[Run]]:
-    """Read finished runs and sweeps, and put together what differs in its seed only.
+    """Read finished runs and sweeps, and put together what differs in seed and fold only.
 
     The configurations of a sweep are sides of their own. Single runs of one configuration are one side, unless no other
     side would be left to compare them with.
@@ -133,14 +147,14 @@ def _side_of_runs(runs: Sequence[Run]) -> Side:
 
 
 def _to_side(name: str, runs: Iterable[Run]) -> Side:
-    """Return the side of the runs of one configuration; of those with the same seed the first one counts."""
-    kept: dict[int, Run] = {}
+    """Return the side of the runs of one configuration; of those with the same seed and fold the first one counts."""
+    kept: dict[tuple[Any, Any], Run] = {}
     left_out = []
     for run in runs:
-        if run.flaw or run.seed in kept:
+        if run.flaw or run.replicate in kept:
             left_out.append(run._replace(flaw=run.flaw or "repeated"))
         else:
-            kept[run.seed] = run
+            kept[run.replicate] = run
     return Side(name, [*kept.values()], left_out)
 
 
@@ -151,7 +165,7 @@ def _sides_of_sweep(directory: Path) -> list[Side]:
     if all(run.flaw for run in runs):
         raise InputError(f"compare: {directory} must have finished jobs; it has none; lenet-jax resume {directory}.")
     groups = [[runs[index] for index in group] for group in group_by_configuration([run.config for run in runs])]
-    names = _names([without_seed(group[0].config) for group in groups])
+    names = _names([without_replicate(group[0].config) for group in groups])
     return [_to_side(" ".join([str(directory), *name]), group) for name, group in zip(names, groups, strict=True)]
 
 
@@ -187,34 +201,34 @@ def _read_run(directory: Path) -> Run:
 
 
 def compare(one: Side, other: Side) -> Comparison:
-    """Compare two sides: paired over the seeds that both have, if there are two or more; else by their means.
+    """Compare two sides: paired over the seeds and folds that both have, if there are two or more; else by their means.
 
     Sources: Student's t of the differences; Welch, "The generalization of Student's problem when several different
     population variances are involved", Biometrika 1947, with Satterthwaite's degrees of freedom.
     """
     old, new = one.runs[0].config, other.runs[0].config
     if len(one.runs) > 1 or len(other.runs) > 1:
-        old, new = without_seed(old), without_seed(new)
+        old, new = without_replicate(old), without_replicate(new)
     changed, unpaired = list(differences(old, new, absent=ABSENT)), _unpaired(one, other)
     first, second = one.values, other.values
     if not first or not second:
         raise InputError(f"compare: {(one if not first else other).name} must have a finite test metric; it has none.")
-    shared = [seed for seed in first if seed in second]
+    shared = [replicate for replicate in first if replicate in second]
     if len(shared) > 1:
-        pairs = [second[seed] - first[seed] for seed in shared]
+        pairs = [second[replicate] - first[replicate] for replicate in shared]
         difference = statistics.fmean(pairs)
         margin = _t(len(pairs) - 1) * statistics.stdev(pairs) / math.sqrt(len(pairs))
-        method = f"paired over {len(pairs)} seeds, Student's t"
+        method = f"paired over {len(pairs)} {one.replicates}, Student's t"
     else:
         a, b = [*first.values()], [*second.values()]
         difference = statistics.fmean(b) - statistics.fmean(a)
         if len(a) < 2 or len(b) < 2:
-            method = f"{len(a)} and {len(b)} runs: too few for an interval over seeds"
+            method = f"{len(a)} and {len(b)} runs: too few for an interval over {one.replicates}"
             return Comparison(one, other, difference, None, method, changed, unpaired)
         u, v = statistics.variance(a) / len(a), statistics.variance(b) / len(b)
         freedom = (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1)) if u + v else len(a) + len(b) - 2
         margin = _t(freedom) * math.sqrt(u + v)
-        method = f"{len(a)} and {len(b)} runs that share no two seeds, Welch's t"
+        method = f"{len(a)} and {len(b)} runs that share no two {one.replicates}, Welch's t"
     interval = difference - margin, difference + margin
     if one.monitor.metric in FRACTIONS:
         interval = max(interval[0], -1.0), min(interval[1], 1.0)
@@ -222,17 +236,18 @@ def compare(one: Side, other: Side) -> Comparison:
 
 
 def _unpaired(one: Side, other: Side) -> list[str]:
-    """Return the seeds of one side that the other lacks, in words.
+    """Return the seeds and folds of one side that the other lacks, in words.
 
-    They are named if the sides are paired, or if the other side has a run with that seed and a flaw.
+    They are named if the sides are paired, or if the other side has such a run with a flaw.
     """
     found = []
     is_paired = len(one.values.keys() & other.values.keys()) > 1
     for side, opposite in ((one, other), (other, one)):
-        flaws = {run.seed: f"{run.name}: {run.flaw}" for run in opposite.left_out}
-        for seed in (seed for seed in side.values if seed not in opposite.values):
-            if is_paired or seed in flaws:
-                found.append(f"seed {seed} of {side.name} ({flaws.get(seed, f'{opposite.name} has none')})")
+        flaws = {run.replicate: f"{run.name}: {run.flaw}" for run in opposite.left_out}
+        for each in (each for each in side.values if each not in opposite.values):
+            if is_paired or each in flaws:
+                why = flaws.get(each, f"{opposite.name} has none")
+                found.append(f"{replicate_in_words(each)} of {side.name} ({why})")
     return found
 
 

@@ -4,16 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lenet_jax.components import complete_group, targets_in, with_defaults
-from lenet_jax.config import from_dict, to_dict, without_seed
+from lenet_jax.config import from_dict, to_dict
 from lenet_jax.config.catalogue import GROUPS, read_signature
 from lenet_jax.errors import InputError
 from lenet_jax.storage import to_json
+from lenet_jax.sweeps.replicates import without_replicate
 
 _SEED = "seed"
 
 
 def group_by_configuration(configs: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Return the indices of the configurations that are the same but for their seeds, notes and tags.
+    """Return the indices of the configurations that are the same but for their seeds, folds, notes and tags.
 
     An option that is called `seed` and follows that of the run in all of them, as `data.seed=${seed}`, is one of their
     seeds.
@@ -24,7 +25,7 @@ def group_by_configuration(configs: Sequence[Mapping[str, Any]]) -> list[list[in
     following = set.intersection(*(set(_seeds(config, config.get(_SEED))) for config in configs)) if configs else set()
     groups: dict[str, list[int]] = {}
     for index, config in enumerate(configs):
-        groups.setdefault(to_json(_without(without_seed(config), following)), []).append(index)
+        groups.setdefault(to_json(_without(without_replicate(config), following)), []).append(index)
     return list(groups.values())
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +16,11 @@ from lenet_jax.errors import InputError, describe_error
 from lenet_jax.runs import Event, Failed, Finished, Started
 from lenet_jax.runs.group import Job, run_jobs
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_run, program_signature
-from lenet_jax.runs.programs import choose_lanes
+from lenet_jax.runs.programs import MAX_VMAPPED, choose_lanes
 from lenet_jax.runs.provenance import differences
 from lenet_jax.runs.run_directory import read_record
 from lenet_jax.storage import to_json
+from lenet_jax.sweeps.configurations import group_by_configuration
 from lenet_jax.sweeps.ledger import (
     DIVERGED,
     DONE,
@@ -110,6 +112,7 @@ def execute(
     prepared: Mapping[str, PreparedRun],
     on_start: Callable[[SweepJob], None] = lambda job: None,
     should_prune: Callable[[int], bool] | None = None,
+    in_order: bool = False,
 ) -> Iterator[tuple[SweepJob, Event]]:
     """Run the pending jobs in groups that share a program, and update the ledger.
 
@@ -123,6 +126,7 @@ def execute(
         on_start: called before a job writes its first file.
         should_prune: called with the number of a job after each of its evaluations; returns whether to stop the job.
             None: no job is stopped.
+        in_order: as in `run_jobs`.
 
     Yields:
         A job, and an event of that job.
@@ -132,11 +136,19 @@ def execute(
     """
     pending = register(jobs, ledger)
     for signature, group in by_signature(jobs).items():
-        for job, event in _run_group(group, pending, ledger, options, prepared.get(signature), on_start, should_prune):
+        events = _run_group(group, pending, ledger, options, prepared.get(signature), on_start, should_prune, in_order)
+        for job, event in events:
             yield job, event
             if isinstance(event, Failed) and options.on_failure == "stop":
                 _mark_pending(pending, ledger)
                 return
+
+
+def configurations(jobs: Iterable[SweepJob]) -> list[list[int]]:
+    """Return the numbers of the jobs of each configuration: those that differ in their seeds and folds only."""
+    jobs = list(jobs)
+    groups = group_by_configuration([to_dict(job.config) for job in jobs])
+    return [[jobs[index].number for index in group] for group in groups]
 
 
 def in_parallel(options: SweepConfig, num_jobs: int) -> SweepConfig:
@@ -150,6 +162,29 @@ def in_parallel(options: SweepConfig, num_jobs: int) -> SweepConfig:
     if strategy == "auto":
         strategy = "devices" if jax.default_backend() == "cpu" else "vmap"
     return dataclasses.replace(options, strategy=strategy, max_parallel=num_jobs)
+
+
+def whole_configurations(options: SweepConfig, num_jobs: int) -> SweepConfig:
+    """Return options with which the jobs of a configuration, its seeds and folds, run in parallel with each other.
+
+    Args:
+        options: the options of the sweep.
+        num_jobs: number of jobs in a configuration.
+
+    Raises:
+        InputError: if the options are for fewer lanes.
+    """
+    strategy, devices = in_parallel(options, num_jobs).strategy, jax.local_device_count()
+    lanes = {"map": 1, "devices": devices, "vmap": MAX_VMAPPED}[strategy]
+    if strategy != "map":
+        lanes = options.max_parallel or max(lanes, math.lcm(num_jobs, devices))
+    possible = [n for n in range(num_jobs, lanes + 1, num_jobs) if n <= devices or n % devices == 0]
+    if not possible:
+        raise InputError(
+            f"`hydra.sweeper.asynchronous` must have the {num_jobs} jobs of a configuration in parallel; got "
+            f"sweep.strategy={options.strategy}, sweep.max_parallel={options.max_parallel}; use auto and null."
+        )
+    return dataclasses.replace(options, strategy=strategy, max_parallel=possible[-1])
 
 
 def by_signature(jobs: Iterable[SweepJob]) -> dict[str, list[SweepJob]]:
@@ -168,6 +203,7 @@ def _run_group(
     prepared: PreparedRun | None,
     on_start: Callable[[SweepJob], None],
     should_prune: Callable[[int], bool] | None,
+    in_order: bool,
 ) -> Iterator[tuple[SweepJob, Event]]:
     """Run the pending jobs of a group; the number of lanes depends on all its jobs, so resuming changes no program."""
     jobs = [job for job in group if job.number in pending]
@@ -181,7 +217,8 @@ def _run_group(
         )
         runs = [Job(job.config, job.path, functools.partial(on_start, job), resume=True) for job in jobs]
         prune = None if should_prune is None else lambda index: should_prune(jobs[index].number)
-        for index, event in run_jobs(runs, prepared, strategy=strategy, num_lanes=num_lanes, should_prune=prune):
+        events = run_jobs(runs, prepared, strategy=strategy, num_lanes=num_lanes, should_prune=prune, in_order=in_order)
+        for index, event in events:
             job = jobs[index]
             match event:
                 case Started():

@@ -1,4 +1,4 @@
-"""The summary of a sweep: one row per job, and mean, standard deviation and confidence interval over the seeds.
+"""The summary of a sweep: one row per job, and mean, standard deviation and confidence interval over seeds and folds.
 
 A summary contains no times, so that it is the same for an interrupted and an uninterrupted sweep.
 """
@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 from scipy import special
 
-from lenet_jax.config import RUN_KEYS, without_seed
+from lenet_jax.config import RUN_KEYS
 from lenet_jax.runs import FRACTIONS, Monitor
 from lenet_jax.storage import to_json, write_atomically
 from lenet_jax.sweeps.configurations import complete_recorded, group_by_configuration
 from lenet_jax.sweeps.ledger import DONE, FAILED, Entry, Ledger
+from lenet_jax.sweeps.replicates import is_replicate, replicate_of, replicates_in_words
 
 SCHEMA = 1
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # some spreadsheets read these as formulas
@@ -28,7 +29,7 @@ _METADATA = ("epochs", "iterations", "best_iteration", "stopped_by", "parameters
 
 
 class Statistics(NamedTuple):
-    """Statistics of a measure over several seeds."""
+    """Statistics of a measure over several seeds or folds."""
 
     n: int  # number of runs
     mean: float
@@ -37,7 +38,7 @@ class Statistics(NamedTuple):
 
 
 class SeedAggregate(NamedTuple):
-    """Jobs of one configuration, and statistics over its seeds."""
+    """Jobs of one configuration, and statistics over its seeds and folds."""
 
     varied: dict[str, str]  # key -> value of the overrides that differ from those of other aggregates
     jobs: list[int]  # numbers
@@ -74,6 +75,11 @@ class Summary(NamedTuple):
         return list(dict.fromkeys(group.monitor for group in self.groups))
 
     @property
+    def replicates(self) -> str:
+        """Return over what the means are: "seeds", "folds" or "seeds and folds"."""
+        return replicates_in_words(key for values in self.varied for key in values)
+
+    @property
     def best(self) -> int | None:
         """Return the number of the best run; None if no job is complete, or they cannot be compared by one metric."""
         return next(iter(self.bests.values())).job if len(self.monitors) == 1 and self.bests else None
@@ -92,7 +98,7 @@ def summarize_sweep(entries: Sequence[Entry]) -> Summary:
     monitors, groups = _monitors(entries), []
     for indices in group_by_configuration([complete_recorded(entry.config) for entry in entries]):
         jobs = [entries[index] for index in indices]
-        values = without_seed(varied[indices[0]])
+        values = {key: value for key, value in varied[indices[0]].items() if not _is_of_run(key)}
         groups.append(_aggregate(values, jobs, monitors[jobs[0].number]))
     bests = {}
     for monitor in dict.fromkeys(group.monitor for group in groups):
@@ -143,10 +149,10 @@ def _aggregate(varied: dict[str, str], jobs: Sequence[Entry], monitor: Monitor) 
 
 
 def _one_a_seed(jobs: Iterable[Entry]) -> list[Entry]:
-    """Return the first job of each seed; a sweeper that searches may repeat a job, which gives the same result."""
+    """Return the first job of each seed and fold; a sweeper that searches may repeat a job, with the same result."""
     first: dict[Any, Entry] = {}
     for entry in jobs:
-        first.setdefault(entry.config.get("seed"), entry)
+        first.setdefault(replicate_of(entry.config), entry)
     return list(first.values())
 
 
@@ -167,7 +173,12 @@ def is_pruned(entry: Entry) -> bool:
 def _split(override: str) -> tuple[str, str]:
     key, _, value = override.partition("=")
     name = key.lstrip("+")  # ++seed=1 sets the seed too
-    return (name if name in RUN_KEYS else key), value
+    return (name if _is_of_run(name) else key), value
+
+
+def _is_of_run(key: str) -> bool:
+    """Tell whether jobs of one configuration may differ in the value of a key."""
+    return is_replicate(key) or key in RUN_KEYS
 
 
 def _varies(key: str, overrides: Sequence[dict[str, str]]) -> bool:
@@ -196,7 +207,7 @@ def _measures(results: Sequence[Mapping[str, Any]], monitor: Monitor) -> dict[st
 def describe_sample(values: Sequence[float], *, is_fraction: bool = False, examples: int | None = None) -> Statistics:
     """Return mean, standard deviation and a 95 % confidence interval.
 
-    The interval is of the mean over the seeds, by Student's t. Of a fraction it is computed for the logit of the mean,
+    The interval is of the mean over the values, by Student's t. Of a fraction it is computed for the logit of the mean,
     whose standard error is that of the mean divided by mean * (1 - mean), and so stays within 0 and 1. Of a single run
     it is Wilson's, of the fraction of all images of which the test images are a sample.
 

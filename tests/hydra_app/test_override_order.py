@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lenet_jax.config import to_dict
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import compose, open_hydra, to_config
-from lenet_jax.hydra_app.sweep_jobs import JobComposer, expand_grid
+from lenet_jax.hydra_app.sweep_jobs import JobComposer, known_jobs
 from lenet_jax.storage import to_json
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
@@ -83,6 +83,6 @@ def test_a_sweep_is_the_single_runs_of_its_values(overrides, hydra):
         assert set(single_runs(hydra, overrides).values()) == {None}, outcome_of_base
         return
     composer = JobComposer(hydra.config_loader, base)
-    jobs = expand_grid(base, hydra.config_loader) or []
+    jobs = known_jobs(base, hydra.config_loader) or []
     found = {outcome(lambda job=job, number=number: composer.compose(job, number)) for number, job in enumerate(jobs)}
     assert found == set(single_runs(hydra, overrides).values())

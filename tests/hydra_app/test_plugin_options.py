@@ -8,15 +8,17 @@ import pytest
 
 from lenet_jax.cli import main
 from lenet_jax.errors import InputError
+from lenet_jax.hydra_app.checks import check_recorded_plugin
 from lenet_jax.hydra_app.composition import compose, open_hydra
 from lenet_jax.hydra_app.plugin_options import check_plugin_options
-from lenet_jax.hydra_app.sweep_jobs import expand_grid
+from lenet_jax.hydra_app.sweep_jobs import known_jobs
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder", "without_type_checks")
 
 OPTUNA = ["hydra/sweeper=optuna_batch", "optimizer.learning_rate=interval(0.1,0.2)"]
 GRID = ["seed=0,1"]
 HALVING = ["hydra/sweeper=halving", *GRID]
+RANDOM = ["hydra/sweeper=random", "optimizer.learning_rate=interval(0.1,0.2)"]
 JOBLIB = ["hydra/launcher=joblib", *GRID]
 COUNT = "must be an integer, 1 or above"
 
@@ -52,6 +54,13 @@ def hydra():
             "launcher.max_nbytes=1T",
             "must be null, or an integer, 1 or above, or a text, a number with K, M or G",
         ),
+        (RANDOM, "sweeper.num_trials=0", COUNT),
+        (RANDOM, "sweeper.method=latin", "must be one of random, sobol, halton"),
+        (RANDOM, "sweeper.seed=-1", "must be an integer from 0 to 4294967295"),
+        (HALVING, "sweeper.brackets=0", "must be null or an integer, 1 or above"),
+        (HALVING, "sweeper.asynchronous=1", "must be true or false"),
+        (GRID, "sweeper.zip=a", "must be null or a list"),
+        (OPTUNA, "sweeper.sampler_options=[1]", "must be null or a mapping"),
         (JOBLIB, "launcher.backend=nope", "must be null or 'loky'"),
         (GRID, "sweeper.params=[1]", "must be null or"),
     ],
@@ -124,6 +133,30 @@ def test_parameters_of_a_sweeper_are_keys_of_runs(capsys):
 def test_parameters_of_a_sweeper_are_overrides_of_its_jobs(params, jobs, hydra):
     base = compose(hydra, [f"hydra.sweeper.params={params}"], multirun=True)
     check_plugin_options(base.hydra)
-    assert expand_grid(base, hydra.config_loader) == jobs
+    assert known_jobs(base, hydra.config_loader) == jobs
     last = compose(hydra, [f"hydra.sweeper.params={params}", "seed=5"], multirun=True)
-    assert {job[-1] for job in expand_grid(last, hydra.config_loader) or ()} == {"seed=5"}
+    assert {job[-1] for job in known_jobs(last, hydra.config_loader) or ()} == {"seed=5"}
+
+
+OPTUNA_RECORD = {"_target_": "hydra_plugins.lenet_jax.OptunaBatchSweeper", "num_trials": 3}
+
+
+def test_a_directory_may_set_options_of_a_sampler_that_are_plain():
+    options = {"sampler": "tpe", "sampler_options": {"multivariate": True, "n_startup_trials": 4}}
+    check_recorded_plugin("hydra.sweeper", {**OPTUNA_RECORD, **options}, ())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"sampler": "cmaes"},
+            "`hydra.sweeper.sampler` cmaes runs code of the directory; if the sweep is yours, use --trust.",
+        ),
+        ({"sampler_options": {"a": "$(rm)"}}, "`hydra.sweeper.sampler_options` must not be set by the directory"),
+    ],
+)
+def test_a_directory_may_not_have_code_run_by_a_sampler(options, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        check_recorded_plugin("hydra.sweeper", {**OPTUNA_RECORD, **options}, ())
+    check_recorded_plugin("hydra.sweeper", {**OPTUNA_RECORD, **options}, ("*",))

@@ -30,8 +30,10 @@ def test_there_are_as_many_lanes_as_help():
 
 
 def test_seeds_and_traced_options_of_runs_are_columns_over_the_lanes():
-    options = ("optimizer.learning_rate", "optimizer.weight_decay")
-    seeds, values = lane_inputs(options, [make_config(3), make_config(2**32 - 1)])
+    prepared, options = prepare_run(make_config(0)), ("optimizer.learning_rate", "optimizer.weight_decay")
+    prepared = prepared._replace(as_constants=tuple(path for path in prepared.options if path not in options))
+    seeds, values, folds = lane_inputs(prepared, [make_config(3), make_config(2**32 - 1)])
+    assert folds is None
     assert (seeds.dtype, seeds.tolist()) == (np.uint32, [3, 2**32 - 1])
     assert {name: (column.dtype, column.tolist()) for name, column in values.items()} == {
         "optimizer.learning_rate": (np.float32, [np.float32(0.1)] * 2),
@@ -46,7 +48,7 @@ def test_only_the_lanes_that_are_new_start_and_those_that_have_finished_stay_as_
     prepared = prepare_run(configs[0])
     programs = compile_programs(prepared, strategy=strategy, num_lanes=3)
     is_new = np.array([True, False, True])
-    seeds, values = lane_inputs(prepared.options, configs)
+    seeds, values, folds = lane_inputs(prepared, configs)
     states = programs.start(programs.states, (is_new, seeds, values), None)
     assert states.status.tolist() == [Status.RUNNING, Status.MAX_EPOCHS, Status.RUNNING]
     kernels = np.asarray(states.variables.params["softmax"]["kernel"])
@@ -56,7 +58,7 @@ def test_only_the_lanes_that_are_new_start_and_those_that_have_finished_stay_as_
 
     before = jax.device_get(unwrap_keys(states))
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, before, unwrap_keys(programs.restore(before)))))
-    states, evaluations = programs.advance(states, values, programs.data)
+    states, evaluations = programs.advance(states, (values, folds), programs.data)
     assert evaluations.iteration.tolist() == [4, 0, 4]
     assert jnp.isfinite(evaluations.train_loss[jnp.array([0, 2])]).all()
     finished = jax.tree.map(lambda x: x[1], jax.device_get(unwrap_keys(states)))

@@ -113,7 +113,7 @@ def test_successive_halving_is_killed_and_resumed(count, folder):
     halving = ["train", "-m", *TINY, *GRID, "hydra/sweeper=halving", "trainer.max_epochs=4"]
     code, output = finish(start(folder, *halving, f"hydra.sweep.dir=halving-{count}"))
     assert code == 0, output
-    assert "12 jobs: 12 done, 10 of them pruned" in output
+    assert "12 jobs: 12 done, 8 of them pruned" in output  # of three configurations with four seeds, one continues
     code, output = finish(start(folder, *halving, f"hydra.sweep.dir=again-{count}", when="metrics", count=count))
     assert code == -signal.SIGKILL, output
     code, output = finish(start(folder, "resume", f"again-{count}"))

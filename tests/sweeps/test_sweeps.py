@@ -260,7 +260,7 @@ def test_a_search_that_was_stopped_before_its_last_jobs_were_chosen_goes_on(tmp_
         ([], "hydra/sweeper=optuna_batch must have a key to vary, as KEY=interval(a,b); got none."),
         (
             ["seed=1,2", "hydra.sweeper.sampler=tep"],
-            "`hydra.sweeper.sampler` has no 'tep'; choose one of: tpe, random.",
+            "`hydra.sweeper.sampler` has no 'tep'; choose one of: tpe, cmaes, gp, grid, nsgaii, qmc, random.",
         ),
     ],
 )
