@@ -3,6 +3,7 @@
 This module uses a private part of Hydra 1.3.8, `Callbacks`, as does `sweep.py`.
 """
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,8 @@ from lenet_jax.runs.trust import complete_allowed
 from lenet_jax.sweeps.groups import SweepJob, execute, in_parallel, record_failure, register
 from lenet_jax.sweeps.ledger import FAILED, Ledger
 from lenet_jax.sweeps.search import Halving, Pruner, configurations, replay, report, to_objective
-from lenet_jax.trackers import make_notifier, tracked
+from lenet_jax.trackers import tracked
+from lenet_jax.trackers.delivery import Delivery
 
 
 def run_sweep(sweep: Sweep) -> None:
@@ -156,7 +158,6 @@ def launch_lanes(
         replay(pruner, jobs, ledger)
     logs: dict[int, logging.Handler] = {}
     monitors: dict[int, Monitor] = {}
-    notify = {job.number: make_notifier(job.config, job.path) for job in jobs}
 
     def on_start(job: SweepJob) -> None:
         logs[job.number] = write_hydra_files(job, hydra, vars(options))
@@ -164,14 +165,14 @@ def launch_lanes(
 
     should_prune = None if pruner is None else lambda number: number in pruner.pruned
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    with SweepDisplay(len(jobs)) as display:
+    with Delivery() as delivery, SweepDisplay(len(jobs)) as display:
         for job, event in execute(jobs, ledger, options, prepared, on_start, should_prune):
             log = logs.setdefault(job.number, logging.NullHandler())  # a job may fail before it starts
             for line in filter(None, describe(event)):
                 log.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, None, None))
             if isinstance(event, Finished | Failed):
                 logs.pop(job.number).close()
-            notify[job.number](event)
+            delivery.notify(job.config, job.path, event)
             hooks.end(job, event, ledger)
             if isinstance(event, Started):
                 monitors[job.number] = event.monitor
@@ -281,6 +282,8 @@ def _run_job(composed: Composed, hydra: Any, *, in_subprocess: bool, allowed: Se
             prepared = {program_signature(config): prepare_shared(config)}
         except InputError:
             prepared = {}  # `execute` prepares the run again, and the job fails with this error
-        events = tracked((event for _, event in execute([job], ledger, options, prepared)), config, path)
-        show_end(job.number, job.overrides, events) if in_subprocess else show(events)
+        with contextlib.closing(
+            tracked((event for _, event in execute([job], ledger, options, prepared)), config, path)
+        ) as events:
+            show_end(job.number, job.overrides, events) if in_subprocess else show(events)
     return to_objective(ledger.entry(job.number))

@@ -20,7 +20,7 @@ from lenet_jax.runs.run_directory import CHECKPOINTS, RUN, SWEEP, Record, check_
 
 ALL = "*"
 _VARIABLE = "LENET_JAX_ALLOW"
-_RUN_FOLDERS = (CHECKPOINTS, "figures", ".hydra")  # that commands write into
+_RUN_FOLDERS = (CHECKPOINTS, "figures", ".hydra", "tensorboard", "wandb")  # that commands and trackers write into
 ENVIRONMENTS = (".venv", "venv", ".git", "node_modules")
 
 
