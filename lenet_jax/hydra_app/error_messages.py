@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lenet_jax.config.catalogue import config_directory, option_names
 from lenet_jax.errors import InputError, unknown_name
 
 _EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> extra to install
@@ -39,11 +40,14 @@ def to_message(error: BaseException, command: str | None = None) -> str | None:
 
     if isinstance(error, InputError):
         return "; ".join(str(error).splitlines())  # the message may quote a value of several lines
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
+        of_group = option_names(config_directory(), group) if group else []
+        options = error.options or of_group  # of a list, Hydra names none
         if group == "hydra/launcher" and option in _EXTRAS:
             return f"hydra/launcher={option} needs a package: pip install 'lenet-jax[{_EXTRAS[option]}]'."
-        return f"{unknown_name(group, option, error.options)}{_forgotten_folder(group, option)}"
+        if options:
+            return f"{unknown_name(group, option, options)}{_forgotten_folder(group, option)}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
         if isinstance(cause, OmegaConfBaseException):
