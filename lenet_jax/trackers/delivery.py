@@ -18,7 +18,7 @@ from lenet_jax.config.catalogue import TARGET, built_in
 from lenet_jax.runs import Event, Failed, Finished, Interrupted, Started
 
 QUEUE_SIZE = 10_000  # events that a tracker may be behind before it gets no more
-END_SECONDS = 30.0  # that the end of a run, or of all runs of a sweep, waits for all trackers together
+END_SECONDS = 60.0  # that the end of a run, or of all runs of a sweep, waits for all trackers together
 
 _log = logging.getLogger(__name__)
 _hanging: set[str] = set()  # trackers that this process has waited for in vain, by their paths in the configuration
@@ -69,8 +69,13 @@ class Delivery:
         for directory, config in list(self._running.items()):
             self.notify(config, directory, Interrupted())
         end = time.monotonic() + self._end_seconds
+        with contextlib.suppress(KeyboardInterrupt):  # the user has waited long enough
+            for thread in self._threads.values():
+                thread.close(end)
+            for thread in self._threads.values():
+                thread.join(end)
         for path, thread in self._threads.items():
-            if not thread.end(end):
+            if not thread.join(0):
                 _hanging.add(path)
                 _log.warning("`%s` was not done %g s after the end%s", path, self._end_seconds, thread.remedy)
 
@@ -106,11 +111,14 @@ class _TrackerThread:
                 "`%s` is %d events behind and gets no more of them%s", self._path, self._queue_size, self.remedy
             )
 
-    def end(self, deadline: float) -> bool:
-        """Wait until all events are handled, or until a time of `time.monotonic`; return whether they are."""
-        with contextlib.suppress(queue.Full, KeyboardInterrupt):  # the user has waited long enough
+    def close(self, deadline: float) -> None:
+        """Let the thread end after the events that are queued, if there is a place for that by a `time.monotonic`."""
+        with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=max(deadline - time.monotonic(), 0.001))
-            self._thread.join(max(deadline - time.monotonic(), 0))
+
+    def join(self, deadline: float) -> bool:
+        """Wait until all events are handled, or until a time of `time.monotonic`; return whether they are."""
+        self._thread.join(max(deadline - time.monotonic(), 0))
         return not self._thread.is_alive()
 
     def _work(self) -> None:

@@ -1,5 +1,6 @@
 """MLflow: a SQLite file beside the runs, or a server."""
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Mapping
@@ -55,6 +56,8 @@ class _MlflowRun:
         config = started.config
         store = f"sqlite:///{run.folder / STORE}"
         uri = self._tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or store
+        if uri == store and not (run.folder / STORE).exists():
+            _create_store(run.folder / STORE)
         self._client = MlflowClient(uri)
         experiment = self._find_experiment(
             self._experiment or run.experiment, (run.folder / ARTIFACTS).as_uri() if uri == store else None
@@ -126,6 +129,19 @@ class _MlflowRun:
         for some in _batches((metrics or {}).items()):
             points = [Metric(name, value, when, iteration) for name, value in some]
             self._client.log_batch(self._id, metrics=points)
+
+
+def _create_store(path: Path) -> None:
+    """Create a SQLite file under another name first: one whose creation was interrupted cannot be used any more."""
+    from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
+
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            path.hardlink_to(temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _batches(values: Iterable[Any]) -> Iterable[list[Any]]:

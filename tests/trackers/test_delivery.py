@@ -95,6 +95,13 @@ def test_the_end_does_not_wait_for_one_that_hangs(tmp_path, caplog):
     assert caplog.messages == ["`trackers.held` was not done 0.2 s after the end"]
 
 
+def test_one_that_hangs_takes_no_time_from_the_others(tmp_path, caplog):
+    with Delivery(end_seconds=0.5) as deliveries:
+        deliveries.notify(make_config("held", "recorder"), tmp_path / "a", LINES[0])
+    assert told == [("a", LINES[0])]
+    assert caplog.messages == ["`trackers.held` was not done 0.5 s after the end"]
+
+
 def test_a_process_waits_once_for_a_tracker_that_hangs(tmp_path, caplog):
     for _ in range(2):
         with Delivery(end_seconds=0.1) as deliveries:

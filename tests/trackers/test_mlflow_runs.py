@@ -133,6 +133,17 @@ def test_tracked_again_it_gets_what_it_lacks_and_nothing_twice(run):
         assert_recorded(client, found, run)
 
 
+def test_a_store_whose_creation_was_interrupted_is_created_again(run, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("mlflow.store.db.utils._upgrade_db", lambda engine: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            recorded.track("mlflow", run, recorded.whole(run))
+    assert not (run.parent / "mlflow.db").exists()
+    recorded.track("mlflow", run, recorded.whole(run))
+    client, runs = in_file(run.parent)
+    assert_recorded(client, runs["runs", "a"], run)
+
+
 def test_a_run_that_fails_is_marked_as_failed(run):
     recorded.track("mlflow", run, [*recorded.killed(run)[:-1], Failed(OSError(28, "No space left", "a"))])
     _, runs = in_file(run.parent)
