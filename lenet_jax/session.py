@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -216,10 +216,10 @@ def _resume_run(
         _consume(tracked(events, record.config, path), progress=progress)
 
 
-def _consume(events: Iterable[Event], *, progress: bool) -> Finished | None:
+def _consume(events: Generator[Event], *, progress: bool) -> Finished | None:
     from lenet_jax.report.terminal import show
 
-    with _shown(progress):
+    with _shown(progress), contextlib.closing(events):
         return show(events)
 
 

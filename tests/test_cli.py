@@ -84,7 +84,11 @@ UNKNOWN = [
         "objective=regresion",
         "`objective` has no 'regresion'; choose one of: regression, classification, dense_classification, multi_label.",
     ),
-    ("trackers=tensorboard", "`trackers` has no 'tensorboard'; choose one of: csv, none."),
+    (
+        "trackers=tensorbord",
+        "`trackers` has no 'tensorbord'; choose one of: tensorboard, csv, mlflow, none, wandb.",
+    ),
+    ("trackers=[csv,mlflo]", "`trackers` has no 'mlflo'; choose one of: mlflow, csv, none, tensorboard, wandb."),
     ("sweep.max_paralel=2", "`sweep` has no 'max_paralel'; choose one of: max_parallel, on_failure, strategy."),
     (
         "trainer.early_stopping.patince=1",
@@ -219,8 +223,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
     [
         (
             ["trian"],
-            "`command` has no 'trian'; choose one of: train, compare, completion, data, evaluate, new, report, resume, "
-            "summary, verify.",
+            "`command` has no 'trian'; choose one of: train, compare, completion, data, evaluate, log, new, report, "
+            "resume, summary, verify.",
         ),
         (["data"], "data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]"),
         (
@@ -582,7 +586,9 @@ def test_a_wheel_brings_the_configuration(tmp_path):
     }
 
 
-@pytest.mark.parametrize("command", ["resume", "verify", "evaluate", "report", "summary", "new", "data", "completion"])
+@pytest.mark.parametrize(
+    "command", ["resume", "verify", "evaluate", "report", "log", "summary", "new", "data", "completion"]
+)
 def test_each_command_explains_itself(command, capsys):
     assert main([command, "--help"]) == 0
     first, empty, summary, *_ = capsys.readouterr().out.splitlines()

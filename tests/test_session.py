@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 import lenet_jax as lj
 from lenet_jax.cli import main
 from lenet_jax.runs import Evaluated, Finished, Started
+from lenet_jax.runs.recorder import Recorder
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
@@ -117,65 +118,71 @@ def test_an_objects_run_is_that_of_make_train():
     assert run.result["test_accuracy"] == pytest.approx(result.test.mean("accuracy"))
 
 
-class Stop:
-    """A tracker that stops a run after some evaluations, as Ctrl-C does."""
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Stop what runs after some evaluations, as Ctrl-C does."""
 
-    def __init__(self, after):
-        self.left = after
+    def stop_after(number):
+        left = [number]
 
-    def __call__(self, event):
-        self.left -= isinstance(event, Evaluated)
-        if self.left == 0:
-            raise KeyboardInterrupt
+        def evaluate(self, *arguments):
+            event = of_recorder(self, *arguments)
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            return event
+
+        monkeypatch.setattr(Recorder, "evaluate", evaluate)
+
+    of_recorder = Recorder.evaluate
+    return stop_after
 
 
-def test_a_stopped_run_goes_on_in_the_same_cell():
-    def cell(directory, trackers=()):
+def test_a_stopped_run_goes_on_in_the_same_cell(stop_after):
+    def cell(directory):
         return lj.run(
             ["trainer.max_epochs=4", "trainer.checkpoint_every=1", "trainer.batch_size=40"],
             model=Tiny(6),
             data=images(),
-            trackers=trackers,
             directory=directory,
             resume=True,
         )
 
+    stop_after(2)
     with pytest.raises(KeyboardInterrupt):
-        cell("run", [Stop(2)])
+        cell("run")
     assert not lj.open_run("run").result
-    run, whole = cell("run", [Stop(-1)]), cell("whole", [Stop(-1)])
+    run, whole = cell("run"), cell("whole")
     assert run.result["parameters_sha256"] == whole.result["parameters_sha256"]
     assert without_times("run") == without_times("whole")
     before = Path("run/result.json").read_bytes()
-    assert cell("run", [Stop(-1)]).result["epochs"] == 4
+    assert cell("run").result["epochs"] == 4
     assert Path("run/result.json").read_bytes() == before
 
 
-def test_a_run_goes_on_only_with_what_it_began_with():
+def test_a_run_goes_on_only_with_what_it_began_with(stop_after):
 
     options = ["trainer.max_epochs=3", "trainer.checkpoint_every=1", "trainer.batch_size=40"]
+    stop_after(1)
     with pytest.raises(KeyboardInterrupt):
-        lj.run(options, model=two_layers(), data=images(), trackers=[Stop(1)], directory="run")
+        lj.run(options, model=two_layers(), data=images(), directory="run")
     with pytest.raises(lj.InputError, match=r"`trainer.max_epochs` must be that of the run in run, 3; got 5"):
         lj.run(
             ["trainer.max_epochs=5", *options[1:]],
             model=two_layers(),
             data=images(),
-            trackers=[Stop(-1)],
             directory="run",
             resume=True,
         )
     with pytest.raises(lj.InputError, match=r"has changed since the run began.*allow_changed=True"):
-        lj.run(options, model=two_layers(), data=images(1), trackers=[Stop(-1)], directory="run", resume=True)
+        lj.run(options, model=two_layers(), data=images(1), directory="run", resume=True)
 
     def make():  # another source than that of `two_layers`
         return Tiny(3)
 
     with pytest.raises(lj.InputError, match=r"code.components.__main__\S+ has changed since the run began"):
-        lj.run(options, model=make, data=images(), trackers=[Stop(-1)], directory="run", resume=True)
-    run = lj.run(
-        options, model=make, data=images(), trackers=[Stop(-1)], directory="run", resume=True, allow_changed=True
-    )
+        lj.run(options, model=make, data=images(), directory="run", resume=True)
+    run = lj.run(options, model=make, data=images(), directory="run", resume=True, allow_changed=True)
     assert run.result["epochs"] == 3
 
 
@@ -244,22 +251,22 @@ def test_a_sweep_of_an_object(capsys):
         lj.sweep({"seed": range(2)}, directory="sweep")
 
 
-def test_a_stopped_sweep_goes_on():
-    def cell(stop):
+def test_a_stopped_sweep_goes_on(stop_after):
+    def cell():
         return lj.sweep(
             {"optimizer.learning_rate": [0.03, 0.1]},
             ["trainer.max_epochs=3", "trainer.batch_size=40", "trainer.checkpoint_every=1", "sweep.max_parallel=1"],
             model=Tiny(4),
             data=images(),
-            trackers=[stop],
             directory="sweep",
             resume=True,
         )
 
+    stop_after(4)
     with pytest.raises(KeyboardInterrupt):
-        cell(Stop(4))
+        cell()
     assert {job.state for job in lj.open_sweep("sweep")} != {"done"}
-    assert [job.state for job in cell(Stop(-1))] == ["done", "done"]
+    assert [job.state for job in cell()] == ["done", "done"]
     with pytest.raises(lj.InputError, match="the arguments must be those of the sweep"):
         lj.sweep({"optimizer.learning_rate": [0.5]}, directory="sweep", resume=True)
 

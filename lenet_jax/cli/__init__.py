@@ -32,6 +32,8 @@ usage: lenet-jax COMMAND [...]
   compare DIR DIR ...      compare finished runs, or sweeps over their seeds: differences with intervals, changed keys
   report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network;
                            --image=N: all layers for the N-th test image
+  log DIR --to NAME        record a run or a sweep with a tracker afterwards: tensorboard, mlflow, wandb, csv or one of
+                           yours; again, it adds only what is new; trackers.NAME.KEY=VALUE, --config-dir
   summary [KEY=VALUE ...]  the layers of a model: shapes, parameters, operations, memory; input_shape=H,W,C,
                            num_classes=N; --config-dir
   new NAME                 write a project of your own into the folder NAME: a package with a model and data, a
@@ -49,7 +51,9 @@ Exit codes: 0 done, 1 a run failed, 2 bad input, 75 interrupted and resumable, 1
 yet.
 """
 
-_COMMANDS = ("train", "resume", "verify", "evaluate", "compare", "report", "summary", "new", "data", "completion")
+_COMMANDS = (
+    *("train", "resume", "verify", "evaluate", "compare", "report", "log", "summary", "new", "data", "completion"),
+)
 
 USAGE = {
     "resume": "DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]",
@@ -57,6 +61,7 @@ USAGE = {
     "evaluate": "DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run.",
     "compare": "DIR DIR [DIR ...], finished runs or sweeps",
     "report": "DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep.",
+    "log": "DIR --to NAME [trackers.NAME.KEY=VALUE ...] [--config-dir DIR]",
     "summary": "[KEY=VALUE ...] [input_shape=H,W,C] [num_classes=N] [--config-dir DIR]",
     "new": "NAME, the folder to write and the package in it",
     "data": "prepare NAME [data.directory=DIR] [data.manual_dir=DIR]",
@@ -103,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     from lenet_jax.cli import inspect, run
     from lenet_jax.cli.compare import compare
+    from lenet_jax.cli.log import log
     from lenet_jax.cli.new import new
 
     match arguments:
@@ -129,11 +135,12 @@ def _dispatch(arguments: list[str]) -> int:
         case [command, *rest] if command in USAGE and {"-h", "--help"} & set(rest):
             print(_help(command))
             return 0
-        case ["resume" | "verify" | "evaluate" | "report" as command, *rest]:
+        case ["resume" | "verify" | "evaluate" | "report" | "log" as command, *rest]:
             directory, options = take_directory(rest)
             if directory is None:
                 raise InputError(f"{command}: usage: lenet-jax {command} {USAGE[command]}")
-            call = run.resume if command == "resume" else getattr(inspect, command)
+            own = {"resume": run.resume, "log": log}
+            call = own[command] if command in own else getattr(inspect, command)
             return call(Path(directory), options)
         case ["compare", *directories]:
             return compare(directories)

@@ -3,11 +3,12 @@
 Hydra 1.3.8 keeps `get_args_parser`, the parser of `hydra.main`, to itself; `hydra_app.composition` hands it on.
 """
 
+import contextlib
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -123,9 +124,12 @@ def resume(directory: Path, arguments: list[str]) -> int:
         from lenet_jax.runs.run import log_to, resume_run
         from lenet_jax.runs.trust import read_allowed
         from lenet_jax.sweeps.ledger import locked_sweep_of
-        from lenet_jax.trackers import tracked
+        from lenet_jax.trackers import check_installed, tracked
+        from lenet_jax.trackers.destinations import check_destinations
 
         record = read_allowed(directory, options.allowed)
+        check_destinations(record.config, options.allowed, str(directory))
+        check_installed([record.config])
         with locked_sweep_of(directory):
             if record.result is None:
                 log_to(directory)
@@ -212,14 +216,14 @@ def _run_sweep(sweep: Any) -> int:
     return 0 if all(entry.state == DONE for entry in sweep.ledger.entries()) else 1
 
 
-def _show(events: Iterable[Any], directory: Path) -> int:
+def _show(events: Generator[Any], directory: Path) -> int:
     """Show the events of a run and return its exit code."""
     from lenet_jax.report.terminal import show
     from lenet_jax.runs.run_directory import RUN
 
     outlive_readers()
     try:
-        with signals_interrupt():
+        with signals_interrupt(), contextlib.closing(events):
             finished = show(events)
     except KeyboardInterrupt:
         if not (directory / RUN).is_file():

@@ -45,6 +45,7 @@ from lenet_jax.config.checks import build
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.hydra_app.checks import check_names, check_text
 from lenet_jax.hydra_app.recorded_loader import without_interpolations
+from lenet_jax.trackers.destinations import check_destinations
 
 MALFORMED = (AttributeError, ImportError, LookupError, RecursionError, TypeError, ValueError)
 """Python's exceptions that Hydra raises for some malformed overrides, besides its own errors."""
@@ -221,6 +222,7 @@ def to_config(composed: Composed, allowed: Collection[str] | None = None) -> Con
     config = from_dict({key: value for key, value in _resolve(composed).items() if key != SWEEP})
     if allowed is not None:
         components.check_allowed(components.targets(config), allowed, "the sweep")
+        check_destinations(config, allowed, "the sweep")
     return components.complete_config(config)
 
 

@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from lenet_jax.config.catalogue import TARGET, read_signature
+from lenet_jax.config.catalogue import TARGET, config_directory, option_names, read_signature
 from lenet_jax.environment import install_command
 from lenet_jax.errors import InputError, unknown_name
 
@@ -43,11 +43,14 @@ def to_message(error: BaseException, command: str | None = None) -> str | None:
 
     if isinstance(error, InputError):
         return "; ".join(str(error).splitlines())  # the message may quote a value of several lines
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
+        of_group = option_names(config_directory(), group) if group else []
+        options = error.options or of_group  # of a list, Hydra names none
         if group == "hydra/launcher" and option in _EXTRAS:
             return f"hydra/launcher={option} needs a package: {install_command(_EXTRAS[option])}."
-        return f"{unknown_name(group, option, error.options)}{_forgotten_folder(group, option)}"
+        if options:
+            return f"{unknown_name(group, option, options)}{_forgotten_folder(group, option)}"
     if isinstance(error, OverrideParseException):
         from lenet_jax.hydra_app.unreadable import describe_unreadable
 

@@ -33,7 +33,8 @@ from lenet_jax.sweeps.groups import SweepJob, execute, record_failure, register
 from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.ledger import FAILED, Ledger
 from lenet_jax.sweeps.search import Pruner, replay, report, to_objective
-from lenet_jax.trackers import make_notifier, tracked
+from lenet_jax.trackers import tracked
+from lenet_jax.trackers.delivery import Delivery
 
 
 def run_sweep(sweep: Sweep) -> None:
@@ -149,7 +150,6 @@ def launch_lanes(
         replay(pruner, jobs, ledger)
     logs: dict[int, logging.Handler] = {}
     monitors: dict[int, Monitor] = {}
-    notify = {job.number: make_notifier(job.config, job.path) for job in jobs}
 
     def on_start(job: SweepJob) -> None:
         logs[job.number] = write_hydra_files(job, hydra, vars(options))
@@ -158,7 +158,7 @@ def launch_lanes(
     should_prune = None if pruner is None else lambda number: number in pruner.pruned
     in_order = isinstance(pruner, Halving) and pruner.is_asynchronous
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    with contextlib.ExitStack() as ending, SweepDisplay(len(jobs)) as display:
+    with contextlib.ExitStack() as ending, Delivery() as delivery, SweepDisplay(len(jobs)) as display:
         ending.callback(lambda: [log.close() for log in logs.values()])  # of jobs that were interrupted
         for job, event in execute(jobs, ledger, options, prepared, on_start, should_prune, in_order):
             log = logs.setdefault(job.number, logging.NullHandler())  # a job may fail before it starts
@@ -166,7 +166,7 @@ def launch_lanes(
                 log.handle(logging.LogRecord(EVENTS, logging.INFO, __file__, 0, line, None, None))
             if isinstance(event, Finished | Failed):
                 logs.pop(job.number).close()
-            notify[job.number](event)
+            delivery.notify(job.config, job.path, event)
             hooks.end(job, event, ledger)
             if isinstance(event, Started):
                 monitors[job.number] = event.monitor
@@ -276,6 +276,8 @@ def _run_job(composed: Composed, hydra: Any, *, in_subprocess: bool, allowed: Se
             prepared = {program_signature(config): prepare_shared(config)}
         except InputError:
             prepared = {}  # `execute` prepares the run again, and the job fails with this error
-        events = tracked((event for _, event in execute([job], ledger, options, prepared)), config, path)
-        show_end(job.number, job.overrides, events) if in_subprocess else show(events)
+        with contextlib.closing(
+            tracked((event for _, event in execute([job], ledger, options, prepared)), config, path)
+        ) as events:
+            show_end(job.number, job.overrides, events) if in_subprocess else show(events)
     return to_objective(ledger.entry(job.number))

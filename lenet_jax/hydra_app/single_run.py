@@ -1,6 +1,6 @@
 """A single run: composed, checked and prepared once, then run in its directory."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from lenet_jax.runs import Event
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_run
 from lenet_jax.runs.run import run_locked
 from lenet_jax.runs.run_directory import RunDirectory
-from lenet_jax.trackers import tracked
+from lenet_jax.trackers import check_installed, tracked
 
 
 class SingleRun(NamedTuple):
@@ -26,7 +26,7 @@ class SingleRun(NamedTuple):
     prepared: PreparedRun
     directory: Path
 
-    def start(self, consume: Callable[[Iterable[Event], Path], Any]) -> Any:
+    def start(self, consume: Callable[[Generator[Event], Path], Any]) -> Any:
         """Run in the directory, and return what `consume` makes of the events.
 
         Args:
@@ -61,5 +61,6 @@ def prepare_single_run(hydra: Hydra, overrides: list[str], *, name: str = "confi
     check_folder("hydra.run.dir", composed.hydra.run.dir)
     directory = Path(composed.hydra.run.dir)
     to_sweep_config(composed)  # checks it
+    check_installed([config])
     RunDirectory(directory)
     return SingleRun(hydra, composed, name, config, prepare_run(config), directory)

@@ -70,6 +70,8 @@ from lenet_jax.sweeps.dry_run import plan_groups
 from lenet_jax.sweeps.groups import SweepJob, by_signature, configurations, in_parallel, to_entry, whole_configurations
 from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.ledger import FAILED, IDENTITY, PENDING, PLAN, Ledger, refuse_taken
+from lenet_jax.trackers import check_installed
+from lenet_jax.trackers.destinations import check_destinations
 
 OPTUNA = "OptunaBatchSweeper"
 LANES = "LanesLauncher"
@@ -134,7 +136,9 @@ def check_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> 
         check_numbered(unresolved["subdir"])
     jobs = [] if known is None else compose_jobs(JobComposer(hydra.config_loader, base), known)
     check_distinct(jobs)
-    _check_importable(base, [job.config for job in jobs] or [to_config(base)])
+    configs = [job.config for job in jobs] or [to_config(base)]
+    _check_importable(base, configs)
+    check_installed(configs)
     prepared = prepare_runs(job.config for job in jobs)
     _check_sweeper(base, options, jobs, hydra.config_loader)
     if not jobs:
@@ -242,6 +246,7 @@ def resume_sweep(
         _check_plugins(base)
         _prepare_process(base)
         jobs = _recorded_jobs(ledger, allowed)
+        check_installed(job.config for job in jobs)
         if not jobs and plugin_name(base.hydra.sweeper) in GRIDS:
             raise InputError(f"{directory}: has no jobs; restore its {PLAN}, or start the sweep anew.")
         prepared = prepare_runs(job.config for job in jobs)
@@ -461,6 +466,7 @@ def _recorded_jobs(ledger: Ledger, allowed: Collection[str]) -> list[SweepJob]:
         check_subdirectory(entry.directory)
         origin = f"{ledger.directory}, job {entry.number}"
         config = complete_allowed(from_dict(entry.config), allowed, origin, ledger.directory)
+        check_destinations(config, allowed, origin)
         jobs.append(SweepJob(entry.number, tuple(entry.overrides), config, ledger.run_directory(entry)))
     return jobs
 
@@ -490,6 +496,7 @@ def _compose_recorded(ledger: Ledger, allowed: Collection[str], opened: contextl
         if chooses_jobs and not trusted:
             for override in sweep_overrides(base, hydra.config_loader):
                 check_recorded_argument(override.key_or_group, override.package, str(override.input_line))
+            to_config(base, allowed)  # checks what all jobs have in common, before anything is written
         base.hydra.callbacks = recorded.get("callbacks") or {}
         resolved: Any = OmegaConf.to_container(base.hydra.callbacks, resolve=True)
         _check_callbacks(resolved, allowed, ledger.directory)  # an interpolation may lead to another callback

@@ -14,13 +14,12 @@ from lenet_jax.components import short_name
 from lenet_jax.errors import InputError
 from lenet_jax.objective import scale_inputs
 from lenet_jax.report import figures
+from lenet_jax.report.curves import column, draw_curves
 from lenet_jax.report.html import metadata_table, page, save_pictures
 from lenet_jax.report.text import (
     code_text,
     error_label,
-    error_value,
     evaluation_table,
-    is_fraction,
     show_metric,
     spoken,
 )
@@ -69,22 +68,15 @@ def draw(
         image: as in `write_report`.
     """
     monitor = Monitor.of(record.result or {})
-    columns = {
-        name: [np.nan if line[name] is None else line[name] for line in record.metrics]
-        for name in ("epoch", "train_loss", "validation_loss", monitor.key)
-    }
     if record.metrics:
-        monitored = {"monitored": [error_value(monitor.metric, value) for value in columns[monitor.key]]}
-        label, unit = error_label(monitor.metric), " %" if is_fraction(monitor.metric) else ""
-        best = int(np.argmin([monitor.error(line) for line in record.metrics]))
-        figure = figures.learning_curves({**columns, **monitored}, label=label, best=best, unit=unit)
-        yield "learning_curves", f"Loss and {label.removesuffix(' (%)')} after each evaluation.", figure
+        label = error_label(monitor.metric).removesuffix(" (%)")
+        yield "learning_curves", f"Loss and {label} after each evaluation.", draw_curves(record.metrics, monitor)
         if record.config.trainer.batch_size is None and evaluation.confusion is not None:
             yield (
                 "likelihood",
                 "exp(-mean cross-entropy) of the training set, before each iteration and after the last one: the "
                 "geometric mean of the probability that the network gives to the right class.",
-                figures.likelihood_curve([*columns["train_loss"], *_loss_after_training(record)]),
+                figures.likelihood_curve([*column(record.metrics, "train_loss"), *_loss_after_training(record)]),
             )
     if evaluation.confusion is None or evaluation.predictions is None:
         return

@@ -26,7 +26,7 @@ from lenet_jax.components import short_name
 from lenet_jax.errors import describe_error
 from lenet_jax.report.notebook import AboveBars, NotebookBar, writes_to_notebook
 from lenet_jax.report.text import counted, is_fraction, show_metric, spoken
-from lenet_jax.runs import Evaluated, Event, Failed, Finished, Monitor, Started
+from lenet_jax.runs import Evaluated, Event, Failed, Finished, Interrupted, Monitor, Started
 from lenet_jax.runs.verify import Verification
 
 _quiet = False
@@ -253,6 +253,8 @@ def describe(event: Event) -> list[str]:
             return describe_result(event)
         case Failed():
             return [f"failed: {describe_error(event.error)}"]
+        case Interrupted():
+            return []
 
 
 def describe_start(event: Started) -> str:

@@ -73,4 +73,8 @@ class Failed(NamedTuple):
     error: Exception
 
 
-Event = Started | Evaluated | Finished | Failed
+class Interrupted(NamedTuple):
+    """A run that stops before its end, and can be resumed; trackers get it, when nothing more will follow."""
+
+
+Event = Started | Evaluated | Finished | Failed | Interrupted

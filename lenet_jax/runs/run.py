@@ -1,7 +1,7 @@
 """One run, from its configuration to `result.json`: a group of one."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from lenet_jax.runs import Event, Failed, Finished
@@ -38,7 +38,7 @@ def run_locked(prepared: PreparedRun, path: Path, *, resume: bool = False) -> It
         yield event
 
 
-def resume_run(record: Record, *, allow_changed: bool = False) -> Iterator[Event]:
+def resume_run(record: Record, *, allow_changed: bool = False) -> Generator[Event]:
     """Resume a run from its newest intact checkpoint; for a finished run, only yield `Finished`.
 
     Args:

@@ -22,7 +22,7 @@ from lenet_jax.storage import ENVIRONMENTS, load_verified
 
 ALL = "*"
 _VARIABLE = "LENET_JAX_ALLOW"
-_RUN_FOLDERS = (CHECKPOINTS, "figures", ".hydra")  # that commands write into
+_RUN_FOLDERS = (CHECKPOINTS, "figures", ".hydra", "tensorboard", "wandb")  # that commands and trackers write into
 GRIDS = ("BasicSweeper", "GridSweeper", "RandomSweeper", "HalvingSweeper")
 """Sweepers all of whose jobs are in `plan.json`; others choose jobs as they go."""
 

@@ -1,50 +1,56 @@
 """Trackers: consumers of a run's events, which record them elsewhere.
 
 A tracker is a component: its function takes its options and, if it names it, the `directory` of the run, and returns a
-function of the run's events (`lenet_jax.runs.Event`). A tracker that fails costs a warning, never a step.
+function of the run's events (`lenet_jax.runs.Event`), in their order: `Started`, then `Evaluated` for each evaluation,
+then `Finished`, `Failed` or `Interrupted`. It is called in a thread of its own; see `lenet_jax.trackers.delivery`.
 """
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
+import importlib.util
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 from lenet_jax import components
 from lenet_jax.config import Config
+from lenet_jax.config.catalogue import TARGET
+from lenet_jax.environment import install_command
+from lenet_jax.errors import InputError
 from lenet_jax.runs import Event
+from lenet_jax.trackers.delivery import Delivery
 
 Tracker = Callable[[Event], None]
 
-_log = logging.getLogger(__name__)
+_EXTRAS = {  # function -> extra to install, and the modules that it must bring
+    "lenet_jax.trackers.tensorboard_files.tensorboard": ("tensorboard", ("tensorboardX",)),
+    "lenet_jax.trackers.mlflow_runs.mlflow": ("mlflow", ("mlflow", "sqlalchemy", "alembic")),
+    "lenet_jax.trackers.wandb_runs.wandb": ("wandb", ("wandb",)),
+}
 
 
-def tracked(events: Iterable[Event], config: Config, directory: Path) -> Iterator[Event]:
-    """Yield the events of a run, after each of its trackers has got them.
+def tracked(events: Iterable[Event], config: Config, directory: Path) -> Generator[Event]:
+    """Yield the events of a run, each after it was handed to the run's trackers.
+
+    At the end, or when the generator is closed, it waits for them; see `lenet_jax.trackers.delivery.Delivery`.
 
     Args:
         events: of the run.
         config: of the run, complete.
         directory: of the run.
     """
-    notify = make_notifier(config, directory)
-    for event in events:
-        notify(event)
-        yield event
+    with Delivery() as delivery:
+        for event in events:
+            delivery.notify(config, directory, event)
+            yield event
 
 
-def make_notifier(config: Config, directory: Path) -> Tracker:
-    """Return a function that passes an event to all trackers of a run; they are made at its first event."""
-    nodes = components.named_parts("trackers", config.trackers)
-    trackers: dict[str, Tracker] = {}
+def check_installed(configs: Iterable[Config]) -> None:
+    """Check that the packages of the built-in trackers which configurations name are installed.
 
-    def notify(event: Event) -> None:
-        for path, node in list(nodes.items()):
-            try:
-                if path not in trackers:
-                    trackers[path] = components.build(node, directory=str(directory))
-                trackers[path](event)
-            except Exception as error:  # whatever it is, the run goes on
-                cause = error.__cause__ or error
-                _log.warning("`%s` failed and gets no more events: %s: %s", path, type(cause).__name__, cause)
-                del nodes[path]
-
-    return notify
+    Raises:
+        InputError: if one is not; it has the command that installs it.
+    """
+    for config in configs:
+        for path, node in components.named_parts("trackers", config.trackers).items():
+            extra, modules = _EXTRAS.get(node[TARGET], ("", ()))
+            missing = [module for module in modules if importlib.util.find_spec(module) is None]
+            if missing:
+                raise InputError(f"`{path}` needs the package {missing[0]}: {install_command(extra)}.")

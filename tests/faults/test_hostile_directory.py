@@ -177,6 +177,29 @@ def test_a_tracker_writes_into_the_directory_of_its_run_only(name, refuse, forei
     assert refuse("resume", "run").startswith("`trackers.csv.name` must be the name of a file that ends in .csv; got ")
 
 
+def test_a_tracker_sends_a_run_to_where_the_user_says_only(refuse, foreign_run, foreign):
+    theirs = {"mlflow": {**built_in("trackers")["mlflow"]["mlflow"], "tracking_uri": "http://127.0.0.1:9"}}
+    foreign_run(trackers=theirs)
+    assert refuse("resume", "run").startswith("`trackers.mlflow.tracking_uri` of run says where the run is sent to, ")
+    foreign(Entry(0, ["seed=1"], "0", config(trackers=theirs)))
+    assert refuse("resume", "theirs").startswith("`trackers.mlflow.tracking_uri` of theirs, job 0 says where ")
+
+
+def test_a_sweep_that_goes_on_sends_its_jobs_to_where_the_user_says_only(refuse, foreign):
+    arguments = ["optimizer.learning_rate=interval(0.1,1)", "trackers=wandb", "trackers.wandb.mode=online"]
+    foreign(arguments=arguments, hydra={"sweeper": OPTUNA})
+    assert refuse("resume", "theirs").startswith("`trackers.wandb.mode` of the sweep says where the run is sent to, ")
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "figures"])
+def test_a_run_is_not_logged_through_a_link_that_leads_out(name, refuse, foreign_run, tmp_path):
+    foreign_run()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "mine")
+    assert "must not lead out of" in refuse("log", "run", "--to", "csv")
+    assert "must not lead out of" in refuse("resume", "run")
+
+
 @pytest.mark.parametrize(
     "target", ["builtins.eval", "subprocess.Popen", "runpy.run_path", "shutil.rmtree", "beside.run"]
 )

@@ -1,7 +1,9 @@
 """Networks of flax, Equinox and plain JAX by configuration: trained, swept, resumed, verified, looked at."""
 
 import json
+import os
 import re
+import signal
 import sys
 import textwrap
 
@@ -11,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from lenet_jax.cli import main
+from lenet_jax.runs.recorder import Recorder
 from tests.default_signals import default_signals
 
 pytestmark = pytest.mark.filterwarnings("ignore:from_linen. .* of Linen is dropped:UserWarning")
@@ -18,9 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:from_linen. .* of Linen is dropp
 PACKAGE = "own_networks"  # imported once a process, so no other test may have one of this name
 NETS = """
     import math
-    import os
-    import signal
-    from pathlib import Path
 
     import jax
     import jax.numpy as jnp
@@ -28,7 +28,6 @@ NETS = """
     import lenet_jax as lj
     from flax import linen as nn
     from flax import nnx
-    from lenet_jax.runs import Evaluated
 
     class Linen(nn.Module):
         num_outputs: int
@@ -69,16 +68,6 @@ NETS = """
             return x @ params["last"]
 
         return init, apply
-
-    def stop_once(*, directory):
-        mark, evaluations = Path(directory, "stopped"), []
-
-        def track(event):
-            evaluations.extend([event] if isinstance(event, Evaluated) else [])
-            if len(evaluations) == 2 and not mark.exists():
-                mark.touch()
-                os.kill(os.getpid(), signal.SIGTERM)
-        return track
 
     def vectors():
         x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
@@ -138,6 +127,24 @@ def package(in_an_empty_folder, tmp_path_factory, monkeypatch):
         yield
 
 
+@pytest.fixture
+def stop_once(monkeypatch):
+    """Return a function after which the process gets a signal to stop at the second evaluation that follows."""
+
+    def prepare():
+        evaluate, evaluations = Recorder.evaluate, []
+
+        def stopping(recorder, *args):
+            evaluations.append(args)
+            if len(evaluations) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return evaluate(recorder, *args)
+
+        monkeypatch.setattr(Recorder, "evaluate", stopping)
+
+    return prepare
+
+
 def run(capsys, *arguments, code=0):
     found = main(list(arguments))
     captured = capsys.readouterr()
@@ -159,10 +166,10 @@ ALLOW = ["--allow", PACKAGE]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_that_is_interrupted_ends_with_the_bits_of_one_that_is_not(kind, capsys, tmp_path):
+def test_a_run_that_is_interrupted_ends_with_the_bits_of_one_that_is_not(kind, capsys, tmp_path, stop_once):
     run(capsys, "train", of(kind), *SMALL, "hydra.run.dir=whole")
-    stop = f"trackers.stop._target_={PACKAGE}.stop_once"
-    run(capsys, "train", of(kind), *SMALL, stop, "hydra.run.dir=cut", code=75)
+    stop_once()
+    run(capsys, "train", of(kind), *SMALL, "hydra.run.dir=cut", code=75)
     assert len((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()) == 3
     run(capsys, "resume", "cut", *ALLOW)
     whole, cut = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "cut"))
@@ -248,11 +255,12 @@ def equinox_package(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("equinox_package")
-def test_an_equinox_module_trains_resumes_and_is_verified(capsys, tmp_path):
-    own, stop = [*SMALL, "model._target_=own_equinox.Net"], f"trackers.stop._target_={PACKAGE}.stop_once"
+def test_an_equinox_module_trains_resumes_and_is_verified(capsys, tmp_path, stop_once):
+    own = [*SMALL, "model._target_=own_equinox.Net"]
     assert "rate: 0.2" in run(capsys, "train", own[-1], "--help")
     run(capsys, "train", "-m", *own, "seed=0,1", "hydra.sweep.dir=sweep")
-    run(capsys, "train", *own, stop, "seed=1", "hydra.run.dir=cut", code=75)
+    stop_once()
+    run(capsys, "train", *own, "seed=1", "hydra.run.dir=cut", code=75)
     allow = [*ALLOW, "--allow", "own_equinox"]
     run(capsys, "resume", "cut", *allow)
     digests = [

@@ -1,11 +1,14 @@
 """What trackers are told, and what becomes of one that fails."""
 
-from lenet_jax import trackers
+import pytest
+
 from lenet_jax.components import complete_config
 from lenet_jax.config import Config
-from lenet_jax.config.catalogue import TARGET
+from lenet_jax.config.catalogue import TARGET, built_in
+from lenet_jax.environment import install_command
+from lenet_jax.errors import InputError
 from lenet_jax.runs import Evaluated, Finished, Started
-from lenet_jax.trackers import make_notifier, tracked
+from lenet_jax.trackers import check_installed, delivery, tracked
 
 told = []
 
@@ -53,9 +56,7 @@ def make_config(nodes):
 def test_each_tracker_gets_the_directory_and_each_event_in_its_order(tmp_path):
     config = make_config({"a": node("recorder", name="a"), "b": node("recorder", name="b")})
     expected = events(config, tmp_path)
-    seen = [(event, len(told)) for event in tracked(expected, config, tmp_path)]
-    assert [event for event, _ in seen] == expected
-    assert [number for _, number in seen] == [4, 6, 8]  # the trackers were told before
+    assert list(tracked(expected, config, tmp_path)) == expected
     assert [each for each in told if each[0] == "a"] == [("a", str(tmp_path)), *(("a", event) for event in expected)]
     assert [each for each in told if each[0] == "b"] == [("b", str(tmp_path)), *(("b", event) for event in expected)]
 
@@ -73,13 +74,6 @@ def test_a_single_one_and_a_list_are_trackers_too(tmp_path):
         assert len(told) == 4
 
 
-def test_a_tracker_is_made_at_the_first_event(tmp_path):
-    notify = make_notifier(make_config(node("recorder")), tmp_path)
-    assert told == []
-    notify(Evaluated({}))
-    assert len(told) == 2
-
-
 def test_a_tracker_that_fails_gets_no_more_events_and_the_others_do(tmp_path, caplog):
     config = make_config({"bad": node("failing_at", number=1), "good": node("recorder")})
     expected = events(config, tmp_path)
@@ -87,7 +81,7 @@ def test_a_tracker_that_fails_gets_no_more_events_and_the_others_do(tmp_path, ca
     assert [event for name, event in told if name == "failing"] == expected[:2]
     assert [event for name, event in told if name == "recorder"][1:] == expected
     assert caplog.messages == ["`trackers.bad` failed and gets no more events: RuntimeError: no network"]
-    assert caplog.records[0].name == trackers.__name__
+    assert caplog.records[0].name == delivery.__name__
 
 
 def test_a_tracker_that_cannot_be_made_is_left_out_and_the_run_goes_on(tmp_path, caplog):
@@ -96,3 +90,14 @@ def test_a_tracker_that_cannot_be_made_is_left_out_and_the_run_goes_on(tmp_path,
     assert list(tracked(expected, config, tmp_path)) == expected
     assert len(told) == 4
     assert caplog.messages == ["`trackers[0]` failed and gets no more events: ConnectionError: no server"]
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("tensorboard", "tensorboardX"), ("mlflow", "mlflow"), ("wandb", "wandb")]
+)
+def test_a_missing_package_is_named_with_the_command_that_installs_it(name, module, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
+    check_installed([Config(trackers=built_in("trackers")["csv"])])
+    with pytest.raises(InputError) as refused:
+        check_installed([Config(trackers=built_in("trackers")[name])])
+    assert str(refused.value) == f"`trackers.{name}` needs the package {module}: {install_command(name)}."
