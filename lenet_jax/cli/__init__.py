@@ -29,6 +29,9 @@ usage: lenet-jax COMMAND [...]
   train --help             the configuration: its groups, its keys, its values
   evaluate DIR [data=...]  evaluate a finished run again, on its test images or on those of other data;
                            data.split=train|validation|test, --weights=best|last, --config-dir
+  predict DIR FILE ...     classify images of your own: PNG and JPEG files, folders of such, npz and npy files; they are
+                           inverted, scaled and centred as the training images were; --json; --invert, --no-invert,
+                           --centre, --no-centre; --weights=best|last
   compare DIR DIR ...      compare finished runs, or sweeps over their seeds: differences with intervals, changed keys
   report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network;
                            --image=N: all layers for the N-th test image
@@ -49,12 +52,25 @@ Exit codes: 0 done, 1 a run failed, 2 bad input, 75 interrupted and resumable, 1
 yet.
 """
 
-_COMMANDS = ("train", "resume", "verify", "evaluate", "compare", "report", "summary", "new", "data", "completion")
+_COMMANDS = (
+    "train",
+    "resume",
+    "verify",
+    "evaluate",
+    "predict",
+    "compare",
+    "report",
+    "summary",
+    "new",
+    "data",
+    "completion",
+)
 
 USAGE = {
     "resume": "DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]",
     "verify": "DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]",
     "evaluate": "DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run.",
+    "predict": "DIR FILE [FILE ...] [--json] [--no-invert] [--no-centre] [--allow PACKAGE] [--trust]",
     "compare": "DIR DIR [DIR ...], finished runs or sweeps",
     "report": "DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep.",
     "summary": "[KEY=VALUE ...] [input_shape=H,W,C] [num_classes=N] [--config-dir DIR]",
@@ -104,6 +120,7 @@ def _dispatch(arguments: list[str]) -> int:
     from lenet_jax.cli import inspect, run
     from lenet_jax.cli.compare import compare
     from lenet_jax.cli.new import new
+    from lenet_jax.cli.predict import predict
 
     match arguments:
         case [] | ["-h" | "--help", *_]:
@@ -125,11 +142,12 @@ def _dispatch(arguments: list[str]) -> int:
         case [command, *rest] if command in USAGE and {"-h", "--help"} & set(rest):
             print(_help(command))
             return 0
-        case ["resume" | "verify" | "evaluate" | "report" as command, *rest]:
+        case ["resume" | "verify" | "evaluate" | "predict" | "report" as command, *rest]:
             directory, options = take_directory(rest)
             if directory is None:
                 raise InputError(f"{command}: usage: lenet-jax {command} {USAGE[command]}")
-            call = run.resume if command == "resume" else getattr(inspect, command)
+            calls = {"resume": run.resume, "predict": predict}
+            call = calls.get(command) or getattr(inspect, command)
             return call(Path(directory), options)
         case ["compare", *directories]:
             return compare(directories)

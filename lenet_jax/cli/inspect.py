@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lenet_jax.cli.options import find_own_modules, parse
+from lenet_jax.cli.options import find_own_modules, parse, weights_option
 from lenet_jax.errors import InputError, unknown_name
 
 _CONFIG_DIR = "--config-dir"  # a folder of the user's own configuration
@@ -134,9 +134,7 @@ def evaluate(directory: Path, arguments: list[str]) -> int:
     from lenet_jax.runs.trust import read_allowed
 
     options = parse("evaluate", arguments, values=(_CONFIG_DIR, "--weights"))
-    weights = options.values.get("--weights")
-    if weights not in (None, "best", "last"):
-        raise InputError(f"evaluate: `--weights` must be best or last; got {weights!r}.")
+    weights = weights_option("evaluate", options)
     part, overrides = _split_and_data(options.rest)
     for override in overrides:
         if not override.lstrip("+~").startswith(("data=", "data.")):

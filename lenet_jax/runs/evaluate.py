@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from lenet_jax.config.catalogue import TARGET
 from lenet_jax.data.tfds import is_prepared
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import evaluate_task, predict_task
-from lenet_jax.interop.conventions import example_of
+from lenet_jax.interop.conventions import Example, example_of
 from lenet_jax.interop.models import build_model
 from lenet_jax.metrics import confusion_matrix, expected_calibration_error, precision_and_recall
 from lenet_jax.objective import Task
@@ -46,7 +47,7 @@ def evaluate_run(
     data_node: Mapping[str, Any] | None = None,
     *,
     part: Literal["train", "validation", "test"] = "test",
-    weights: Literal["best", "last"] | None = None,
+    weights: "Which" = None,
 ) -> EvaluationReport:
     """Evaluate the network of a run on the test images of its data, or of other data of the same shape.
 
@@ -62,12 +63,7 @@ def evaluate_run(
     """
     check_platform()
     config = record.config
-    of_result = "last" if config.trainer.weights == "last" else "best"
-    weights = weights or of_result
-    name = file_of_result(weights)
-    path = record.directory / name
-    if not path.is_file():  # before the data are loaded, or even downloaded
-        raise InputError(f"`RUN_DIR` must have the weights of its run, {name}; {record.directory} has none.")
+    find_weights(record, weights)  # before the data are loaded, or even downloaded
     data: Dataset = components.build(config.data if data_node is None else components.complete("data", data_node))
     shape, num_classes = tuple(record.run["data"]["image_shape"]), record.run["data"]["num_classes"]
     found_shape = jax.tree.leaves(data.test.inputs)[0].shape[1:]
@@ -76,13 +72,7 @@ def evaluate_run(
             f"`data` must have images of shape {shape} and {num_classes} classes, as those of "
             f"{record.directory}; got {found_shape} and {data.num_classes}."
         )
-    model = build_model(config.model, example_of(data.test.inputs), data.num_classes)
-    variables = load_variables(path, model)
-    expected, found = (record.result or {}).get("parameters_sha256"), digest_parameters(variables.params)
-    if weights == of_result and expected not in (None, found):
-        raise InputError(
-            f"{path}: is damaged or of another run; its parameters must have SHA-256 {expected}; got {found}."
-        )
+    model, variables = load_network(record, example_of(data.test.inputs), weights)
     split = data.splits()[part]
     task = Task(model, components.build(config.objective), (), config.trainer.compute_dtype, data.pixel_divisor)
     with jax.default_matmul_precision(config.trainer.matmul_precision):
@@ -111,6 +101,50 @@ def evaluate_run(
     return EvaluationReport(
         model, variables, split, data.pixel_divisor, summary, predictions, confusion, part, trained_on
     )
+
+
+Which = Literal["best", "last"] | None
+"""Which weights of a run, as for `evaluate_run`."""
+
+
+def find_weights(record: Record, weights: Which = None) -> Path:
+    """Return the file with the weights of a run.
+
+    Args:
+        record: of the run.
+        weights: as for `evaluate_run`.
+
+    Raises:
+        InputError: if the run left no such weights.
+    """
+    name = file_of_result(weights or record.config.trainer.weights)
+    path = record.directory / name
+    if not path.is_file():
+        raise InputError(f"`RUN_DIR` must have the weights of its run, {name}; {record.directory} has none.")
+    return path
+
+
+def load_network(record: Record, example: Example, weights: Which = None) -> tuple[Model, Variables]:
+    """Build the network of a run, and read its weights.
+
+    Args:
+        record: of the run, with a complete configuration, as `read_allowed` returns it.
+        example: of its inputs, as `build_model` takes it.
+        weights: as for `evaluate_run`.
+
+    Raises:
+        InputError: if the run left no such weights, or they are damaged.
+    """
+    path = find_weights(record, weights)
+    model = build_model(record.config.model, example, record.run["data"]["num_classes"])
+    variables = load_variables(path, model)
+    expected, found = (record.result or {}).get("parameters_sha256"), digest_parameters(variables.params)
+    is_result = path == find_weights(record)
+    if is_result and expected not in (None, found):
+        raise InputError(
+            f"{path}: is damaged or of another run; its parameters must have SHA-256 {expected}; got {found}."
+        )
+    return model, variables
 
 
 def _count_trained_on(

@@ -18,6 +18,7 @@ import numpy as np
 from lenet_jax.components import targets
 from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
+from lenet_jax.data.class_names import class_names
 from lenet_jax.environment import command, is_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples
@@ -113,7 +114,7 @@ def describe_data(node: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
         node: the configuration of the component that loaded it.
         dataset: the data set.
     """
-    inputs = jax.tree.leaves(dataset.train.inputs)
+    inputs, names = jax.tree.leaves(dataset.train.inputs), class_names(node)
     return {
         "name": node.get("name", node[TARGET]),
         "source": node[TARGET],
@@ -123,6 +124,7 @@ def describe_data(node: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
         "test": count_examples(dataset.test),
         "image_shape": list(inputs[0].shape[1:]),
         "num_classes": dataset.num_classes,
+        **({} if names is None else {"class_names": list(names)}),
     }
 
 
@@ -177,9 +179,9 @@ def _compared(key: str, description: Mapping[str, Any], recorded: Mapping[str, A
     match key:
         case "code":  # the digest decides, not the revision
             return {"sha256": _mapping(value).get("sha256")}
-        case "data":  # the digest decides; the first edition recorded other names of the sources
+        case "data":  # the digest decides; older records have other names, or none
             parts = dict(enumerate(value)) if isinstance(value, list) else {"": value}  # a sweep has several
-            found = {name: _without(_mapping(part), ("name", "source")) for name, part in parts.items()}
+            found = {name: _without(_mapping(part), ("name", "source", "class_names")) for name, part in parts.items()}
             return found if isinstance(value, list) else found[""]
         case "platform":
             devices = recorded.get("devices")
