@@ -45,7 +45,8 @@ def train(arguments: list[str], commands: tuple[str, ...] = ()) -> int:
             from lenet_jax.hydra_app.sweep import check_sweep, describe_sweep, start_sweep
 
             if options.dry_run:
-                return _print_lines(describe_sweep(check_sweep(hydra, overrides, name=name)))
+                checked = check_sweep(hydra, overrides, name=name)
+                return _print_lines([*_init_lines(checked.prepared.values()), *describe_sweep(checked)])
             with start_sweep(hydra, overrides, name=name, folders=folders) as sweep:
                 return _run_sweep(sweep)
         return _run(hydra, name, overrides, dry=options.dry_run)
@@ -103,6 +104,7 @@ def _run(hydra: Any, name: str, overrides: list[str], *, dry: bool = False) -> i
 
     RunDirectory(path)
     prepared = prepare_run(config)
+    _print_lines(_init_lines([prepared]))
     if dry:
         from lenet_jax.report.dry_run import dry_run_lines
         from lenet_jax.sweeps.dry_run import plan_run
@@ -115,6 +117,14 @@ def _run(hydra: Any, name: str, overrides: list[str], *, dry: bool = False) -> i
     with RunDirectory(path).locked():  # before Hydra writes its own files
         RunDirectory(path)
         return run_composed(hydra, composed, name, run_in)
+
+
+def _init_lines(prepared: Iterable[Any]) -> list[str]:
+    """Return what is taken of files with initial weights and what is not, as lines."""
+    from lenet_jax.runs.initial_weights import describe_initial_weights
+
+    found = [describe_initial_weights(run.initial.description) for run in prepared if run.initial is not None]
+    return list(dict.fromkeys(line for lines in found for line in lines))
 
 
 def _new_directory(composed: Any) -> Path:
@@ -221,6 +231,7 @@ def _run_sweep(sweep: Any) -> int:
     from lenet_jax.sweeps.ledger import DONE
 
     outlive_readers()
+    _print_lines(_init_lines(sweep.prepared.values()))
     try:
         with signals_interrupt():
             run_sweep(sweep)

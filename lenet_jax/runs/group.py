@@ -186,7 +186,7 @@ class GroupRunner:
         is_new = _mask([lane for lane in free if lane in running and lane not in resumed], self._num_lanes)
         if is_new.any():
             seeds, values = self._lane_inputs()
-            self._states = self._programs.start(self._states, (is_new, seeds, values), None)
+            self._states = self._programs.start(self._states, (is_new, seeds, values), self._programs.initial)
         if resumed:
             self._states = self._programs.restore(
                 _with_rows(

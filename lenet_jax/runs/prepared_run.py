@@ -22,6 +22,7 @@ from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import check_labels, check_splits, count_examples
 from lenet_jax.objective import Task, scale_inputs
+from lenet_jax.runs.initial_weights import InitialWeights, read_initial_weights
 from lenet_jax.runs.parts import CONSTANT, Parts, build_parts, float_options, trace_step, trace_update, with_numbers
 from lenet_jax.runs.platforms import check_platform
 from lenet_jax.runs.provenance import describe_data, describe_run
@@ -50,6 +51,7 @@ class PreparedRun(NamedTuple):
     state: TrainState  # shapes and dtypes of its state
     as_constants: tuple[str, ...] = ()  # paths of the float options that are no values of the programs
     as_arrays: tuple[str, ...] = ()  # paths of those that are traced as plain arrays
+    initial: InitialWeights | None = None  # those that are not made by the seed
 
     @property
     def task(self) -> Task:
@@ -98,7 +100,11 @@ class PreparedRun(NamedTuple):
 
     def describe(self) -> dict[str, Any]:
         """Return what `run.json` records of the run before it starts."""
-        return describe_run(self.config, self.describe_data())
+        return {**describe_run(self.config, self.describe_data()), **self.describe_init()}
+
+    def describe_init(self) -> dict[str, Any]:
+        """Return what `run.json` records of initial weights that the seed has not made; nothing if there are none."""
+        return {} if self.initial is None else {"init": self.initial.description}
 
     def describe_data(self) -> dict[str, Any]:
         """Return what `run.json` records of the data."""
@@ -131,7 +137,8 @@ def prepare_run(config: Config) -> PreparedRun:
         check_splits(data, parts.task.objective)
         check_labels(data, data.num_classes)
     _check_augment(config, data)
-    run = PreparedRun(config, data, plan, parts, state)
+    initial = read_initial_weights(config, state.variables, data.num_classes)
+    run = PreparedRun(config, data, plan, parts, state, initial=initial)
     # Built-in components fit where the data are images and labels, and tracing a large network takes seconds.
     if config.objective[TARGET] == _CLASSIFICATION and _is_built_in(config) and not config.objective["class_weights"]:
         return run

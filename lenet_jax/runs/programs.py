@@ -45,7 +45,8 @@ class Programs(NamedTuple):
     states: TrainState  # empty lanes, in which runs can start
     restore: Callable[[TrainState], TrainState]  # copies states of NumPy arrays with unwrapped keys to the devices
     data: Dataset  # on the devices
-    start: Callable[..., TrainState]  # (states, (is_new, seeds, values), None) -> states
+    initial: Any  # initial weights that the seed does not make, on the devices; None: there are none
+    start: Callable[..., TrainState]  # (states, (is_new, seeds, values), initial) -> states
     advance: Callable[..., tuple[TrainState, Evaluation]]  # (states, values, data); the buffers of `states` are donated
     measure: Callable[..., Measured]  # (states, (finished, values), data)
     compile_seconds: float
@@ -97,9 +98,9 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
     start_time = time.perf_counter()
     trainer = prepared.config.trainer
 
-    def start(state: TrainState, lane: Any, _: None) -> TrainState:
+    def start(state: TrainState, lane: Any, initial: Any) -> TrainState:
         is_new, seed, values = lane
-        return lax.cond(is_new, lambda: prepared.at(values).init(jax.random.key(seed)), lambda: state)
+        return lax.cond(is_new, lambda: prepared.at(values).init(jax.random.key(seed), initial), lambda: state)
 
     def train(state: TrainState, values: Any, data: Dataset) -> tuple[TrainState, Evaluation]:
         step = train_interval if strategy == "map" else advance
@@ -135,13 +136,15 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
     def compiled(fn: Callable, *args: Any, **options: Any) -> Any:
         return jit_over_lanes(fn, **options).lower(*args).compile()
 
-    shapes, data = jax.eval_shape(lambda *trees: trees, states, prepared.data)
+    tensors = None if prepared.initial is None else prepared.initial.tensors
+    shapes, data, initial = jax.eval_shape(lambda *trees: trees, states, prepared.data, tensors)
     with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
         return Programs(
             states=put(states),
             restore=lambda values: put(wrap_keys(values, states)),
             data=_put_on(devices, prepared.data),
-            start=compiled(start, shapes, (none, seeds, values), None),
+            initial=_put_on(devices, tensors),
+            start=compiled(start, shapes, (none, seeds, values), initial),
             advance=compiled(train, shapes, values, data, donate_argnums=0),
             measure=compiled(measure, shapes, (none, values), data),
             compile_seconds=time.perf_counter() - start_time,

@@ -31,7 +31,7 @@ _PACKAGES = (
 )
 _PLATFORM_PACKAGES = ("jax-", "nvidia-", "libtpu")  # beginnings of the names of those that compute on accelerators
 # Keys that may change the result.
-_CONDITIONS = ("code", "versions", "data", "devices", "platform", "environment", "precision", "settings")
+_CONDITIONS = ("code", "versions", "data", "init", "devices", "platform", "environment", "precision", "settings")
 _EXTENDED = ("versions", "platform", "precision", "settings")  # conditions that have fewer keys in older records
 _SETTINGS = (
     "jax_threefry_partitionable", "jax_default_prng_impl", "jax_random_seed_offset", "jax_default_matmul_precision",
@@ -183,6 +183,10 @@ def _compared(key: str, description: Mapping[str, Any], recorded: Mapping[str, A
             parts = dict(enumerate(value)) if isinstance(value, list) else {"": value}  # a sweep has several
             found = {name: _without(_mapping(part), ("name", "source", "class_names")) for name, part in parts.items()}
             return found if isinstance(value, list) else found[""]
+        case "init":  # the digest decides; the file may have been moved
+            if isinstance(value, list):  # a sweep has several
+                return [_mapping(part).get("sha256") for part in value]
+            return {"sha256": _mapping(value).get("sha256")}
         case "platform":
             devices = recorded.get("devices")
             others = isinstance(devices, list) and any(_mapping(each).get("platform") != "cpu" for each in devices)
