@@ -24,6 +24,9 @@ usage: lenet-jax COMMAND [...]
   train -m KEY=A,B,C ...   one run for each combination of the values
   train [-m] --dry-run ... check and prepare everything, and print the jobs, the programs and the memory they need
   resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed
+  extend DIR trainer.max_epochs=N
+                           go on from the last state of a finished run, up to N epochs, as a run of its own; the state
+                           is kept by trainer.keep_state=true; --directory=NEW, --allow-changed
   verify DIR               check the files of a finished run, run it again and compare, bit for bit; --tolerance=0.001;
                            of a sweep: all its finished jobs, or --jobs 0,3
   train --help             the configuration: its groups, its keys, its values
@@ -55,6 +58,7 @@ yet.
 _COMMANDS = (
     "train",
     "resume",
+    "extend",
     "verify",
     "evaluate",
     "predict",
@@ -68,6 +72,7 @@ _COMMANDS = (
 
 USAGE = {
     "resume": "DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]",
+    "extend": "DIR trainer.max_epochs=N [trainer.keep_state=true] [--directory=NEW] [--allow-changed]",
     "verify": "DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]",
     "evaluate": "DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run.",
     "predict": "DIR FILE [FILE ...] [--json] [--no-invert] [--no-centre] [--allow PACKAGE] [--trust]",
@@ -119,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     from lenet_jax.cli import inspect, run
     from lenet_jax.cli.compare import compare
+    from lenet_jax.cli.extend import extend
     from lenet_jax.cli.new import new
     from lenet_jax.cli.predict import predict
 
@@ -142,11 +148,11 @@ def _dispatch(arguments: list[str]) -> int:
         case [command, *rest] if command in USAGE and {"-h", "--help"} & set(rest):
             print(_help(command))
             return 0
-        case ["resume" | "verify" | "evaluate" | "predict" | "report" as command, *rest]:
+        case ["resume" | "extend" | "verify" | "evaluate" | "predict" | "report" as command, *rest]:
             directory, options = take_directory(rest)
             if directory is None:
                 raise InputError(f"{command}: usage: lenet-jax {command} {USAGE[command]}")
-            calls = {"resume": run.resume, "predict": predict}
+            calls = {"resume": run.resume, "extend": extend, "predict": predict}
             call = calls.get(command) or getattr(inspect, command)
             return call(Path(directory), options)
         case ["compare", *directories]:

@@ -112,7 +112,7 @@ def _run(hydra: Any, name: str, overrides: list[str], *, dry: bool = False) -> i
         return _print_lines(dry_run_lines([plan_run(overrides, prepared, path)], str(path)))
 
     def run_in(directory: Path) -> int:
-        return _show(tracked(run_locked(prepared, directory), config, directory), directory)
+        return show_run(tracked(run_locked(prepared, directory), config, directory), directory)
 
     with RunDirectory(path).locked():  # before Hydra writes its own files
         RunDirectory(path)
@@ -159,13 +159,13 @@ def resume(directory: Path, arguments: list[str]) -> int:
         record = read_allowed(directory, options.allowed)
         with locked_sweep_of(directory):
             if record.result is None:
-                _log_to(directory)
+                log_to(directory)
             events = resume_run(record, allow_changed=allow_changed)
             if record.result is not None:
-                code = _show(events, directory)
+                code = show_run(events, directory)
                 print(_ended(record))
                 return code
-            return _show(tracked(events, record.config, directory), directory)
+            return show_run(tracked(events, record.config, directory), directory)
 
     from lenet_jax.hydra_app.sweep import resume_sweep
 
@@ -184,6 +184,8 @@ def _ended(record: Any) -> str:
     ended = f"The run has ended, by {record.result['stopped_by']}; nothing was trained."
     if record.result["stopped_by"] != "max_epochs":
         return ended
+    if record.config.trainer.keep_state:
+        return f"{ended} To train longer: lenet-jax extend {record.directory} trainer.max_epochs={2 * epochs}."
     return (
         f"{ended} To train longer, start a new run: lenet-jax train with {again} and trainer.max_epochs={2 * epochs}."
     )
@@ -214,7 +216,7 @@ def _progress(ledger: Any) -> str:
     return ", ".join(parts)
 
 
-def _log_to(directory: Path) -> None:
+def log_to(directory: Path) -> None:
     """Log to the file that the run has begun, and warn on the terminal."""
     name = next((path.name for path in sorted(directory.glob("*.log"))), "train.log")
     handler, terminal = logging.FileHandler(directory / name, delay=True), logging.StreamHandler()
@@ -241,7 +243,7 @@ def _run_sweep(sweep: Any) -> int:
     return 0 if all(entry.state == DONE for entry in sweep.ledger.entries()) else 1
 
 
-def _show(events: Iterable[Any], directory: Path) -> int:
+def show_run(events: Iterable[Any], directory: Path) -> int:
     """Show the events of a run and return its exit code."""
     from lenet_jax.report.terminal import show
     from lenet_jax.runs.run_directory import RUN

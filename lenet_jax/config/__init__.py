@@ -59,6 +59,7 @@ class TrainerConfig:
     ema_decay: Decay | None = None  # decay of the weights' moving average, which evaluation then uses
     deterministic: bool = False  # on a GPU: the same bits each time, slower
     weights: Literal["best", "last", "both"] = "best"  # of the result; both: the best, with the last measured beside
+    keep_state: bool = False  # the last checkpoint of a finished run, which `lenet-jax extend` goes on from
     running_metrics: bool = False  # also of the minibatches while they are trained on, as Keras prints them
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
 
