@@ -35,6 +35,9 @@ usage: lenet-jax COMMAND [...]
   predict DIR FILE ...     classify images of your own: PNG and JPEG files, folders of such, npz and npy files; they are
                            inverted, scaled and centred as the training images were; --json; --invert, --no-invert,
                            --centre, --no-centre; --weights=best|last
+  export DIR --to stablehlo|onnx|safetensors|orbax
+                           write the network for other programs, of any batch size, and compare its outputs with the
+                           run's on the test images; --output=FILE, --batch=N, --weights=best|last
   compare DIR DIR ...      compare finished runs, or sweeps over their seeds: differences with intervals, changed keys
   report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network;
                            --image=N: all layers for the N-th test image
@@ -62,6 +65,7 @@ _COMMANDS = (
     "verify",
     "evaluate",
     "predict",
+    "export",
     "compare",
     "report",
     "summary",
@@ -76,6 +80,7 @@ USAGE = {
     "verify": "DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]",
     "evaluate": "DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run.",
     "predict": "DIR FILE [FILE ...] [--json] [--no-invert] [--no-centre] [--allow PACKAGE] [--trust]",
+    "export": "DIR --to stablehlo|onnx|safetensors|orbax [--output=FILE] [--batch=N] [--allow PACKAGE] [--trust]",
     "compare": "DIR DIR [DIR ...], finished runs or sweeps",
     "report": "DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep.",
     "summary": "[KEY=VALUE ...] [input_shape=H,W,C] [num_classes=N] [--config-dir DIR]",
@@ -124,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     from lenet_jax.cli import inspect, run
     from lenet_jax.cli.compare import compare
+    from lenet_jax.cli.export import export
     from lenet_jax.cli.extend import extend
     from lenet_jax.cli.new import new
     from lenet_jax.cli.predict import predict
@@ -148,11 +154,11 @@ def _dispatch(arguments: list[str]) -> int:
         case [command, *rest] if command in USAGE and {"-h", "--help"} & set(rest):
             print(_help(command))
             return 0
-        case ["resume" | "extend" | "verify" | "evaluate" | "predict" | "report" as command, *rest]:
+        case ["resume" | "extend" | "verify" | "evaluate" | "predict" | "export" | "report" as command, *rest]:
             directory, options = take_directory(rest)
             if directory is None:
                 raise InputError(f"{command}: usage: lenet-jax {command} {USAGE[command]}")
-            calls = {"resume": run.resume, "extend": extend, "predict": predict}
+            calls = {"resume": run.resume, "extend": extend, "export": export, "predict": predict}
             call = calls.get(command) or getattr(inspect, command)
             return call(Path(directory), options)
         case ["compare", *directories]:

@@ -68,7 +68,18 @@ def parse(
     return Options(frozenset(found - {"--trust"}), given, allowed, rest)
 
 
-_WITH_VALUE = ("--allow", "--tolerance", "--jobs", "--weights", "--directory", "--image", "--config-dir")
+_WITH_VALUE = (
+    "--allow",
+    "--tolerance",
+    "--jobs",
+    "--weights",
+    "--to",
+    "--output",
+    "--batch",
+    "--directory",
+    "--image",
+    "--config-dir",
+)
 
 
 def take_directory(arguments: list[str]) -> tuple[str | None, list[str]]:

@@ -15,7 +15,7 @@ from lenet_jax.hydra_app.composition import get_args_parser, open_hydra
 
 _LINE = "COMP_LINE"
 _WITH_OVERRIDES = ("train", "summary", "evaluate")  # commands that take keys and values
-_WITH_DIRECTORY = ("resume", "extend", "verify", "evaluate", "predict", "compare", "report")
+_WITH_DIRECTORY = ("resume", "extend", "verify", "evaluate", "predict", "export", "compare", "report")
 _CHOICES = {"completion": ("bash", "fish", "zsh"), "data": ("prepare",)}
 _RECORDS = ("run.json", "sweep.json")
 

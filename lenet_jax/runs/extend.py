@@ -20,7 +20,7 @@ from lenet_jax.config import to_dict
 from lenet_jax.errors import InputError
 from lenet_jax.runs import Event
 from lenet_jax.runs.checkpoints import newest_first, read_checkpoint, save_checkpoint
-from lenet_jax.runs.prepared_run import PreparedRun, prepare_run, unwrap_keys
+from lenet_jax.runs.prepared_run import PreparedRun, prepare_run
 from lenet_jax.runs.provenance import (
     changed_conditions,
     changed_since,
@@ -32,7 +32,7 @@ from lenet_jax.runs.run import run_locked
 from lenet_jax.runs.run_directory import METRICS, RESULT, RUN, Record, RunDirectory, check_log, clear_run
 from lenet_jax.storage import write_atomically
 from lenet_jax.types import Status
-from lenet_jax.weights import Tensors, count_bytes, from_tensors
+from lenet_jax.weights import Tensors, count_bytes, from_tensors, unwrap_keys
 
 
 class Extension(NamedTuple):

@@ -1,4 +1,4 @@
-"""Initial weights of a run from the result of another run, or from a safetensors file: all of them, or a part.
+"""Initial weights of a run from the result of another run, or from a file: all of them, or a part.
 
 An array of the file is taken for the one of the network that has the same path, as "conv1/kernel", and the same shape.
 The weights of an output layer for another number of classes are left as the seed has made them.
@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from lenet_jax.config import Config
 from lenet_jax.errors import InputError
+from lenet_jax.interop.orbax import is_orbax, read_orbax
 from lenet_jax.runs.provenance import digest_parameters
 from lenet_jax.runs.run_directory import damaged_files, file_of_result, read_record
 from lenet_jax.types import Variables
@@ -37,7 +38,7 @@ def read_initial_weights(config: Config, variables: Variables, num_outputs: int)
     """Read the initial weights that a configuration names; None if it names none.
 
     Args:
-        config: its `init` is the directory of a finished run or a safetensors file; `init_include` and `init_exclude`
+        config: its `init` is the directory of a finished run, a safetensors file or an Orbax checkpoint; `init_include` and `init_exclude`
             are patterns of the paths of parameters and state, as "conv1/*".
         variables: of the network, or their shapes and dtypes.
         num_outputs: number of outputs of the network, such as classes.
@@ -105,10 +106,13 @@ def _listed(left: Mapping[str, str]) -> str:
 
 def _find_file(path: Path) -> Path:
     """Return a file of weights, or that with the result of the run whose directory is given, which is intact."""
+    if is_orbax(path):
+        return path
     if not path.is_dir():
         if not (path.is_file() and os.access(path, os.R_OK)):  # safetensors would say that there is no such file
             raise InputError(
-                f"`init` must be the directory of a run or a safetensors file that this user may read; {path} is none."
+                f"`init` must be the directory of a run, a safetensors file that this user may read, or an Orbax "
+                f"checkpoint; {path} is none."
             )
         return path
     record = read_record(path)
@@ -125,6 +129,8 @@ def _find_file(path: Path) -> Path:
 
 def _read(path: Path) -> Tensors:
     """Return the arrays of a file by the paths of this package; names without "params/" are those of parameters."""
+    if path.is_dir():
+        return read_orbax(path)
     try:
         with safetensors.safe_open(path, "numpy") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

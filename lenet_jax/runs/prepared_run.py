@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from lenet_jax import components
 from lenet_jax.augment import Augment, Mixup, flatten
@@ -342,21 +341,3 @@ def _load(node: str) -> Dataset:
 @functools.lru_cache(maxsize=4)
 def _describe_data(node: str) -> dict[str, Any]:
     return describe_data(json.loads(node), _load(node))
-
-
-# ---- states as arrays that can be saved -----------------------------------------------------------------------------
-
-
-def unwrap_keys(state: Any) -> Any:
-    """Return a pytree with the integers of its random keys in place of the keys, so that it can be saved."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
-
-
-def wrap_keys(values: Any, like: Any) -> Any:
-    """Reverse `unwrap_keys`; `like` is the pytree with its keys."""
-    wrap = lambda value, leaf: jax.random.wrap_key_data(jnp.asarray(value)) if _is_key(leaf) else value  # noqa: E731
-    return jax.tree.map(wrap, values, like)
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

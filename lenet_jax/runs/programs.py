@@ -20,10 +20,11 @@ from lenet_jax.lanes import AXIS, STRATEGIES, advance, choose_strategy, over_lan
 from lenet_jax.objective import no_examples
 from lenet_jax.runs.compilation_cache import use_compilation_cache
 from lenet_jax.runs.parts import float_options
-from lenet_jax.runs.prepared_run import PreparedRun, unwrap_keys, wrap_keys
+from lenet_jax.runs.prepared_run import PreparedRun
 from lenet_jax.traced_numbers import scalar
 from lenet_jax.training import Evaluation, TrainState, evaluation_variables, result_variables, train_interval
 from lenet_jax.types import Dataset, Metrics, Status, Variables
+from lenet_jax.weights import unwrap_keys, wrap_keys
 
 _MAX_VMAPPED = 64  # default number of vmapped lanes; halved when out of memory
 _ALIGNMENT = 64  # bytes

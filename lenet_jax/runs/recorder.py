@@ -192,7 +192,7 @@ class Recorder:
         """Save a checkpoint.
 
         Args:
-            state: of NumPy arrays; its keys are unwrapped by `lenet_jax.runs.prepared_run.unwrap_keys`.
+            state: of NumPy arrays; its keys are unwrapped by `lenet_jax.weights.unwrap_keys`.
         """
         directory = self._directory
         directory.sync_metrics()

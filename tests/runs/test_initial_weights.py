@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_refused(parent, weights, tmp_path):
     nan = save(**{"params/conv1/bias": np.full(2, np.nan, np.float32)})
     integers = save(**{"params/conv1/bias": np.zeros(2, np.int32)})
     for path, options, message in (
-        (tmp_path / "none", {}, r"`init` must be the directory of a run or a safetensors file .*; .*none is none"),
+        (tmp_path / "none", {}, r"`init` must be the directory of a run, a safetensors file .*; .*none is none"),
         (tmp_path, {}, r"must be the directory of a run, with a run\.json in it"),
         (tmp_path / "text.safetensors", {}, "`init` must be an intact safetensors file"),
         (without, {}, r"must have the array 'hidden/bias' of the network; .*init_exclude=\[hidden/bias\]"),
