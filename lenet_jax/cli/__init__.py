@@ -31,7 +31,9 @@ usage: lenet-jax COMMAND [...]
                            of a sweep: all its finished jobs, or --jobs 0,3
   train --help             the configuration: its groups, its keys, its values
   evaluate DIR [data=...]  evaluate a finished run again, on its test images or on those of other data;
-                           data.split=train|validation|test, --weights=best|last, --config-dir
+                           data.split=train|validation|test, --weights=best|last, --config-dir; --tta=16: the mean of
+                           the probabilities of an image and 16 augmented views of it, --seed=0; --ensemble: the mean
+                           over the runs of a sweep
   predict DIR FILE ...     classify images of your own: PNG and JPEG files, folders of such, npz and npy files; they are
                            inverted, scaled and centred as the training images were; --json; --invert, --no-invert,
                            --centre, --no-centre; --weights=best|last
@@ -78,7 +80,7 @@ USAGE = {
     "resume": "DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]",
     "extend": "DIR trainer.max_epochs=N [trainer.keep_state=true] [--directory=NEW] [--allow-changed]",
     "verify": "DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]",
-    "evaluate": "DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run.",
+    "evaluate": "DIR [data=...] [--tta=N] [--ensemble] [--allow PACKAGE] [--trust], DIR of a finished run or a sweep.",
     "predict": "DIR FILE [FILE ...] [--json] [--no-invert] [--no-centre] [--allow PACKAGE] [--trust]",
     "export": "DIR --to stablehlo|onnx|safetensors|orbax [--output=FILE] [--batch=N] [--allow PACKAGE] [--trust]",
     "compare": "DIR DIR [DIR ...], finished runs or sweeps",
@@ -129,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     from lenet_jax.cli import inspect, run
     from lenet_jax.cli.compare import compare
+    from lenet_jax.cli.evaluate import evaluate
     from lenet_jax.cli.export import export
     from lenet_jax.cli.extend import extend
     from lenet_jax.cli.new import new
@@ -158,7 +161,7 @@ def _dispatch(arguments: list[str]) -> int:
             directory, options = take_directory(rest)
             if directory is None:
                 raise InputError(f"{command}: usage: lenet-jax {command} {USAGE[command]}")
-            calls = {"resume": run.resume, "extend": extend, "export": export, "predict": predict}
+            calls = {"resume": run.resume, "evaluate": evaluate, "extend": extend, "export": export, "predict": predict}
             call = calls.get(command) or getattr(inspect, command)
             return call(Path(directory), options)
         case ["compare", *directories]:

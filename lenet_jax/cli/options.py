@@ -69,16 +69,8 @@ def parse(
 
 
 _WITH_VALUE = (
-    "--allow",
-    "--tolerance",
-    "--jobs",
-    "--weights",
-    "--to",
-    "--output",
-    "--batch",
-    "--directory",
-    "--image",
-    "--config-dir",
+    *("--allow", "--tolerance", "--jobs", "--weights", "--image", "--config-dir", "--directory"),
+    *("--to", "--output", "--batch", "--tta", "--seed"),
 )
 
 

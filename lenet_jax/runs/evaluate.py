@@ -22,7 +22,7 @@ from lenet_jax.objective import Task
 from lenet_jax.runs.platforms import check_platform
 from lenet_jax.runs.provenance import digest_parameters
 from lenet_jax.runs.run_directory import Record, file_of_result
-from lenet_jax.types import Dataset, Model, Split, Variables
+from lenet_jax.types import Dataset, Metrics, Model, Split, Variables
 from lenet_jax.weights import load_variables
 
 _TFDS = "lenet_jax.data.load_tfds"
@@ -64,7 +64,33 @@ def evaluate_run(
     check_platform()
     config = record.config
     find_weights(record, weights)  # before the data are loaded, or even downloaded
-    data: Dataset = components.build(config.data if data_node is None else components.complete("data", data_node))
+    data = load_data(record, data_node)
+    model, variables = load_network(record, example_of(data.test.inputs), weights)
+    split = data.splits()[part]
+    task = Task(model, components.build(config.objective), (), config.trainer.compute_dtype, data.pixel_divisor)
+    with jax.default_matmul_precision(config.trainer.matmul_precision):
+        metrics = jax.jit(functools.partial(evaluate_task, task))(variables, split)
+        outputs = jax.jit(functools.partial(predict_task, task))(variables, split.inputs)
+    summary, predictions, confusion = summarize_outputs(metrics, outputs, split, data.num_classes)
+    trained_on = count_trained_on(config.data, data_node, data, part)
+    return EvaluationReport(
+        model, variables, split, data.pixel_divisor, summary, predictions, confusion, part, trained_on
+    )
+
+
+def load_data(record: Record, data_node: Mapping[str, Any] | None = None) -> Dataset:
+    """Load the data of a run, or other data of the same shape.
+
+    Args:
+        record: of the run, with a complete configuration.
+        data_node: the component that loads other data; None: those of the run.
+
+    Raises:
+        InputError: if data and network do not fit.
+    """
+    data: Dataset = components.build(
+        record.config.data if data_node is None else components.complete("data", data_node)
+    )
     shape, num_classes = tuple(record.run["data"]["image_shape"]), record.run["data"]["num_classes"]
     found_shape = jax.tree.leaves(data.test.inputs)[0].shape[1:]
     if found_shape != shape or data.num_classes != num_classes:
@@ -72,22 +98,30 @@ def evaluate_run(
             f"`data` must have images of shape {shape} and {num_classes} classes, as those of "
             f"{record.directory}; got {found_shape} and {data.num_classes}."
         )
-    model, variables = load_network(record, example_of(data.test.inputs), weights)
-    split = data.splits()[part]
-    task = Task(model, components.build(config.objective), (), config.trainer.compute_dtype, data.pixel_divisor)
-    with jax.default_matmul_precision(config.trainer.matmul_precision):
-        metrics = jax.jit(functools.partial(evaluate_task, task))(variables, split)
-        outputs = jax.jit(functools.partial(predict_task, task))(variables, split.inputs)
+    return data
+
+
+def summarize_outputs(
+    metrics: Metrics, outputs: Any, split: Split, num_classes: int
+) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray | None]:
+    """Return the summary of an evaluation, its predictions and its confusion matrix, as `EvaluationReport` has them.
+
+    Args:
+        metrics: of the outputs.
+        outputs: of the network, for each example of the split.
+        split: the examples.
+        num_classes: of the data.
+    """
     summary = {
         "examples": int(metrics.num_examples),
         **{name: float(total) / int(metrics.num_examples) for name, total in metrics.sums.items()},
         "loss": float(metrics.loss_sum) / int(metrics.num_examples),
     }
     predictions = confusion = None
-    if _is_classification(outputs, split.targets, data.num_classes):
+    if _is_classification(outputs, split.targets, num_classes):
         labels = jnp.asarray(split.targets, jnp.int32)
         predictions = np.asarray(outputs.argmax(axis=-1).astype(jnp.int32))
-        confusion = np.asarray(confusion_matrix(labels, jnp.asarray(predictions), data.num_classes))
+        confusion = np.asarray(confusion_matrix(labels, jnp.asarray(predictions), num_classes))
         precision, recall = precision_and_recall(jnp.asarray(confusion))
         summary |= {
             "correct": int(confusion.trace()),
@@ -96,11 +130,7 @@ def evaluate_run(
             "recall": [float(r) for r in recall],
             "confusion_matrix": confusion.tolist(),
         }
-    is_own_training_set = part == "train" and data_node is None
-    trained_on = 0 if is_own_training_set else _count_trained_on(config.data, data_node, data, split)
-    return EvaluationReport(
-        model, variables, split, data.pixel_divisor, summary, predictions, confusion, part, trained_on
-    )
+    return summary, predictions, confusion
 
 
 Which = Literal["best", "last"] | None
@@ -147,10 +177,22 @@ def load_network(record: Record, example: Example, weights: Which = None) -> tup
     return model, variables
 
 
-def _count_trained_on(
-    own_node: Mapping[str, Any], data_node: Mapping[str, Any] | None, data: Dataset, split: Split
+def count_trained_on(
+    own_node: Mapping[str, Any], data_node: Mapping[str, Any] | None, data: Dataset, part: str
 ) -> int | None:
-    """Return how many examples of a split the run was trained on; None if its training set cannot be read here."""
+    """Return how many examples of a part of the data, which is not meant to be its own training set, a run has seen.
+
+    None if its training set cannot be read here.
+
+    Args:
+        own_node: the component that loads the run's data.
+        data_node: the one of other data; None: they are the run's.
+        data: that were loaded.
+        part: of them.
+    """
+    split = data.splits()[part]
+    if part == "train" and data_node is None:
+        return 0
     if data_node is not None:
         if own_node[TARGET] == _TFDS and not is_prepared(own_node["name"], own_node["directory"]):
             return None  # it would be downloaded

@@ -38,8 +38,8 @@ def read_initial_weights(config: Config, variables: Variables, num_outputs: int)
     """Read the initial weights that a configuration names; None if it names none.
 
     Args:
-        config: its `init` is the directory of a finished run, a safetensors file or an Orbax checkpoint; `init_include` and `init_exclude`
-            are patterns of the paths of parameters and state, as "conv1/*".
+        config: its `init` is the directory of a finished run, a safetensors file or an Orbax checkpoint; `init_include`
+            and `init_exclude` are patterns of the paths of parameters and state, as "conv1/*".
         variables: of the network, or their shapes and dtypes.
         num_outputs: number of outputs of the network, such as classes.
 
@@ -129,11 +129,12 @@ def _find_file(path: Path) -> Path:
 
 def _read(path: Path) -> Tensors:
     """Return the arrays of a file by the paths of this package; names without "params/" are those of parameters."""
-    if path.is_dir():
-        return read_orbax(path)
     try:
-        with safetensors.safe_open(path, "numpy") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if path.is_dir():
+            found = read_orbax(path)
+        else:
+            with safetensors.safe_open(path, "numpy") as file:
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two of a dtype that NumPy lacks
         raise InputError(f"`init` must be an intact safetensors file; {path}: {error}.") from error
     if any(name.startswith(("params/", "state/")) for name in found):
