@@ -1,5 +1,6 @@
 """Weights as Orbax checkpoints, the format of flax; Orbax comes with flax."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from lenet_jax.errors import InputError
 from lenet_jax.types import Model, Variables
 from lenet_jax.weights import Tensors, from_tensors, named_leaves, unwrap_keys, wrap_keys
 
+_SMALL = 1 << 28  # bytes that any checkpoint may expand to
+_MOST_EXPANSION = 100  # times the size of its files
 _MARKS = ("_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt")  # files of an Orbax checkpoint
 
 
@@ -66,9 +69,24 @@ def read_orbax(path: str | Path) -> Tensors:
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             tree: Any = checkpointer.metadata(Path(path).absolute()).item_metadata.tree
+            _check_size(Path(path), tree)
             arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             found = checkpointer.restore(Path(path).absolute(), restore_args=arguments)
+    except InputError:
+        raise
     except Exception as error:  # a damaged checkpoint can make its parser raise almost any exception
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(f"load_orbax: `path` must be an intact Orbax checkpoint; {path}: {reason}.") from error
     return {name: np.asarray(leaf) for name, leaf in named_leaves(found).items()}
+
+
+def _check_size(path: Path, tree: Any) -> None:
+    """Check, before arrays are read, that their declared sizes are such as their compressed files may have."""
+    total = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
+    files = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    limit = max(_SMALL, _MOST_EXPANSION * files)
+    if total > limit:
+        raise InputError(
+            f"load_orbax: `path` must hold arrays of at most {limit} bytes, for the size of its files; {path} has "
+            f"{total}."
+        )
