@@ -29,7 +29,6 @@ class Style(NamedTuple):
     box: int | None = None  # pixels that a character fills at most, a side; None: images are scaled as they are
     by_mass: bool = False  # whether its centre of mass is in the middle, or that of its box
     transposed: bool = False
-    floats: bool = False  # whether float pixels of any range are possible
 
 
 class Prepared(NamedTuple):
@@ -50,14 +49,14 @@ def style_of(data: Mapping[str, Any], shape: tuple[int, ...]) -> Style:
     """
     loader, name = str(data[TARGET]).removeprefix("lenet_jax.data.load_"), str(data.get("name", ""))
     if shape != (28, 28, 1):
-        return Style(floats=loader in ("npz", "huggingface") or "." in loader)
+        return Style()
     if loader == "emnist" or name.startswith("emnist"):
         return Style(on_black=True, box=24, transposed=not data.get("upright", False))
     if name in ("fashion_mnist", "kmnist"):
         return Style(on_black=True)
     if loader in ("embedded", "idx", "pickle_archive") or name in ("mnist", "ylecun/mnist"):
         return Style(on_black=True, box=20, by_mass=True)
-    return Style(floats=loader in ("npz", "huggingface") or "." in loader)
+    return Style()
 
 
 def prepare_files(
@@ -65,6 +64,7 @@ def prepare_files(
     shape: tuple[int, ...],
     style: Style,
     *,
+    are_pixels: bool = True,
     invert: bool | None = None,
     centre: bool | None = None,
 ) -> Iterator[Prepared]:
@@ -74,6 +74,7 @@ def prepare_files(
         paths: PNG and JPEG files, folders of such, npy and npz files.
         shape: of one input, (height, width, channels) for images.
         style: of the training images.
+        are_pixels: whether the training images are uint8 pixels; else they are floats, which no image file has.
         invert: whether images are inverted; None: those that are dark on light, if the style is light on dark.
         centre: whether characters are cut out, scaled and centred; None: if the style has a box, and the image has not
             the size of the network's inputs already.
@@ -85,7 +86,9 @@ def prepare_files(
         raise InputError("predict: `--centre` must be used with a run on images of characters; this one is on others.")
     for path in paths:
         if path.suffix.lower() in ARRAYS:
-            yield _prepare_array(path, shape, style, invert)
+            yield _prepare_array(path, shape, invert, are_pixels=are_pixels)
+        elif not are_pixels:
+            raise InputError(f"{path}: must be an npy or npz file, as the run's inputs are floats; it is neither.")
         elif path.is_dir():
             yield from (_prepare_image(each, shape, style, invert, centre) for each in _images_in(path))
         else:
@@ -99,7 +102,7 @@ def _images_in(folder: Path) -> list[Path]:
     return found
 
 
-def _prepare_array(path: Path, shape: tuple[int, ...], style: Style, invert: bool | None) -> Prepared:
+def _prepare_array(path: Path, shape: tuple[int, ...], invert: bool | None, *, are_pixels: bool) -> Prepared:
     name, inputs = read_inputs(path)
     origin = f"{path} ({name})" if name else str(path)
     if shape[-1:] == (1,) and inputs.shape[-len(shape) + 1 :] == shape[:-1]:
@@ -108,11 +111,15 @@ def _prepare_array(path: Path, shape: tuple[int, ...], style: Style, invert: boo
         inputs = inputs[None]
     if inputs.shape[1:] != shape or not len(inputs):
         raise InputError(f"{origin}: must be an array (N, {', '.join(map(str, shape))}); got shape {inputs.shape}.")
-    if inputs.dtype.kind in "iub":
+    if not are_pixels:
+        inputs = inputs.astype(np.float32)
+        if not np.isfinite(inputs).all():
+            raise InputError(f"{origin}: inputs must be finite numbers; some are not.")
+    elif inputs.dtype.kind in "iub":
         if inputs.min() < 0 or inputs.max() > 255:
             raise InputError(f"{origin}: pixels must be 0 to 255; got {inputs.min()} to {inputs.max()}.")
         inputs = inputs.astype(np.uint8)
-    elif not np.isfinite(inputs).all() or not (style.floats or (inputs.min() >= 0 and inputs.max() <= 1)):
+    elif not (inputs.min() >= 0 and inputs.max() <= 1):
         raise InputError(
             f"{origin}: float pixels must be 0 to 1; got {inputs.min()} to {inputs.max()}; save those of 0 to 255 as "
             "uint8."

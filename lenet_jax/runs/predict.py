@@ -74,7 +74,9 @@ def predict_files(
         raise InputError(f"predict: `DIR` must be of a run that classifies; the objective of this one is {name}.")
     shape = tuple(described["image_shape"])
     style = style_of(config.data, shape)
-    prepared = list(prepare_files([Path(path) for path in paths], shape, style, invert=invert, centre=centre))
+    dtype = described.get("dtype") or _load_dtype(record)
+    options: Any = {"are_pixels": dtype == "uint8", "invert": invert, "centre": centre}
+    prepared = list(prepare_files([Path(path) for path in paths], shape, style, **options))
     model, variables = load_network(record, shape, weights)
     task = Task(model, objective, (), config.trainer.compute_dtype, pixel_divisor(record))
     predict = jax.jit(functools.partial(predict_task, task))
@@ -92,6 +94,11 @@ def predict_files(
         for place, each in enumerate(prepared)
         for number, row in enumerate(found[place])
     ]
+
+
+def _load_dtype(record: Record) -> str:
+    """Return the dtype of a run's inputs, which older records have not."""
+    return str(jax.tree.leaves(components.build(record.config.data).train.inputs)[0].dtype)
 
 
 def pixel_divisor(record: Record) -> float:

@@ -123,6 +123,7 @@ def describe_data(node: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
         "validation": count_examples(dataset.validation),
         "test": count_examples(dataset.test),
         "image_shape": list(inputs[0].shape[1:]),
+        "dtype": str(inputs[0].dtype),
         "num_classes": dataset.num_classes,
         **({} if names is None else {"class_names": list(names)}),
     }
@@ -181,7 +182,10 @@ def _compared(key: str, description: Mapping[str, Any], recorded: Mapping[str, A
             return {"sha256": _mapping(value).get("sha256")}
         case "data":  # the digest decides; older records have other names, or none
             parts = dict(enumerate(value)) if isinstance(value, list) else {"": value}  # a sweep has several
-            found = {name: _without(_mapping(part), ("name", "source", "class_names")) for name, part in parts.items()}
+            found = {
+                name: _without(_mapping(part), ("name", "source", "class_names", "dtype"))
+                for name, part in parts.items()
+            }
             return found if isinstance(value, list) else found[""]
         case "init":  # the digest decides; the file may have been moved
             if isinstance(value, list):  # a sweep has several

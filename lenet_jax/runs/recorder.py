@@ -234,7 +234,10 @@ class Recorder:
         self._directory.write_run({**self._provenance, "timings": timings, "ended": utc_now()})
         self._directory.write_result(result)
         if self._config.trainer.keep_state:
-            self.save(state)
+            try:
+                self.save(state)
+            except OSError as error:
+                _log.warning("%s: the last state is not kept: %s", self._directory.path, error.strerror)
         return Finished(result, self._directory.path)
 
     def _elapsed(self) -> float:

@@ -116,6 +116,17 @@ def test_arrays_are_taken_as_they_are(tmp_path):
     np.testing.assert_array_equal(prepare_one(tmp_path / "a.npy", invert=True).inputs[..., 0], 255 - images)
 
 
+def test_inputs_that_are_no_pixels_are_floats(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[1000, -7]]))
+    prepared = prepare_one(tmp_path / "x.npy", (2,), Style(), are_pixels=False)
+    np.testing.assert_array_equal(prepared.inputs, np.array([[1000, -7]], np.float32))
+    np.save(tmp_path / "x.npy", np.array([[np.inf, 0]]))
+    with pytest.raises(lj.InputError, match="inputs must be finite numbers; some are not"):
+        prepare_one(tmp_path / "x.npy", (2,), Style(), are_pixels=False)
+    with pytest.raises(lj.InputError, match="must be an npy or npz file, as the run's inputs are floats"):
+        prepare_one(tmp_path / "x.png", are_pixels=False)
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -173,7 +184,7 @@ def test_an_image_is_read_as_a_viewer_shows_it():
         ("fashion_mnist", {}, Style(on_black=True)),
         ("emnist", {}, Style(on_black=True, box=24, transposed=True)),
         ("emnist", {"upright": True}, Style(on_black=True, box=24)),
-        ("npz", {"directory": "."}, Style(floats=True)),
+        ("npz", {"directory": "."}, Style()),
         ("folder", {"directory": "."}, Style()),
     ],
 )
