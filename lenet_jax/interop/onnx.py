@@ -24,7 +24,7 @@ def to_onnx(function: Callable[[Any], Any], example: jax.ShapeDtypeStruct, batch
         InputError: if jax2onnx is not installed, or cannot convert an operation of the function.
     """
     try:
-        import jax2onnx
+        import jax2onnx  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(f"to_onnx: needs the package jax2onnx: {_INSTALL}.") from error
     shape: Any = ("B" if batch_size is None else batch_size, *example.shape)
@@ -45,7 +45,7 @@ def run_onnx(model: bytes, inputs: np.ndarray) -> np.ndarray:
         InputError: if ONNX Runtime is not installed.
     """
     try:
-        import onnxruntime
+        import onnxruntime  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(f"run_onnx: needs the package onnxruntime: {_INSTALL}.") from error
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])

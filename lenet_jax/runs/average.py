@@ -109,8 +109,9 @@ def evaluate_average(
     )
     summary, predictions, confusion = summarize_outputs(metrics, outputs, split, data.num_classes)
     trained_on = count_trained_on(first.config.data, data_node, data, part)
+    model, variables = networks[0]
     report = EvaluationReport(
-        *networks[0], split, data.pixel_divisor, summary, predictions, confusion, part, trained_on
+        model, variables, split, data.pixel_divisor, summary, predictions, confusion, part, trained_on
     )
     return AverageReport(report, accuracies)
 

@@ -94,8 +94,8 @@ def export_run(
     size = sum(each.stat().st_size for each in ([path] if path.is_file() else path.rglob("*")) if each.is_file())
     same = _count_same(expected, found)
     rows = "N" if batch_size is None else str(batch_size)
-    shapes = [f"{x.dtype} ({', '.join([rows, *map(str, x.shape[1:])])})" for x in (inputs, expected)]
-    return Exported(path, size, *shapes, len(inputs), same, float(np.abs(found - expected).max()))
+    of_inputs, of_outputs = (f"{x.dtype} ({', '.join([rows, *map(str, x.shape[1:])])})" for x in (inputs, expected))
+    return Exported(path, size, of_inputs, of_outputs, len(inputs), same, float(np.abs(found - expected).max()))
 
 
 def _count_same(expected: np.ndarray, found: np.ndarray) -> int:

@@ -25,7 +25,9 @@ def folder(tmp_path_factory):
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
         for seed in range(3):
             groups = {"augment": component("augment", "affine")}
-            run_whole(make_config(seed, component("optimizer", "adam"), groups=groups, max_epochs=3), path / str(seed))
+            run_whole(
+                make_config(seed, component("optimizer", "momentum"), groups=groups, max_epochs=3), path / str(seed)
+            )
         run_whole(make_config(9, max_epochs=1), path / "plain")
     return path
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import jaxtyping
+import jax
 import pytest
 
 import lenet_jax as lj
@@ -13,9 +13,16 @@ from lenet_jax.runs.extend import extend_run, prepare_extension
 from lenet_jax.runs.run_directory import read_record
 from lenet_jax.runs.trust import read_allowed
 from lenet_jax.runs.verify import Verification, verify_run
-from tests.runs.small import component, make_config, run_whole
+from tests.runs.small import component, interrupted, make_config, run_whole
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
+
+
+@pytest.fixture(autouse=True)
+def optax_may_promote_integers():
+    """Its schedules and Adam divide numbers of steps by floats."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def config(max_epochs, keep_state=True, schedule="constant", **trainer):
@@ -88,12 +95,8 @@ def test_a_schedule_that_depends_on_the_length_is_said(tmp_path):
 def test_an_extension_that_is_interrupted_is_resumed(monkeypatch, capsys):
     run_whole(config(3), Path("whole"))
     run_whole(config(1), Path("parent"))
-    monkeypatch.setattr(
-        "lenet_jax.runs.group.GroupRunner._advance", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
-    assert main(["extend", "parent", "trainer.max_epochs=3"]) == 75
-    monkeypatch.undo()
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with interrupted(monkeypatch):
+        assert main(["extend", "parent", "trainer.max_epochs=3"]) == 75
     assert capsys.readouterr().out.startswith(
         "extends parent to 3 epochs in parent-3-epochs\nbit for bit as a run of 3 epochs from the start\n"
     )
@@ -106,12 +109,8 @@ def test_an_extension_that_is_interrupted_is_resumed(monkeypatch, capsys):
 @pytest.mark.usefixtures("in_an_empty_folder")
 def test_an_extension_that_has_lost_its_state_does_not_begin_anew(monkeypatch, capsys):
     run_whole(config(1), Path("parent"))
-    monkeypatch.setattr(
-        "lenet_jax.runs.group.GroupRunner._advance", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
-    assert main(["extend", "parent", "trainer.max_epochs=2", "--directory=child"]) == 75
-    monkeypatch.undo()
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with interrupted(monkeypatch):
+        assert main(["extend", "parent", "trainer.max_epochs=2", "--directory=child"]) == 75
     for path in newest_first(Path("child/checkpoints")):
         (path / "state.safetensors").write_bytes(b"")
     capsys.readouterr()

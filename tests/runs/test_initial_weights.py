@@ -12,12 +12,13 @@ import lenet_jax as lj
 from lenet_jax.cli import main
 from lenet_jax.config import from_dict, to_dict
 from lenet_jax.runs.prepared_run import prepare_run
-from lenet_jax.runs.run_directory import BEST, read_record
-from tests.runs.small import component, make_config, run_whole
+from lenet_jax.runs.provenance import digest_parameters
+from lenet_jax.runs.run_directory import BEST
+from tests.runs.small import component, interrupted, make_config, run_whole
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 
-NAMES = [f"{layer}/{part}" for layer in ("conv1", "conv2", "hidden", "output") for part in ("bias", "kernel")]
+NAMES = [f"{layer}/{part}" for layer in ("conv1", "conv2", "hidden", "softmax") for part in ("bias", "kernel")]
 
 
 def configured(directory, *, include=("*",), exclude=(), seed=7, **groups):
@@ -59,7 +60,7 @@ def test_all_weights_of_a_run_are_taken(parent, weights):
     description = prepared.describe()["init"]
     assert description["taken"] == NAMES
     assert (description["left"], description["unused"]) == ({}, [])
-    assert description["sha256"] == read_record(parent).result["parameters_sha256"]
+    assert description["sha256"] == digest_parameters(weights)
 
 
 def test_the_optimizer_and_the_best_weights_begin_with_them(parent, weights):
@@ -81,7 +82,7 @@ def test_a_part_is_chosen_by_paths(parent, weights):
     taken = ["conv1/bias", "conv1/kernel", "conv2/kernel", "hidden/bias"]
     assert prepared.initial.description["taken"] == taken
     assert prepared.initial.description["left"] == dict.fromkeys(
-        ["conv2/bias", "hidden/kernel", "output/bias", "output/kernel"], "not chosen"
+        ["conv2/bias", "hidden/kernel", "softmax/bias", "softmax/kernel"], "not chosen"
     )
     for name in found:
         expected = weights[name] if name.removeprefix("params/") in taken else seeded[name]
@@ -180,13 +181,9 @@ def test_lanes_and_single_runs_begin_alike(parent, capsys):
 def test_weights_that_have_changed_are_refused_when_a_run_or_a_sweep_resumes(weights, monkeypatch, capsys):
     safetensors.numpy.save_file(weights, "w.safetensors")
     options = [*SMALL, "init=w.safetensors", "trainer.max_epochs=3"]
-    monkeypatch.setattr(
-        "lenet_jax.runs.group.GroupRunner._advance", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
-    assert main(["train", *options, "hydra.run.dir=run"]) == 75
-    assert main(["train", "-m", *options, "seed=0,1", "hydra.sweep.dir=sweep"]) == 75
-    monkeypatch.undo()
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with interrupted(monkeypatch):
+        assert main(["train", *options, "hydra.run.dir=run"]) == 75
+    assert main(["train", "-m", *options, "seed=0,1", "hydra.sweep.dir=sweep"]) == 0
     changed = {**weights, "params/conv1/bias": weights["params/conv1/bias"] + 1}
     safetensors.numpy.save_file(changed, "w.safetensors")
     capsys.readouterr()

@@ -26,7 +26,7 @@ def directory(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
         groups = {"model": component("model", "lenet", num_kernels=[8, 16], hidden_units=50)}
-        groups |= {"data": component("data", "embedded"), "optimizer": component("optimizer", "adam")}
+        groups |= {"data": component("data", "embedded"), "optimizer": component("optimizer", "momentum")}
         run_whole(make_config(groups=groups, max_epochs=3), path)
     return path
 
