@@ -51,7 +51,7 @@ def export_run(
 
     Args:
         record: of the run, with a complete configuration, as `read_allowed` returns it.
-        kind: "stablehlo", "onnx" (needs jax2onnx and onnxruntime), "safetensors" or "orbax".
+        kind: "stablehlo", "onnx" (needs the packages onnx and onnxruntime), "safetensors" or "orbax".
         path: of the file, or the folder of Orbax; None: "model" with the ending of its kind, in the run's directory.
         weights: as for `lenet_jax.runs.evaluate.evaluate_run`.
         batch_size: of the program; None: any.

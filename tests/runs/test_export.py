@@ -53,7 +53,8 @@ def test_a_stablehlo_program_takes_any_batch_on_any_platform(folder, tmp_path, n
     assert (found.inputs, found.outputs) == ("uint8 (N, 28, 28, 1)", "float32 (N, 10)")
     program = export.deserialize(bytearray((tmp_path / "model.stablehlo").read_bytes()))
     assert set(program.platforms) == {"cpu", "cuda", "rocm", "tpu"}
-    assert "custom_call" not in program.mlir_module()
+    calls = re.findall(r"custom_call @(\w+)", program.mlir_module())
+    assert set(calls) <= {"shape_assertion"}  # of JAX's own, that the batch is not empty; no kernel of ours
     inputs, logits = logits_of(record)
     for count in (1, 7):
         np.testing.assert_allclose(program.call(inputs[:count]), logits[:count], atol=1e-3)
@@ -66,7 +67,7 @@ def test_a_program_may_have_a_fixed_batch(folder, tmp_path):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_an_onnx_model_computes_the_same(folder, tmp_path, name):
-    pytest.importorskip("jax2onnx")
+    pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     record = read_allowed(folder / name)
     found = export_run(record, "onnx", tmp_path / "model.onnx")
@@ -103,7 +104,7 @@ def test_orbax_reads_what_is_written_and_other_checkpoints_are_read(folder, tmp_
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "theirs", evaluation.variables._asdict())
     theirs = load_orbax(tmp_path / "theirs", evaluation.model)
-    np.testing.assert_array_equal(theirs.params["output"]["bias"], evaluation.variables.params["output"]["bias"])
+    np.testing.assert_array_equal(theirs.params["softmax"]["bias"], evaluation.variables.params["softmax"]["bias"])
 
 
 def test_bad_orbax_checkpoints_are_refused(folder, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 import lenet_jax as lj
 from lenet_jax.cli import main
+from lenet_jax.environment import tune_environment
 from lenet_jax.runs.checkpoints import newest_first
 from lenet_jax.runs.extend import extend_run, prepare_extension
 from lenet_jax.runs.run_directory import read_record
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("without_type_checks")
 @pytest.fixture(autouse=True)
 def optax_may_promote_integers():
     """Its schedules and Adam divide numbers of steps by floats."""
+    tune_environment()  # as the command does, whose runs are compared with others here
     with jax.numpy_dtype_promotion("standard"):
         yield
 
