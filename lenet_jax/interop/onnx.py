@@ -45,7 +45,15 @@ def to_onnx(function: Callable[[Any], Any], example: jax.ShapeDtypeStruct, batch
         raise InputError(f"to_onnx: needs the package onnx: {_INSTALL}.") from error
     rows: Any = export.symbolic_shape("N")[0] if batch_size is None else batch_size
     inputs = jax.ShapeDtypeStruct((rows, *example.shape), example.dtype)
-    closed = jax.make_jaxpr(function)(inputs)
+    try:
+        closed = jax.make_jaxpr(function)(inputs)
+    except Exception as error:
+        if batch_size is not None or isinstance(error, InputError):
+            raise
+        first = next(iter(str(error).splitlines()), "").rstrip(".")
+        raise InputError(
+            f"to_onnx: `function` must take a batch of any size; {first}; export a fixed batch."
+        ) from error
     graph = _Graph(onnx)
     (output,) = graph.convert(closed.jaxpr, closed.consts, [_Value("inputs", inputs.shape)])
     graph.add("Identity", [graph.materialized(output)], name="outputs")
@@ -233,6 +241,10 @@ class _Graph:
     def _log1p(self, equation: Any, inputs: Any, shape: Any) -> _Value:
         one = np.ones((), equation.outvars[0].aval.dtype)
         return self._elementwise("Log", [self._elementwise("Add", [inputs[0], one], shape)], shape)
+
+    def _expm1(self, equation: Any, inputs: Any, shape: Any) -> _Value:
+        one = np.ones((), equation.outvars[0].aval.dtype)
+        return self._elementwise("Sub", [self._elementwise("Exp", inputs, shape), one], shape)
 
     def _erfc(self, equation: Any, inputs: Any, shape: Any) -> _Value:
         one = np.ones((), equation.outvars[0].aval.dtype)
