@@ -94,7 +94,7 @@ UNKNOWN = [
     (
         "+extra.key=1",
         "`configuration` has no 'extra'; choose one of: "
-        "augment, data, model, notes, objective, optimizer, schedule, seed, tags, trackers, trainer.",
+        "augment, data, init, init_exclude, init_include, model, notes, objective, optimizer, schedule, seed, tags, trackers, trainer.",
     ),
 ]
 
@@ -245,7 +245,7 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         ),
         (
             ["evaluate"],
-            "evaluate: usage: lenet-jax evaluate DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run.",
+            "evaluate: usage: lenet-jax evaluate DIR [data=...] [--tta=N] [--ensemble] [--allow PACKAGE] [--trust], DIR of a finished run or a sweep.",
         ),
         (["report", "a", "b"], "report: usage: lenet-jax report DIR; got b."),
         (["evaluate", "nowhere"], "`DIR` must be the directory of a run, with a run.json in it; got nowhere."),

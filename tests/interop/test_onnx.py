@@ -29,7 +29,8 @@ FUNCTIONS = {
     **{name: ((5,), getattr(jax.nn, name)) for name in ("gelu", "elu", "softplus", "silu", "relu")},
     "softmax": ((6,), jax.nn.log_softmax),
     "products": ((3, 4), lambda x: jnp.einsum("nij,njk->nik", x, jnp.swapaxes(x, 1, 2))),
-    "pixels": ((4, 4, 1), lambda x: lax.slice_in_dim(jnp.where(x > 0, x, 2.0 * x), 1, 4, axis=1).reshape(x.shape[0], -1) ** 3),
+    "choices": ((4, 4, 1), lambda x: jnp.where(x > 0, x, 2.0 * x).reshape(x.shape[0], -1) ** 3),
+    "a slice": ((4, 4, 1), lambda x: lax.slice_in_dim(x, 1, 4, 2, axis=1)),
     "padding": ((4, 6), lambda x: jnp.pad(x, ((0, 0), (1, 0), (0, 2)))),
     "parts": ((4, 6), lambda x: jnp.concatenate([x, jnp.ones((x.shape[0], 4, 1))], axis=-1)),
 }  # fmt: skip
