@@ -94,7 +94,8 @@ UNKNOWN = [
     (
         "+extra.key=1",
         "`configuration` has no 'extra'; choose one of: "
-        "augment, data, init, init_exclude, init_include, model, notes, objective, optimizer, schedule, seed, tags, trackers, trainer.",
+        "augment, data, init, init_exclude, init_include, model, notes, objective, optimizer, schedule, seed, tags, "
+        "trackers, trainer.",
     ),
 ]
 
@@ -203,8 +204,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
     [
         (
             ["trian"],
-            "`command` has no 'trian'; choose one of: train, compare, completion, data, evaluate, new, report, resume, "
-            "summary, verify.",
+            "`command` has no 'trian'; choose one of: train, compare, completion, data, evaluate, export, extend, new, "
+            "predict, report, resume, summary, verify.",
         ),
         (["data"], "data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]"),
         (
@@ -245,7 +246,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         ),
         (
             ["evaluate"],
-            "evaluate: usage: lenet-jax evaluate DIR [data=...] [--tta=N] [--ensemble] [--allow PACKAGE] [--trust], DIR of a finished run or a sweep.",
+            "evaluate: usage: lenet-jax evaluate DIR [data=...] [--tta=N] [--ensemble] [--allow PACKAGE] [--trust], DIR "
+            "of a finished run or a sweep.",
         ),
         (["report", "a", "b"], "report: usage: lenet-jax report DIR; got b."),
         (["evaluate", "nowhere"], "`DIR` must be the directory of a run, with a run.json in it; got nowhere."),
