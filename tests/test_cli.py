@@ -246,8 +246,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         ),
         (
             ["evaluate"],
-            "evaluate: usage: lenet-jax evaluate DIR [data=...] [--tta=N] [--ensemble] [--allow PACKAGE] [--trust], DIR "
-            "of a finished run or a sweep.",
+            "evaluate: usage: lenet-jax evaluate DIR [data=...] [--tta=N] [--ensemble] [--allow PACKAGE] [--trust], "
+            "DIR of a finished run or a sweep.",
         ),
         (["report", "a", "b"], "report: usage: lenet-jax report DIR; got b."),
         (["evaluate", "nowhere"], "`DIR` must be the directory of a run, with a run.json in it; got nowhere."),
