@@ -40,9 +40,10 @@ def to_onnx(function: Callable[[Any], Any], example: jax.ShapeDtypeStruct, batch
         InputError: if the package onnx is not installed, or the function has an operation that is not known here.
     """
     try:
-        import onnx  # pyright: ignore[reportMissingImports]
+        import onnx as package  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(f"to_onnx: needs the package onnx: {_INSTALL}.") from error
+    onnx: Any = package
     rows: Any = export.symbolic_shape("N")[0] if batch_size is None else batch_size
     inputs = jax.ShapeDtypeStruct((rows, *example.shape), example.dtype)
     try:
