@@ -237,6 +237,11 @@ def scale_inputs(inputs: PyTree, pixel_divisor: float) -> PyTree:
     return jax.tree.map(scale, inputs)
 
 
+def augment_inputs(task: Task, inputs: PyTree, keys: Key) -> PyTree:
+    """Return inputs scaled and augmented as in training, but not mixed; consumes the keys (N,), one an example."""
+    return _change(task.augment, scale_inputs(inputs, task.pixel_divisor), keys)
+
+
 def _augmented(task: Task, batch: Batch) -> tuple[PyTree, list[tuple[Array | float, PyTree]], Key]:
     """Return inputs, weighted targets, and the keys that are left for the model."""
     inputs = scale_inputs(batch.inputs, task.pixel_divisor)

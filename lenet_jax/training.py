@@ -143,6 +143,7 @@ def init_train_state(
     hyperparameters: Hyperparameters,
     *,
     objective: Objective | None = None,
+    initial: Mapping[str, Array] = MappingProxyType({}),
 ) -> TrainState:
     """Return the state before the first step.
 
@@ -154,12 +155,16 @@ def init_train_state(
         hyperparameters: values that replace those of the same name in the optimizer's state (those that
             `optax.inject_hyperparams` keeps there, as `make_optimizer` arranges); may be empty.
         objective: of the run; None: classification.
+        initial: initial weights that replace those that the key makes, by path, such as "params/conv1/kernel".
 
     Raises:
         InputError: if a hyperparameter is not in the optimizer's state, or that has several moving averages.
     """
     init_key, run_key = jax.random.split(key)
-    variables = model.init(init_key)
+    variables = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: initial.get(jax.tree_util.keystr(path, simple=True, separator="/"), leaf),
+        model.init(init_key),
+    )
     opt_state = standard_form(optimizer).init(variables.params)
     check_averages(opt_state)
     return TrainState(

@@ -30,7 +30,7 @@ def save_variables(path: str | Path, variables: Variables) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    tensors = {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(_without_keys(variables)).items()}
+    tensors = {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(unwrap_keys(variables)).items()}
     write_atomically(Path(path), safetensors.numpy.save(tensors))
 
 
@@ -47,7 +47,7 @@ def load_variables(path: str | Path, model: Model) -> Variables:
         InputError: if the file is missing or damaged, or its tensors are not those of the model.
     """
     variables = jax.eval_shape(model.init, jax.random.key(0))
-    expected = jax.eval_shape(_without_keys, variables)
+    expected = jax.eval_shape(unwrap_keys, variables)
     if not Path(path).is_file():
         raise InputError(f"load_variables: `path` must be a safetensors file; {path} is none.")
     if not os.access(path, os.R_OK):  # safetensors would say that there is no such file
@@ -59,12 +59,17 @@ def load_variables(path: str | Path, model: Model) -> Variables:
             found = from_tensors({name: file.get_tensor(name) for name in shapes}, expected, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"load_variables: `path` must be an intact safetensors file; {path}: {error}.") from error
+    return wrap_keys(found, variables)
+
+
+def wrap_keys(values: Any, like: Any) -> Any:
+    """Reverse `unwrap_keys`; `like` is the pytree with its keys."""
     wrap = jax.random.wrap_key_data
-    return jax.tree.map(lambda x, like: wrap(jnp.asarray(x)) if _is_key(like) else x, found, variables)
+    return jax.tree.map(lambda x, leaf: wrap(jnp.asarray(x)) if _is_key(leaf) else x, values, like)
 
 
-def _without_keys(tree: Any) -> Any:
-    """Return a pytree with the integers of its random keys in place of the keys."""
+def unwrap_keys(tree: Any) -> Any:
+    """Return a pytree with the integers of its random keys in place of the keys, so that it can be saved."""
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
 
 

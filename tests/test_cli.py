@@ -99,7 +99,8 @@ UNKNOWN = [
     (
         "+extra.key=1",
         "`configuration` has no 'extra'; choose one of: "
-        "augment, data, model, notes, objective, optimizer, schedule, seed, tags, trackers, trainer.",
+        "augment, data, init, init_exclude, init_include, model, notes, objective, optimizer, schedule, seed, tags, "
+        "trackers, trainer.",
     ),
 ]
 
@@ -223,8 +224,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
     [
         (
             ["trian"],
-            "`command` has no 'trian'; choose one of: train, compare, completion, data, evaluate, log, new, report, "
-            "resume, summary, verify.",
+            "`command` has no 'trian'; choose one of: train, compare, completion, data, evaluate, export, extend, log, "
+            "new, predict, report, resume, summary, verify.",
         ),
         (["data"], "data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]"),
         (
@@ -265,7 +266,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         ),
         (
             ["evaluate"],
-            "evaluate: usage: lenet-jax evaluate DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run.",
+            "evaluate: usage: lenet-jax evaluate DIR [data=...] [--tta=N] [--ensemble] [--allow PACKAGE] [--trust], "
+            "DIR of a finished run or a sweep.",
         ),
         (["report", "a", "b"], "report: usage: lenet-jax report DIR; got b."),
         (["evaluate", "nowhere"], "`DIR` must be the directory of a run, with a run.json in it; got nowhere."),

@@ -24,11 +24,22 @@ usage: lenet-jax COMMAND [...]
   train -m KEY=A,B,C ...   one run for each combination of the values
   train [-m] --dry-run ... check and prepare everything, and print the jobs, the programs and the memory they need
   resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed
+  extend DIR trainer.max_epochs=N
+                           go on from the last state of a finished run, up to N epochs, as a run of its own; the state
+                           is kept by trainer.keep_state=true; --directory=NEW, --allow-changed
   verify DIR               check the files of a finished run, run it again and compare, bit for bit; --tolerance=0.001;
                            of a sweep: all its finished jobs, or --jobs 0,3
   train --help             the configuration: its groups, its keys, its values
   evaluate DIR [data=...]  evaluate a finished run again, on its test images or on those of other data;
-                           data.split=train|validation|test, --weights=best|last, --config-dir
+                           data.split=train|validation|test, --weights=best|last, --config-dir; --tta=16: the mean of
+                           the probabilities of an image and 16 augmented views of it, --seed=0; --ensemble: the mean
+                           over the runs of a sweep
+  predict DIR FILE ...     classify images of your own: PNG and JPEG files, folders of such, npz and npy files; they are
+                           inverted, scaled and centred as the training images were; --json; --invert, --no-invert,
+                           --centre, --no-centre; --weights=best|last
+  export DIR --to stablehlo|onnx|safetensors|orbax
+                           write the network for other programs, of any batch size, and compare its outputs with the
+                           run's on the test images; --output=FILE, --batch=N, --weights=best|last
   compare DIR DIR ...      compare finished runs, or sweeps over their seeds: differences with intervals, changed keys
   report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network;
                            --image=N: all layers for the N-th test image
@@ -52,13 +63,17 @@ yet.
 """
 
 _COMMANDS = (
-    *("train", "resume", "verify", "evaluate", "compare", "report", "log", "summary", "new", "data", "completion"),
+    *("train", "resume", "extend", "verify", "evaluate", "predict", "export", "compare", "report", "log", "summary"),
+    *("new", "data", "completion"),
 )
 
 USAGE = {
     "resume": "DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]",
+    "extend": "DIR trainer.max_epochs=N [trainer.keep_state=true] [--directory=NEW] [--allow-changed]",
     "verify": "DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]",
-    "evaluate": "DIR [data=...] [--allow PACKAGE] [--trust], DIR of a finished run.",
+    "evaluate": "DIR [data=...] [--tta=N] [--ensemble] [--allow PACKAGE] [--trust], DIR of a finished run or a sweep.",
+    "predict": "DIR FILE [FILE ...] [--json] [--no-invert] [--no-centre] [--allow PACKAGE] [--trust]",
+    "export": "DIR --to stablehlo|onnx|safetensors|orbax [--output=FILE] [--batch=N] [--allow PACKAGE] [--trust]",
     "compare": "DIR DIR [DIR ...], finished runs or sweeps",
     "report": "DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep.",
     "log": "DIR --to NAME [trackers.NAME.KEY=VALUE ...] [--config-dir DIR]",
@@ -108,8 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     from lenet_jax.cli import inspect, run
     from lenet_jax.cli.compare import compare
+    from lenet_jax.cli.evaluate import evaluate
+    from lenet_jax.cli.export import export
+    from lenet_jax.cli.extend import extend
     from lenet_jax.cli.log import log
     from lenet_jax.cli.new import new
+    from lenet_jax.cli.predict import predict
 
     match arguments:
         case [] | ["-h" | "--help", *_]:
@@ -135,12 +154,15 @@ def _dispatch(arguments: list[str]) -> int:
         case [command, *rest] if command in USAGE and {"-h", "--help"} & set(rest):
             print(_help(command))
             return 0
-        case ["resume" | "verify" | "evaluate" | "report" | "log" as command, *rest]:
+        case ["resume" | "extend" | "verify" | "evaluate" | "predict" | "export" | "report" | "log" as command, *rest]:
             directory, options = take_directory(rest)
             if directory is None:
                 raise InputError(f"{command}: usage: lenet-jax {command} {USAGE[command]}")
-            own = {"resume": run.resume, "log": log}
-            call = own[command] if command in own else getattr(inspect, command)
+            calls = {
+                **{"resume": run.resume, "evaluate": evaluate, "extend": extend, "export": export},
+                **{"predict": predict, "log": log},
+            }
+            call = calls.get(command) or getattr(inspect, command)
             return call(Path(directory), options)
         case ["compare", *directories]:
             return compare(directories)

@@ -1,4 +1,4 @@
-"""The commands that look at what is there: verify, evaluate, report, summary, data."""
+"""The commands that look at what is there: verify, report, summary, data."""
 
 import sys
 from collections.abc import Iterator
@@ -127,53 +127,6 @@ def _fraction(name: str, text: str) -> float:
     if not 0 <= value < 1:
         raise InputError(f"verify: `{name}` must be a number from 0 to below 1; got {text!r}.")
     return value
-
-
-def evaluate(directory: Path, arguments: list[str]) -> int:
-    """Print the evaluation of a finished run on its test images, on another part of its data, or on other data."""
-    from lenet_jax.report.text import data_line, evaluation_notes, evaluation_table
-    from lenet_jax.runs.evaluate import evaluate_run
-    from lenet_jax.runs.trust import read_allowed
-
-    options = parse("evaluate", arguments, values=(_CONFIG_DIR, "--weights"))
-    weights = options.values.get("--weights")
-    if weights not in (None, "best", "last"):
-        raise InputError(f"evaluate: `--weights` must be best or last; got {weights!r}.")
-    part, overrides = _split_and_data(options.rest)
-    for override in overrides:
-        if not override.lstrip("+~").startswith(("data=", "data.")):
-            raise InputError(f"evaluate: options are data=NAME and data.KEY=VALUE; got {override!r}.")
-    record = read_allowed(directory, options.allowed)
-    data = None
-    if overrides:
-        from lenet_jax.hydra_app.composition import compose_data
-
-        find_own_modules()
-        data = compose_data(record.config.data, overrides, config_dir=options.values.get(_CONFIG_DIR))
-    evaluation = evaluate_run(record, data, part=part, weights=weights)
-    print(data_line(record.config.data if data is None else data, evaluation))
-    for line in evaluation_table(evaluation, part):
-        print(line)
-    for note in evaluation_notes(evaluation):
-        print(f"lenet-jax: {note}", file=sys.stderr)
-    return 0
-
-
-_PARTS = ("train", "validation", "test")
-
-
-def _split_and_data(overrides: list[str]) -> tuple[Any, list[str]]:
-    """Return the part of the data that is meant, and the overrides that name other data.
-
-    `data.split` is also an option of some data sets, EMNIST's "balanced" and so on: what is no part is left to them.
-    """
-    names = [override for override in overrides if override.startswith("data.split=")]
-    found = [name.removeprefix("data.split=") for name in names]
-    parts = [name for name in found if name in _PARTS]
-    if found and not parts and not any(override.startswith("data=") for override in overrides):
-        raise InputError(f"evaluate: `data.split` must be train, validation or test; got {found[0]!r}.")
-    rest = [override for override in overrides if override.removeprefix("data.split=") not in _PARTS]
-    return (parts or ["test"])[-1], rest
 
 
 def report(directory: Path, arguments: list[str]) -> int:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lenet_jax.errors import InputError, unknown_name
 
@@ -68,7 +68,10 @@ def parse(
     return Options(frozenset(found - {"--trust"}), given, allowed, rest)
 
 
-_WITH_VALUE = ("--allow", "--tolerance", "--jobs", "--weights", "--image", "--config-dir", "--to")
+_WITH_VALUE = (
+    *("--allow", "--tolerance", "--jobs", "--weights", "--image", "--config-dir", "--directory"),
+    *("--to", "--output", "--batch", "--tta", "--seed"),
+)
 
 
 def take_directory(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -88,6 +91,18 @@ def take_directory(arguments: list[str]) -> tuple[str | None, list[str]]:
     if place is None:
         return None, arguments
     return arguments[place], arguments[:place] + arguments[place + 1 :]
+
+
+def weights_option(command: str, options: Options) -> Any:
+    """Return the value of --weights, which weights of a run are meant; None: those that are its result.
+
+    Raises:
+        InputError: if it is none.
+    """
+    weights = options.values.get("--weights")
+    if weights not in (None, "best", "last"):
+        raise InputError(f"{command}: `--weights` must be best or last; got {weights!r}.")
+    return weights
 
 
 def find_own_modules() -> None:

@@ -46,7 +46,8 @@ def train(arguments: list[str], commands: tuple[str, ...] = ()) -> int:
             from lenet_jax.hydra_app.sweep import check_sweep, describe_sweep, start_sweep
 
             if options.dry_run:
-                return _print_lines(describe_sweep(check_sweep(hydra, overrides, name=name)))
+                checked = check_sweep(hydra, overrides, name=name)
+                return _print_lines([*_init_lines(checked.prepared.values()), *describe_sweep(checked)])
             with start_sweep(hydra, overrides, name=name, folders=folders) as sweep:
                 return _run_sweep(sweep)
         return _run(hydra, name, overrides, dry=options.dry_run)
@@ -97,12 +98,21 @@ def _run(hydra: Any, name: str, overrides: list[str], *, dry: bool = False) -> i
     from lenet_jax.hydra_app.single_run import prepare_single_run
 
     run = prepare_single_run(hydra, overrides, name=name)
+    _print_lines(_init_lines([run.prepared]))
     if dry:
         from lenet_jax.report.dry_run import dry_run_lines
         from lenet_jax.sweeps.dry_run import plan_run
 
         return _print_lines(dry_run_lines([plan_run(overrides, run.prepared, run.directory)], str(run.directory)))
-    return run.start(_show)
+    return run.start(show_run)
+
+
+def _init_lines(prepared: Iterable[Any]) -> list[str]:
+    """Return what is taken of files with initial weights and what is not, as lines."""
+    from lenet_jax.runs.initial_weights import describe_initial_weights
+
+    found = [describe_initial_weights(run.initial.description) for run in prepared if run.initial is not None]
+    return list(dict.fromkeys(line for lines in found for line in lines))
 
 
 def resume(directory: Path, arguments: list[str]) -> int:
@@ -135,10 +145,10 @@ def resume(directory: Path, arguments: list[str]) -> int:
                 log_to(directory)
             events = resume_run(record, allow_changed=allow_changed)
             if record.result is not None:
-                code = _show(events, directory)
+                code = show_run(events, directory)
                 print(_ended(record))
                 return code
-            return _show(tracked(events, record.config, directory), directory)
+            return show_run(tracked(events, record.config, directory), directory)
 
     from lenet_jax.hydra_app.sweep import resume_sweep
 
@@ -160,6 +170,8 @@ def _ended(record: Any) -> str:
     ended = f"The run has ended, by {stop}; nothing was trained."
     if longer is None:
         return ended
+    if stop == "max_epochs" and record.config.trainer.keep_state:
+        return f"{ended} To train longer: {shlex.join(['lenet-jax', 'extend', str(record.directory), longer])}"
     return f"{ended} To train longer, start a new run: {shlex.join([*_command_of(record), longer])}"
 
 
@@ -207,6 +219,7 @@ def _run_sweep(sweep: Any) -> int:
     from lenet_jax.sweeps.ledger import DONE
 
     outlive_readers()
+    _print_lines(_init_lines(sweep.prepared.values()))
     try:
         with signals_interrupt():
             run_sweep(sweep)
@@ -216,7 +229,7 @@ def _run_sweep(sweep: Any) -> int:
     return 0 if all(entry.state == DONE for entry in sweep.ledger.entries()) else 1
 
 
-def _show(events: Generator[Any], directory: Path) -> int:
+def show_run(events: Generator[Any], directory: Path) -> int:
     """Show the events of a run and return its exit code."""
     from lenet_jax.report.terminal import show
     from lenet_jax.runs.run_directory import RUN

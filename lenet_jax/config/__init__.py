@@ -19,6 +19,7 @@ from lenet_jax.config.checks import (
     NonNegative,
     Positive,
     Seed,
+    Text,
     build,
     config_dataclass,
     mapping,
@@ -68,6 +69,7 @@ class TrainerConfig:
     ema_decay: Decay | None = None  # decay of the weights' moving average, which evaluation then uses
     deterministic: bool = False  # on a GPU: the same bits each time, slower
     weights: Literal["best", "last", "both"] = "best"  # of the result; both: the best, with the last measured beside
+    keep_state: bool = False  # the last checkpoint of a finished run, which `lenet-jax extend` goes on from
     running_metrics: bool = False  # also of the minibatches while they are trained on, as Keras prints them
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
 
@@ -97,6 +99,9 @@ class Config:
     seed: Seed = 0  # of initialization, shuffling, augmentation and dropout
     notes: str = ""  # what the user wants to remember of the run; decides nothing
     tags: Sequence[str] = ()  # words to find it by; the same
+    init: str | None = None  # a run or a safetensors file with initial weights; null: the seed makes all of them
+    init_include: Sequence[str] = ("*",)  # patterns of the paths of weights that are taken from there, as conv1/*
+    init_exclude: Sequence[str] = ()  # and of those that are not
     model: Node = dataclasses.field(default_factory=lambda: _default("model"))
     data: Node = dataclasses.field(default_factory=lambda: _default("data"))
     optimizer: Node = dataclasses.field(default_factory=lambda: _default("optimizer"))
@@ -110,7 +115,9 @@ class Config:
         object.__setattr__(self, "seed", convert("seed", Seed, self.seed))
         convert("trainer", TrainerConfig, self.trainer)
         object.__setattr__(self, "notes", convert("notes", str, self.notes))
-        object.__setattr__(self, "tags", convert("tags", tuple[str, ...], self.tags))
+        for name in ("tags", "init_include", "init_exclude"):
+            object.__setattr__(self, name, convert(name, tuple[str, ...], getattr(self, name)))
+        convert("init", Text | None, self.init)
         for group in GROUPS:
             node = getattr(self, group)
             if group in _DEFAULT_OPTIONS and not (isinstance(node, Mapping) and isinstance(node.get(TARGET), str)):

@@ -58,6 +58,17 @@ def read_image_folder(directory: Path, form: Form) -> tuple[Arrays, list[str]]:
     return arrays, classes
 
 
+def read_class_names(directory: Path) -> list[str]:
+    """Return the names of the classes of a folder of images, of which the labels are the places.
+
+    Raises:
+        InputError: if it is no folder, or cannot be read.
+    """
+    root = _find_root(directory)
+    folders = _folders(directory, root)
+    return list(_folders(folders["train"], root) if "train" in folders else folders)
+
+
 def _find_root(directory: Path) -> Path:
     if not directory.is_dir():
         raise InputError(f"`data.directory` must be a folder of folders of images; got {directory}.")

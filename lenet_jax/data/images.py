@@ -52,7 +52,7 @@ def decode_images(sources: Iterable[tuple[str, Callable[[], bytes]]], form: Form
     """
     images, first, total = [], None, 0
     for name, read in sources:
-        image = _decode(name, read(), form)
+        image = _decode(name, read(), lambda image: _bring_to(image, form))
         first = first or (name, image.shape[:2])
         if image.shape[:2] != first[1]:
             (height, width), (other_height, other_width) = first[1], image.shape[:2]
@@ -71,7 +71,34 @@ def decode_images(sources: Iterable[tuple[str, Callable[[], bytes]]], form: Form
     return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
 
 
-def _decode(name: str, content: bytes, form: Form) -> np.ndarray:
+def decode_as_seen(name: str, content: bytes, colors: str) -> np.ndarray:
+    """Decode an image as a viewer shows it: turned as its EXIF data say, what is transparent on white.
+
+    Args:
+        name: for messages.
+        content: the bytes of a PNG or JPEG file.
+        colors: "grey" or "rgb".
+
+    Returns:
+        uint8 pixels (H, W, C), C = 1 or 3.
+
+    Raises:
+        InputError: if it is damaged, too large or of more than 8 bits a channel.
+    """
+    return _decode(name, content, lambda image: _bring_to(_as_seen(image), Form(colors=colors)))
+
+
+def _as_seen(image: Any) -> Any:
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _decode(name: str, content: bytes, finish: Callable[[Any], np.ndarray]) -> np.ndarray:
     from PIL import Image
 
     try:
@@ -80,7 +107,7 @@ def _decode(name: str, content: bytes, form: Form) -> np.ndarray:
             with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
                 _check(name, image)
                 image.load()
-                return _bring_to(image, form)
+                return finish(image)
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -4,8 +4,10 @@ An npz is a zip of npy files. Sizes are checked, in the directory of the zip and
 memory is taken for them; arrays of objects, which only pickle could read, are refused.
 """
 
+import contextlib
 import math
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +40,53 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """
     with open_untrusted(path) as file:
         limit = max(_SMALL, _MOST_EXPANSION * path.stat().st_size)
-        try:
-            with zipfile.ZipFile(file) as archive:
-                return _read_parts(archive, limit, path)
-        except InputError:
-            raise
-        except Exception as error:  # a damaged file can make its parser raise almost any exception
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise InputError(
-                f"{path}: must be an npz file of numpy.savez; it is none, or damaged ({reason})."
-            ) from error
+        with _reporting(path, "an npz file of numpy.savez"), zipfile.ZipFile(file) as archive:
+            return _read_parts(archive, limit, path)
+
+
+def read_inputs(path: Path) -> tuple[str, np.ndarray]:
+    """Read the inputs of a network from an npy file, or from an npz file.
+
+    Returns:
+        The name of the array in an npz file, "" of an npy file, and the array: the one called x, inputs, images,
+        x_test, test_inputs or test_images; if none is, the only one.
+
+    Raises:
+        InputError: as `read_npz`; if not one array may be the inputs.
+    """
+    limit = max(_SMALL, _MOST_EXPANSION * path.stat().st_size) if path.is_file() else 0
+    with open_untrusted(path) as file, _reporting(path, "an npy or npz file of NumPy"):
+        if path.suffix.lower() == ".npy":
+            return "", _read_stream(file, path.stat().st_size, str(path))
+        with zipfile.ZipFile(file) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()[:_MOST_ARRAYS]}
+            of_test = [form.format("test") for form in _INPUTS]
+            found = [name for name in members if name in ("x", "inputs", "images", *of_test)] or list(members)
+            if len(found) != 1:
+                shown = ", ".join(map(repr, list(members)[:10]))[:200] or "none"
+                raise InputError(
+                    f"{path}: must have one array of inputs, named x, inputs or images; got {shown}; save it alone: "
+                    "numpy.save."
+                )
+            info = members[found[0]]
+            if info.file_size > limit:
+                raise InputError(
+                    f"{path}: its array must have at most {limit} bytes, for the size of the file; got "
+                    f"{info.file_size}."
+                )
+            return found[0], _read_array(archive, info, f"{path} ({found[0]})")
+
+
+@contextlib.contextmanager
+def _reporting(path: Path, what: str) -> Iterator[None]:
+    """Report whatever a damaged file makes its parser raise as an `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can make its parser raise almost any exception
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"{path}: must be {what}; it is none, or damaged ({reason}).") from error
 
 
 def _read_parts(archive: zipfile.ZipFile, limit: int, path: Path) -> dict[str, np.ndarray]:
@@ -79,25 +118,28 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, origin: str) ->
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # lzma takes the memory that a file names
         raise InputError(f"{origin}: must be stored or deflated, as numpy.savez does; it is compressed otherwise.")
     with archive.open(info) as stream:
-        shape, fortran_order, dtype = _read_header(stream)
-        if dtype.hasobject:
-            raise InputError(f"{origin}: must be an array of numbers; it has Python objects, which need pickle.")
-        if dtype.kind not in _KINDS:
-            raise InputError(f"{origin}: must be an array of numbers; got {str(dtype)[:80]}.")
-        size = math.prod(shape) * dtype.itemsize
-        left = info.file_size - stream.tell()
-        if any(n < 0 for n in shape) or size != left:
-            raise InputError(
-                f"{origin}: the array must have the {size} bytes of its header; got {left}; it is damaged."
-            )
-        content, start = np.empty(size, np.uint8), 0
-        while start < size:
-            block = stream.read(min(1 << 20, size - start))
-            if not block:
-                raise EOFError("the array is truncated")
-            content[start : start + len(block)] = np.frombuffer(block, np.uint8)
-            start += len(block)
-        stream.read(1)  # at the end of a member, its checksum is compared
+        return _read_stream(stream, info.file_size, origin)
+
+
+def _read_stream(stream: Any, num_bytes: int, origin: str) -> np.ndarray:
+    """Read an npy file of `num_bytes` from a stream."""
+    shape, fortran_order, dtype = _read_header(stream)
+    if dtype.hasobject:
+        raise InputError(f"{origin}: must be an array of numbers; it has Python objects, which need pickle.")
+    if dtype.kind not in _KINDS:
+        raise InputError(f"{origin}: must be an array of numbers; got {str(dtype)[:80]}.")
+    size = math.prod(shape) * dtype.itemsize
+    left = num_bytes - stream.tell()
+    if any(n < 0 for n in shape) or size != left:
+        raise InputError(f"{origin}: the array must have the {size} bytes of its header; got {left}; it is damaged.")
+    content, start = np.empty(size, np.uint8), 0
+    while start < size:
+        block = stream.read(min(1 << 20, size - start))
+        if not block:
+            raise EOFError("the array is truncated")
+        content[start : start + len(block)] = np.frombuffer(block, np.uint8)
+        start += len(block)
+    stream.read(1)  # at the end of a member, its checksum is compared
     array = content.view(dtype).reshape(shape, order="F" if fortran_order else "C")
     return array.astype(dtype.newbyteorder("="), copy=False)
 

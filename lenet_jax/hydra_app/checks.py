@@ -222,6 +222,7 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, int | float) or _PLAIN.fullmatch(str(value)) is not None
 
 
+_VALUES = ("seed", "notes", "tags", "init", "init_include", "init_exclude")  # keys of no group of files
 _KEY = re.compile(r"(?!hydra\b)[A-Za-z_][\w.]*")
 _REFERENCE = re.compile(r"\$\{(hydra:job\.(num|id)|now:[\w%:. -]*|[\w.]+)\}")
 
@@ -241,7 +242,7 @@ def check_recorded_argument(key: str, package: str | None, text: str) -> None:
         InputError: if the argument does anything else.
     """
     value = text.partition("=")[2]
-    chooses_file = "." not in key
+    chooses_file = "." not in key and key not in _VALUES
     if (
         package is not None
         or not _KEY.fullmatch(key)

@@ -16,7 +16,7 @@ from lenet_jax.hydra_app.composition import get_args_parser, open_hydra
 
 _LINE = "COMP_LINE"
 _WITH_OVERRIDES = ("train", "summary", "evaluate")  # commands that take keys and values
-_WITH_DIRECTORY = ("resume", "verify", "evaluate", "compare", "report", "log")
+_WITH_DIRECTORY = ("resume", "extend", "verify", "evaluate", "predict", "export", "compare", "report", "log")
 _CHOICES = {"completion": ("bash", "fish", "zsh"), "data": ("prepare",)}
 _ZSH = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }\nautoload -Uz bashcompinit && bashcompinit"
 """What zsh needs before the script, which is bash's."""

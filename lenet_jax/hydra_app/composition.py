@@ -267,6 +267,9 @@ def register_schemas() -> None:
         ("seed", int, dataclasses.field(default=Config.seed)),
         ("notes", Any, dataclasses.field(default=Config.notes)),
         ("tags", Any, dataclasses.field(default_factory=list)),
+        ("init", Any, dataclasses.field(default=Config.init)),
+        ("init_include", Any, dataclasses.field(default_factory=lambda: list(Config.init_include))),
+        ("init_exclude", Any, dataclasses.field(default_factory=list)),
     ]
     fields += [(name, Any, dataclasses.field(default="???")) for name in (*GROUPS, "trainer", SWEEP)]
     store.store(name="schema", node=dataclasses.make_dataclass("Root", fields), provider="lenet_jax")

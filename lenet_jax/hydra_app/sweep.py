@@ -406,7 +406,8 @@ def _describe(prepared: Collection[PreparedRun], base: Composed) -> dict[str, An
     if plugin_name(base.hydra.launcher).startswith("Submitit"):  # its jobs run on other machines
         del process["platform"]
     data = {to_json(each): each for each in (run.describe_data() for run in prepared)}
-    return {**process, "data": list(data.values())}
+    init = {run.initial.description["sha256"]: run.initial.description for run in prepared if run.initial is not None}
+    return {**process, "data": list(data.values()), **({"init": list(init.values())} if init else {})}
 
 
 def _named_functions(configs: Iterable[Config]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from lenet_jax.components import short_name
 from lenet_jax.metrics import to_percent
 from lenet_jax.runs import FRACTIONS, Monitor
+from lenet_jax.runs.average import AverageReport
 from lenet_jax.runs.evaluate import EvaluationReport
 from lenet_jax.summary import Row, inference_bytes, training_bytes
 from lenet_jax.sweeps.ledger import DONE, FAILED, STATES, Entry
@@ -145,6 +146,23 @@ def evaluation_table(report: EvaluationReport, part: str = "test") -> list[str]:
         "percent of each class (row) that got each prediction (column):",
         *confusion_table(summary["confusion_matrix"]),
     ]
+
+
+def average_lines(average: AverageReport, num_views: int, seed: int) -> list[str]:
+    """Return what is averaged, and how the single runs do.
+
+    Args:
+        average: the evaluation.
+        num_views: augmented views of each example.
+        seed: of the views.
+    """
+    accuracies, count = average.accuracies, len(average.accuracies)
+    runs = f"{count} runs" if count > 1 else "1 run"
+    views = f", on each example and {num_views} augmented views of it (seed {seed})" if num_views else ""
+    mean = f"{sum(accuracies) / count:.2%}"
+    spread = f", {min(accuracies):.2%} to {max(accuracies):.2%}" if count > 1 else ""
+    single = "single runs, mean" if count > 1 else "the run alone"
+    return [f"{'mean of':<21}{runs}{views}", f"{single:<21}{mean}{spread}"]
 
 
 def data_line(node: Mapping[str, Any], report: EvaluationReport) -> str:

@@ -18,13 +18,14 @@ from lenet_jax.config import Config
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples
 from lenet_jax.runs import Event, Failed, Monitor, Started
-from lenet_jax.runs.prepared_run import PreparedRun, unwrap_keys
+from lenet_jax.runs.prepared_run import PreparedRun
 from lenet_jax.runs.programs import LaneInputs, Programs, compile_programs, lane_inputs
 from lenet_jax.runs.provenance import reproducibility
 from lenet_jax.runs.recorder import Recorder, RestoredRun
 from lenet_jax.runs.run_directory import RunDirectory
 from lenet_jax.runs.signals import postponed_signals
 from lenet_jax.types import Status
+from lenet_jax.weights import unwrap_keys
 
 _log = logging.getLogger(__name__)
 
@@ -196,7 +197,8 @@ class GroupRunner:
         is_new = _mask([lane for lane in free if lane in running and lane not in resumed], self._num_lanes)
         if is_new.any():
             inputs = self._lane_inputs()
-            self._states = self._programs.start(self._states, (is_new, inputs.seeds, inputs.values), None)
+            lane = (is_new, inputs.seeds, inputs.values)
+            self._states = self._programs.start(self._states, lane, self._programs.initial)
         if resumed:
             self._states = self._programs.restore(
                 _with_rows(

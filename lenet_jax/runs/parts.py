@@ -34,10 +34,12 @@ class Parts(NamedTuple):
     optimizer: optax.GradientTransformation
     trainer: TrainerConfig
 
-    def init(self, key: Any) -> TrainState:
-        """Return the state before the first step; see `init_train_state`."""
-        task = self.task
-        return init_train_state(task.model, self.optimizer, self.trainer, key, {}, objective=task.objective)
+    def init(self, key: Any, initial: Mapping[str, Any] | None = None) -> TrainState:
+        """Return the state before the first step, with some initial weights or None; see `init_train_state`."""
+        model, objective = self.task.model, self.task.objective
+        return init_train_state(
+            model, self.optimizer, self.trainer, key, {}, objective=objective, initial=initial or {}
+        )
 
 
 def build_parts(config: Config, data: Dataset, plan: TrainPlan) -> Parts:

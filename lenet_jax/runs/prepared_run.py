@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from lenet_jax import components
 from lenet_jax.augment import Augment, Mixup, flatten
@@ -24,6 +23,7 @@ from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import check_labels, check_splits, count_examples
 from lenet_jax.objective import Task, scale_inputs
+from lenet_jax.runs.initial_weights import InitialWeights, read_initial_weights
 from lenet_jax.runs.parts import CONSTANT, Parts, build_parts, float_options, trace_step, trace_update, with_numbers
 from lenet_jax.runs.platforms import check_compilation, check_platform
 from lenet_jax.runs.provenance import describe_data, describe_run
@@ -53,6 +53,7 @@ class PreparedRun(NamedTuple):
     folded: FoldedData | None = None  # of all folds of this size, where `data` are those of one
     as_constants: tuple[str, ...] = ()  # paths of the float options that are no values of the programs
     as_arrays: tuple[str, ...] = ()  # paths of those that are traced as plain arrays
+    initial: InitialWeights | None = None  # those that are not made by the seed
 
     @property
     def task(self) -> Task:
@@ -101,7 +102,11 @@ class PreparedRun(NamedTuple):
 
     def describe(self) -> dict[str, Any]:
         """Return what `run.json` records of the run before it starts."""
-        return describe_run(self.config, self.describe_data())
+        return {**describe_run(self.config, self.describe_data()), **self.describe_init()}
+
+    def describe_init(self) -> dict[str, Any]:
+        """Return what `run.json` records of initial weights that the seed has not made; nothing if there are none."""
+        return {} if self.initial is None else {"init": self.initial.description}
 
     def describe_data(self) -> dict[str, Any]:
         """Return what `run.json` records of the data."""
@@ -135,7 +140,8 @@ def prepare_run(config: Config) -> PreparedRun:
         check_splits(data, parts.task.objective)
         check_labels(data, data.num_classes)
     _check_augment(config, data)
-    run = PreparedRun(config, data, plan, parts, state, folded)
+    initial = read_initial_weights(config, state.variables, data.num_classes)
+    run = PreparedRun(config, data, plan, parts, state, folded, initial=initial)
     # Built-in components fit where the data are images and labels, and tracing a large network takes seconds.
     if config.objective[TARGET] == _CLASSIFICATION and _is_built_in(config) and not config.objective["class_weights"]:
         return run
@@ -388,21 +394,3 @@ def forget_components() -> None:
     _shared.clear()
     for kept in (_load, _describe_whole, components.signature):
         kept.cache_clear()
-
-
-# ---- states as arrays that can be saved -----------------------------------------------------------------------------
-
-
-def unwrap_keys(state: Any) -> Any:
-    """Return a pytree with the integers of its random keys in place of the keys, so that it can be saved."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
-
-
-def wrap_keys(values: Any, like: Any) -> Any:
-    """Reverse `unwrap_keys`; `like` is the pytree with its keys."""
-    wrap = lambda value, leaf: jax.random.wrap_key_data(jnp.asarray(value)) if _is_key(leaf) else value  # noqa: E731
-    return jax.tree.map(wrap, values, like)
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

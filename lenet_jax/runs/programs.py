@@ -21,10 +21,11 @@ from lenet_jax.lanes import AXIS, STRATEGIES, advance, choose_strategy, over_lan
 from lenet_jax.objective import no_examples
 from lenet_jax.runs.compilation_cache import use_compilation_cache
 from lenet_jax.runs.parts import float_options
-from lenet_jax.runs.prepared_run import PreparedRun, unwrap_keys, wrap_keys
+from lenet_jax.runs.prepared_run import PreparedRun
 from lenet_jax.traced_numbers import scalar
 from lenet_jax.training import Evaluation, TrainState, evaluation_variables, result_variables, train_interval
 from lenet_jax.types import Dataset, Metrics, Status, Variables
+from lenet_jax.weights import unwrap_keys, wrap_keys
 
 MAX_VMAPPED = 64  # default number of vmapped lanes; halved when out of memory
 _ALIGNMENT = 64  # bytes
@@ -46,7 +47,8 @@ class Programs(NamedTuple):
     states: TrainState  # empty lanes, in which runs can start
     restore: Callable[[TrainState], TrainState]  # copies states of NumPy arrays with unwrapped keys to the devices
     data: Dataset | FoldedData  # on the devices
-    start: Callable[..., TrainState]  # (states, (is_new, seeds, values), None) -> states
+    initial: Any  # initial weights that the seed does not make, on the devices; None: there are none
+    start: Callable[..., TrainState]  # (states, (is_new, seeds, values), initial) -> states
     advance: Callable[..., tuple[TrainState, Evaluation]]  # (states, (values, folds), data); `states` are donated
     measure: Callable[..., Measured]  # (states, (finished, values, folds), data)
     compile_seconds: float
@@ -98,9 +100,9 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
     start_time = time.perf_counter()
     trainer = prepared.config.trainer
 
-    def start(state: TrainState, lane: Any, _: None) -> TrainState:
+    def start(state: TrainState, lane: Any, initial: Any) -> TrainState:
         is_new, seed, values = lane
-        return lax.cond(is_new, lambda: prepared.at(values).init(jax.random.key(seed)), lambda: state)
+        return lax.cond(is_new, lambda: prepared.at(values).init(jax.random.key(seed), initial), lambda: state)
 
     def train(state: TrainState, lane: Any, data: Any) -> tuple[TrainState, Evaluation]:
         values, fold = lane
@@ -139,13 +141,15 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
 
     folds = None if prepared.folded is None else np.zeros(num_lanes, np.int32)
     data = prepared.data if prepared.folded is None else prepared.folded
-    shapes, data_shapes = jax.eval_shape(lambda *trees: trees, states, data)
+    tensors = None if prepared.initial is None else prepared.initial.tensors
+    shapes, data_shapes, initial = jax.eval_shape(lambda *trees: trees, states, data, tensors)
     with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
         return Programs(
             states=put(states),
             restore=lambda values: put(wrap_keys(values, states)),
             data=_put_on(devices, data),
-            start=compiled(start, shapes, (none, seeds, values), None),
+            initial=_put_on(devices, tensors),
+            start=compiled(start, shapes, (none, seeds, values), initial),
             advance=compiled(train, shapes, (values, folds), data_shapes, donate_argnums=0),
             measure=compiled(measure, shapes, (none, values, folds), data_shapes),
             compile_seconds=time.perf_counter() - start_time,

@@ -18,6 +18,7 @@ import numpy as np
 from lenet_jax.components import targets
 from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
+from lenet_jax.data.class_names import class_names
 from lenet_jax.environment import command, is_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples
@@ -31,7 +32,7 @@ _PACKAGES = (
 )
 _PLATFORM_PACKAGES = ("jax-", "nvidia-", "libtpu")  # beginnings of the names of those that compute on accelerators
 # Keys that may change the result.
-_CONDITIONS = ("code", "versions", "data", "devices", "platform", "environment", "precision", "settings")
+_CONDITIONS = ("code", "versions", "data", "init", "devices", "platform", "environment", "precision", "settings")
 _EXTENDED = ("versions", "platform", "precision", "settings")  # conditions that have fewer keys in older records
 _SETTINGS = (
     "jax_threefry_partitionable", "jax_default_prng_impl", "jax_random_seed_offset", "jax_default_matmul_precision",
@@ -114,7 +115,7 @@ def describe_data(node: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
         node: the configuration of the component that loaded it.
         dataset: the data set.
     """
-    inputs = jax.tree.leaves(dataset.train.inputs)
+    inputs, names = jax.tree.leaves(dataset.train.inputs), class_names(node)
     return {
         "name": node.get("name", node[TARGET]),
         "source": node[TARGET],
@@ -123,7 +124,9 @@ def describe_data(node: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
         "validation": count_examples(dataset.validation),
         "test": count_examples(dataset.test),
         "image_shape": list(inputs[0].shape[1:]),
+        "dtype": str(inputs[0].dtype),
         "num_classes": dataset.num_classes,
+        **({} if names is None else {"class_names": list(names)}),
     }
 
 
@@ -182,10 +185,17 @@ def _compared(key: str, description: Mapping[str, Any], recorded: Mapping[str, A
     match key:
         case "code":  # the digest decides, not the revision
             return {"sha256": _mapping(value).get("sha256")}
-        case "data":  # the digest decides; the first edition recorded other names of the sources
+        case "data":  # the digest decides; older records have other names, or none
             parts = dict(enumerate(value)) if isinstance(value, list) else {"": value}  # a sweep has several
-            found = {name: _without(_mapping(part), ("name", "source")) for name, part in parts.items()}
+            found = {
+                name: _without(_mapping(part), ("name", "source", "class_names", "dtype"))
+                for name, part in parts.items()
+            }
             return found if isinstance(value, list) else found[""]
+        case "init":  # the digest decides; the file may have been moved
+            if isinstance(value, list):  # a sweep has several
+                return [_mapping(part).get("sha256") for part in value]
+            return {"sha256": _mapping(value).get("sha256")}
         case "platform":
             devices = recorded.get("devices")
             others = isinstance(devices, list) and any(_mapping(each).get("platform") != "cpu" for each in devices)

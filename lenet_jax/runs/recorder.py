@@ -123,6 +123,7 @@ class Recorder:
         description = self._directory.read_run()
         if description is None:
             return None
+        parent = description.get("parent")
         recorded = complete_like(from_dict(description.get("config", {})), self._config)
         if to_dict(recorded) != self._provenance["config"]:
             raise InputError(f"{self._directory.path}: must hold a run of this configuration; it has another; move it.")
@@ -144,6 +145,11 @@ class Recorder:
                 _log.warning("%s; trying the checkpoint before it", str(error).removesuffix("."))
             else:
                 return RestoredRun(checkpoint, state, previous, description)
+        if parent is not None and max_iteration is None:
+            raise InputError(
+                f"{self._directory.path}: must have an intact checkpoint: it goes on from a state of "
+                f"{parent.get('directory')}; extend that again, into another directory."
+            )
         if found:
             _log.warning("%s: has no intact checkpoint; the run restarts", self._directory.path)
         return None
@@ -186,7 +192,7 @@ class Recorder:
         """Save a checkpoint.
 
         Args:
-            state: of NumPy arrays; its keys are unwrapped by `lenet_jax.runs.prepared_run.unwrap_keys`.
+            state: of NumPy arrays; its keys are unwrapped by `lenet_jax.weights.unwrap_keys`.
         """
         directory = self._directory
         directory.sync_metrics()
@@ -227,6 +233,11 @@ class Recorder:
         result["files_sha256"] = {name: digest_file(self._directory.path / name) for name in names}
         self._directory.write_run({**self._provenance, "timings": timings, "ended": utc_now()})
         self._directory.write_result(result)
+        if self._config.trainer.keep_state:
+            try:
+                self.save(state)
+            except OSError as error:
+                _log.warning("%s: the last state is not kept: %s", self._directory.path, error.strerror)
         return Finished(result, self._directory.path)
 
     def _elapsed(self) -> float:

@@ -107,6 +107,8 @@ def verify_run(record: Record) -> Iterator[Event | Damage | Verification]:
     """
     if record.result is None:
         raise InputError(f"`DIR` must hold a finished run; finish it with lenet-jax resume {record.directory}.")
+    if differs := (record.run.get("parent") or {}).get("differs"):
+        raise InputError(f"`DIR` must hold a run that its configuration repeats; this one extends another: {differs}.")
     damaged = damaged_files(record)
     if damaged:
         yield Damage(damaged)

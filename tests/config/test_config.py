@@ -35,6 +35,10 @@ RULES = [
     (TrainerConfig, "trainer.ema_decay", f"null or {DECAY}", (None, 0, 0.999), (1, -0.1, math.nan, False)),
     (TrainerConfig, "trainer.deterministic", "true or false", (True, False), (0, None)),
     (TrainerConfig, "trainer.weights", "one of best, last, both", ("best", "last", "both"), ("first", None)),
+    (Config, "init", "null or a text that is not empty", (None, "run"), ("", 3)),
+    (Config, "init_include", "a list of texts", (("conv*/*",), ()), ("conv1", (1,))),
+    (Config, "init_exclude", "a list of texts", ((), ("*/bias",)), ("bias", (1,))),
+    (TrainerConfig, "trainer.keep_state", "true or false", (True, False), (0, None)),
     (TrainerConfig, "trainer.running_metrics", "true or false", (True, False), (0, None)),
     (TrainerConfig, "trainer.early_stopping", "an EarlyStoppingConfig", (EarlyStoppingConfig(),), (None, 5, {})),
     (EarlyStoppingConfig, "trainer.early_stopping.enabled", "true or false", (True, False), (0, None)),
@@ -134,7 +138,8 @@ def test_a_dictionary_of_a_configuration_has_plain_values_only():
         (
             {"sead": 1},
             "`configuration` has no 'sead'; choose one of: "
-            "seed, augment, data, model, notes, objective, optimizer, schedule, tags, trackers, trainer.",
+            "seed, augment, data, init, init_exclude, init_include, model, notes, objective, optimizer, schedule, "
+            "tags, trackers, trainer.",
         ),
         (
             {"trainer": {"early_stopping": {"patince": 1}}},

@@ -26,7 +26,8 @@ def nothing_is_trained(in_an_empty_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(folder)
     monkeypatch.setattr("lenet_jax.runs.prepared_run.prepare_run", lambda config: None)
     monkeypatch.setattr("lenet_jax.runs.run.run_locked", lambda prepared, directory: iter(()))
-    monkeypatch.setattr("lenet_jax.cli.run._show", lambda events, directory: 0)
+    monkeypatch.setattr("lenet_jax.cli.run._init_lines", lambda prepared: [])
+    monkeypatch.setattr("lenet_jax.cli.run.show_run", lambda events, directory: 0)
     for module in ("sweep", "launcher"):
         monkeypatch.setattr(f"lenet_jax.hydra_app.{module}.prepare_runs", lambda configs: {len(list(configs)): None})
     monkeypatch.setattr("lenet_jax.sweeps.groups.prepare_run", lambda config: None)

@@ -1,5 +1,7 @@
 """Small complete configurations, and the runs of them, for tests of runs."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,18 @@ def make_config(
         **(groups or {}),
     }
     return complete_config(Config(seed=seed, trainer=TrainerConfig(**trainer), **parts))
+
+
+@contextlib.contextmanager
+def interrupted(monkeypatch: Any) -> Iterator[None]:
+    """Interrupt all runs before they train."""
+
+    def interrupt(runner: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lenet_jax.runs.group.GroupRunner._advance", interrupt)
+        yield
 
 
 def run_whole(config: Config, path: Path) -> list[Any]:

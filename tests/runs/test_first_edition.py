@@ -18,13 +18,14 @@ from lenet_jax.components import complete_config
 from lenet_jax.config import from_dict
 from lenet_jax.report.terminal import verification_lines
 from lenet_jax.runs import Evaluated, Finished
-from lenet_jax.runs.prepared_run import prepare_run, unwrap_keys
+from lenet_jax.runs.prepared_run import prepare_run
 from lenet_jax.runs.provenance import changed_conditions
 from lenet_jax.runs.recorder import Recorder
 from lenet_jax.runs.run import resume_run
 from lenet_jax.runs.run_directory import RunDirectory, read_record
 from lenet_jax.runs.trust import read_allowed
 from lenet_jax.runs.verify import Verification, verify_run
+from lenet_jax.weights import unwrap_keys
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")

@@ -22,10 +22,9 @@ from lenet_jax.runs.prepared_run import (
     prepare_runs,
     prepare_shared,
     program_signature,
-    unwrap_keys,
-    wrap_keys,
 )
 from lenet_jax.runs.run import run
+from lenet_jax.weights import unwrap_keys, wrap_keys
 from tests.linear import put_in_place_of_lenet
 from tests.runs.small import component, make_config
 from tests.runs.test_run import interrupt

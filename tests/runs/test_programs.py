@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from lenet_jax.errors import InputError
-from lenet_jax.runs.prepared_run import prepare_run, unwrap_keys
+from lenet_jax.runs.prepared_run import prepare_run
 from lenet_jax.runs.programs import choose_lanes, compile_programs, lane_inputs
 from lenet_jax.types import Status
+from lenet_jax.weights import unwrap_keys
 from tests.linear import put_in_place_of_lenet
 from tests.runs.small import make_config
 from tests.test_lanes import on_devices
