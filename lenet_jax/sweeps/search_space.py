@@ -68,8 +68,8 @@ class Axis(NamedTuple):
     domain: Interval | Choice
 
     @property
-    def is_crossed(self) -> bool:
-        """Return whether each configuration runs with all values: with a list of seeds, or of folds."""
+    def repeats(self) -> bool:
+        """Return whether the values repeat a configuration: a list of seeds, or of folds."""
         return isinstance(self.domain, Choice) and all(map(is_replicate, self.keys))
 
 
@@ -95,21 +95,26 @@ class SearchSpace(NamedTuple):
         """Return the jobs of a configuration: its own values, with each combination of seeds and folds.
 
         Args:
-            drawn: a value for each axis that is not crossed.
+            drawn: a value for each axis that is searched.
         """
         values = iter(drawn)
-        choices = [_listed(axis) if axis.is_crossed else (next(values),) for axis in self.axes]
+        searched = self.searched
+        choices = [(next(values),) if axis in searched else _listed(axis) for axis in self.axes]
         return [self.job(each) for each in itertools.product(*choices)]
 
     @property
     def num_crossed(self) -> int:
         """Return the number of jobs of a configuration."""
-        return math.prod(len(_listed(axis)) for axis in self.axes if axis.is_crossed)
+        searched = self.searched
+        return math.prod(len(_listed(axis)) for axis in self.axes if axis not in searched)
 
     @property
     def searched(self) -> list[Axis]:
-        """Return the axes that are not crossed."""
-        return [axis for axis in self.axes if not axis.is_crossed]
+        """Return the axes from which values are chosen: all but lists of seeds and folds, unless nothing else varies.
+
+        With each of these every configuration runs.
+        """
+        return [axis for axis in self.axes if not axis.repeats] or list(self.axes)
 
 
 def grid(space: SearchSpace) -> list[list[str]]:
@@ -138,8 +143,8 @@ def _listed(axis: Axis) -> tuple[tuple[str, ...], ...]:
 def draw(space: SearchSpace, *, num_trials: int, method: str, seed: int) -> list[list[str]]:
     """Return the jobs of distinct configurations at random or of a sequence of low discrepancy.
 
-    More trials begin with those of fewer. Lists of seeds and of folds are not drawn from: each configuration runs with
-    all of them.
+    More trials begin with those of fewer. Lists of seeds and of folds are not drawn from if anything else varies: each
+    configuration runs with all of them.
 
     Args:
         space: the search space.
@@ -156,10 +161,7 @@ def draw(space: SearchSpace, *, num_trials: int, method: str, seed: int) -> list
     """
     domains = [axis.domain for axis in space.searched]
     if not domains:
-        raise InputError(
-            "`hydra/sweeper` must have a key to draw, as KEY=interval(a,b); got none but seed and data.fold, which are "
-            "not drawn from lists."
-        )
+        raise InputError("`hydra/sweeper` must have a key to draw, as KEY=interval(a,b); got none.")
     size = math.prod(domain.size for domain in domains)
     if num_trials > size:
         raise InputError(

@@ -80,16 +80,19 @@ def test_a_grid_changes_its_last_key_first():
     ("space", "message"),
     [
         (LISTS, r"num_trials` must be at most 9, the number of different configurations; got 10"),
-        (
-            SearchSpace(("seed",), (Axis(("seed",), (0,), Choice((("1",), ("2",)))),)),
-            "must have a key to draw, .* got none but seed",
-        ),
+        (SearchSpace((), ()), r"must have a key to draw, as KEY=interval\(a,b\); got none\."),
         (SearchSpace(("a",), (Axis(("a",), (0,), Choice((("1",),) * 12)),)), "at most 1, the different configurations"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(space, message):
     with pytest.raises(InputError, match=message):
         draw(space, num_trials=10, method="random", seed=0)
+
+
+def test_seeds_are_chosen_from_where_nothing_else_varies():
+    space = SearchSpace(("seed",), (Axis(("seed",), (0,), Choice((("1",), ("2",)))),))
+    assert sorted(draw(space, num_trials=2, method="random", seed=0)) == [["seed=1"], ["seed=2"]]
+    assert space.num_crossed == 1
 
 
 def test_an_interval_has_no_grid():

@@ -13,12 +13,17 @@ from tests.conftest import ROOT
 
 RUN = """
 import sys
-from pathlib import Path
-import tests.conftest
-from lenet_jax.ops.cpu import native
-native.LIBRARY = Path(sys.argv[1])
 import pytest
-sys.exit(pytest.main(["-n", "0", "-p", "no:cacheprovider", "-m", "not slow", *sys.argv[2:]]))
+
+
+class Sanitized:
+    def pytest_sessionstart(self):
+        from pathlib import Path
+        from lenet_jax.ops.cpu import native
+        native.LIBRARY = Path(sys.argv[1])
+
+
+sys.exit(pytest.main(["-n", "0", "-p", "no:cacheprovider", *sys.argv[2:]], plugins=[Sanitized()]))
 """
 TESTS = ("tests/ops/cpu/native/test_bounds.py", "tests/ops/test_pooling.py", "tests/ops/test_convolution.py")
 
