@@ -156,7 +156,7 @@ def _load(path: Path) -> list[list[np.ndarray]]:
 
 def _decompress(path: Path) -> bytes:
     with open_untrusted(path) as file:
-        is_unpacked = file.peek(1)[:1] == pickle.PROTO
+        is_unpacked = file.peek(1)[:1] == b"\x80"  # the first byte of a pickle
         raw = (file if is_unpacked else gzip.GzipFile(fileobj=file)).read(_SIZE_LIMIT + 1)
     if len(raw) > _SIZE_LIMIT:
         raise InputError(f"{path}: the archive must have at most {_SIZE_LIMIT} bytes after decompression; got more.")
