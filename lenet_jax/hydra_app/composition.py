@@ -258,8 +258,9 @@ def _resolve(composed: Composed) -> dict[str, Any]:
 
 
 def register_schemas() -> None:
-    """Register the dataclasses of `lenet_jax.config` as the schemas that `conf/` names, and the resolver `run_id`."""
+    """Register the dataclasses of `lenet_jax.config` as the schemas that `conf/` names, and its resolvers."""
     OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(4), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("two_minibatches", lambda size: 100 if size is None else 2 * size, replace=True)
     store = ConfigStore.instance()
     fields: list[Any] = [
         ("seed", int, dataclasses.field(default=Config.seed)),
@@ -434,7 +435,7 @@ def help_text(hydra: Hydra, overrides: list[str], *, name: str, folders: Sequenc
     composed = compose(hydra, overrides, name=name)
     values = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     lines = []
-    for group in (*GROUPS, "trainer", SWEEP, "experiment"):
+    for group in (*GROUPS, "trainer", SWEEP, "experiment", "debug"):
         names = [each for folder in folders for each in option_names(Path(folder), group)]
         text = ", ".join(dict.fromkeys(names))
         lines.append(textwrap.fill(text, 116, initial_indent=f"  {group:<12}", subsequent_indent=" " * 14))
