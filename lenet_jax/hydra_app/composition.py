@@ -124,7 +124,7 @@ class ComponentLoader(ConfigLoaderImpl):
         Raises:
             InputError: for malformed overrides for which Hydra raises an error of Python's; or Hydra's own errors.
         """
-        given, overrides = overrides, list(map(_with_list_as_value, overrides))
+        given, overrides = overrides, [_with_list_as_value(_with_name_as_text(each)) for each in overrides]
         try:
             composed = super().load_configuration(config_name, overrides, *arguments, **options)
         except (OmegaConfBaseException, InputError):
@@ -149,6 +149,11 @@ class ComponentLoader(ConfigLoaderImpl):
                     composed[group] = components.with_defaults(group, content, shows_required=self.shows_required)
                 OmegaConf.set_struct(composed[group], False)
         return composed
+
+
+def _with_name_as_text(override: str) -> str:
+    """Return an override that chooses the file nan.yaml, which Hydra would take for a number, as one that names it."""
+    return "debug='nan'" if override == "debug=nan" else override
 
 
 def _carried(recorded: Mapping[str, Any], target: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from hydra._internal.hydra import Hydra
 from lenet_jax.config import Config
 from lenet_jax.hydra_app.checks import check_folder
 from lenet_jax.hydra_app.composition import Composed, compose, run_composed, to_config, to_sweep_config
+from lenet_jax.hydra_app.debug_modes import refuse_mode
 from lenet_jax.runs import Event
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_run
 from lenet_jax.runs.run import run_locked
@@ -33,8 +34,9 @@ class SingleRun(NamedTuple):
             consume: a function of the events, which it has to consume to the end, and of the directory.
 
         Raises:
-            InputError: if another process has taken the directory.
+            InputError: if another process has taken the directory, or the configuration asks for no run.
         """
+        refuse_mode(self.composed, "a command of its own, lenet-jax train")
 
         def run_in(directory: Path) -> Any:
             return consume(tracked(run_locked(self.prepared, directory), self.config, directory), directory)

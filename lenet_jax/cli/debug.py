@@ -1,0 +1,42 @@
+"""The modes of the group `debug` that are no runs."""
+
+import sys
+
+from lenet_jax.hydra_app.single_run import SingleRun
+from lenet_jax.runs.finite import find_not_finite
+from lenet_jax.runs.overfit import NUM_STEPS, THRESHOLD, overfit
+from lenet_jax.runs.prepared_run import PreparedRun
+
+
+def debug(run: SingleRun, mode: str) -> int:
+    """Do what a mode of `debug_modes.MODES` asks for; return 1 if it has found a fault."""
+    return {"overfit": _overfit, "nan": _nan}[mode](run.prepared)
+
+
+def _overfit(prepared: PreparedRun) -> int:
+    progress = None
+    for progress in overfit(prepared):
+        print(f"step {progress.step:4}  loss {progress.loss:.6f}", flush=True)
+    assert progress is not None
+    if progress.reached:
+        print(f"The loss on one minibatch is near zero: at most {progress.goal:.6f}, {THRESHOLD:.0%} of the first.")
+        return 0
+    end = "diverged" if progress.diverged else f"is {progress.loss:.6f} after {NUM_STEPS:,} steps"
+    print(
+        f"lenet-jax: the loss on one minibatch {end}, not at most {progress.goal:.6f}, {THRESHOLD:.0%} of the first: "
+        "model, objective or labels are broken, or the learning rate does not fit.",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _nan(prepared: PreparedRun) -> int:
+    found, num_steps = find_not_finite(prepared)
+    if found is None:
+        print(f"{num_steps} steps: all values were finite")
+        return 0
+    name, *others = found.names
+    fault = f"{found.count} of {found.size} values are NaN or infinite" if found.count else "too large to be squared"
+    more = f"; and {len(others)} more like it" if others else ""
+    print(f"lenet-jax: step {found.step}: {name} is not finite: {fault}{more}", file=sys.stderr)
+    return 1
