@@ -1,15 +1,22 @@
 """The modes of the group `debug` that are no runs."""
 
+import functools
 import sys
+from pathlib import Path
 
 from lenet_jax.hydra_app.single_run import SingleRun
+from lenet_jax.report.terminal import shortened
+from lenet_jax.report.text import align
 from lenet_jax.runs.finite import find_not_finite
 from lenet_jax.runs.overfit import NUM_STEPS, THRESHOLD, overfit
 from lenet_jax.runs.prepared_run import PreparedRun
+from lenet_jax.runs.profile import TRACE, profile
 
 
 def debug(run: SingleRun, mode: str) -> int:
     """Do what a mode of `debug_modes.MODES` asks for; return 1 if it has found a fault."""
+    if mode == "profile":
+        return run.in_directory(functools.partial(_profile, run.prepared))
     return {"overfit": _overfit, "nan": _nan}[mode](run.prepared)
 
 
@@ -40,3 +47,26 @@ def _nan(prepared: PreparedRun) -> int:
     more = f"; and {len(others)} more like it" if others else ""
     print(f"lenet-jax: step {found.step}: {name} is not finite: {fault}{more}", file=sys.stderr)
     return 1
+
+
+def _profile(prepared: PreparedRun, directory: Path) -> int:
+    parts = profile(prepared, directory)
+    step = next(part for part in parts if part.name == "step").seconds
+    cells = [("part", "milliseconds", "of a step", "compilation, s")]
+    for part in parts:
+        share = "" if part.name == "evaluation" else f"{part.seconds / step:.0%}"
+        cells.append((part.name, f"{1000 * part.seconds:.3f}", share, f"{part.compile_seconds:.2f}"))
+    for line in align(cells):
+        print(line)
+    print()
+    for line in _PROFILE_NOTES:
+        print(line)
+    print(f"trace: {shortened(directory / TRACE)}")
+    return 0
+
+
+_PROFILE_NOTES = (
+    "Medians. Each part is a program of its own, so that they need not add up to a step, which is one program. data: a",
+    "minibatch is gathered. forward: augmentation, network, loss. backward: the gradient's program less forward.",
+    "evaluation: the whole validation set.",
+)

@@ -4,7 +4,7 @@ from typing import Any
 
 from lenet_jax.errors import InputError
 
-MODES = ("overfit", "nan")
+MODES = ("overfit", "nan", "profile")
 
 
 def debug_mode(composed: Any) -> str | None:

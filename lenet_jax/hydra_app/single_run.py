@@ -41,9 +41,20 @@ class SingleRun(NamedTuple):
         def run_in(directory: Path) -> Any:
             return consume(tracked(run_locked(self.prepared, directory), self.config, directory), directory)
 
+        return self.in_directory(run_in)
+
+    def in_directory(self, work: Callable[[Path], Any]) -> Any:
+        """Create and lock the directory, let Hydra write its files there, and return what `work` returns.
+
+        Args:
+            work: a function of the directory.
+
+        Raises:
+            InputError: if another process has taken the directory.
+        """
         with RunDirectory(self.directory).locked():  # before Hydra writes its own files
             RunDirectory(self.directory)
-            return run_composed(self.hydra, self.composed, self.name, run_in)
+            return run_composed(self.hydra, self.composed, self.name, work)
 
 
 def prepare_single_run(hydra: Hydra, overrides: list[str], *, name: str = "config") -> SingleRun:

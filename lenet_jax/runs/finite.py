@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
-from lenet_jax.evaluation import count_examples, evaluate_task, on_device
+from lenet_jax.evaluation import count_examples, evaluate_task
 from lenet_jax.objective import Batch, Task, scale_inputs, training_loss
 from lenet_jax.optimizers.standard_form import apply_optimizer
 from lenet_jax.runs.prepared_run import PreparedRun
 from lenet_jax.train_plan import minibatches
 from lenet_jax.training import TrainState, evaluation_variables, minibatch, train_step
-from lenet_jax.types import Status, Variables
+from lenet_jax.types import Dataset, Status, Variables
 from lenet_jax.weights import named_leaves
 
 
@@ -33,16 +33,16 @@ def find_not_finite(prepared: PreparedRun) -> tuple[NotFinite | None, int]:
         The first that are not finite, None if all are; and the number of steps done.
     """
     task, optimizer, trainer = parts = prepared.parts
-    examples, plan = on_device(prepared.data.train), prepared.plan
-    num_train = count_examples(examples)
+    data, plan = jax.device_put(prepared.data), prepared.plan
+    num_train = count_examples(data.train)
 
-    def step(state: TrainState, indices: Array) -> tuple[TrainState, list[dict[str, Array]]]:
-        values = _values_of_step(task, optimizer, state, minibatch(task, state, examples, indices))
+    def step(state: TrainState, indices: Array, data: Dataset) -> tuple[TrainState, list[dict[str, Array]]]:
+        values = _values_of_step(task, optimizer, state, minibatch(task, state, data.train, indices))
         state, _ = train_step(
             task.model,
             optimizer,
             state,
-            prepared.data,
+            data,
             indices,
             objective=task.objective,
             augment=task.augment,
@@ -54,8 +54,8 @@ def find_not_finite(prepared: PreparedRun) -> tuple[NotFinite | None, int]:
     def draw(state: TrainState) -> Array:
         return minibatches(plan, num_train, jax.random.split(state.key)[0], state.iteration, shuffle=trainer.shuffle)
 
-    def validate(state: TrainState) -> Array:
-        return evaluate_task(task, evaluation_variables(state), prepared.data.validation).mean("loss")
+    def validate(state: TrainState, data: Dataset) -> Array:
+        return evaluate_task(task, evaluation_variables(state), data.validation).mean("loss")
 
     with jax.default_matmul_precision(trainer.matmul_precision):
         step, draw, validate = jax.jit(step), jax.jit(draw), jax.jit(validate)
@@ -64,7 +64,7 @@ def find_not_finite(prepared: PreparedRun) -> tuple[NotFinite | None, int]:
         for _ in range(plan.num_intervals):
             for indices in draw(state):
                 number += 1
-                state, kinds = step(state, indices)
+                state, kinds = step(state, indices, data)
                 for kind in jax.device_get(kinds):
                     names = [name for name, (is_faulty, *_) in kind.items() if is_faulty]
                     if names:
@@ -72,7 +72,7 @@ def find_not_finite(prepared: PreparedRun) -> tuple[NotFinite | None, int]:
                         return NotFinite(number, names, int(count), int(size)), number
                 if int(state.status) == Status.DIVERGED:
                     return NotFinite(number, ["the step as a whole"], 0, 1), number
-            if not jnp.isfinite(validate(state)):
+            if not jnp.isfinite(validate(state, data)):
                 return NotFinite(number, ["the validation loss"], 1, 1), number
     return None, number
 

@@ -7,6 +7,7 @@ import pytest
 import lenet_jax as lj
 from lenet_jax.cli import main
 from lenet_jax.errors import InputError
+from lenet_jax.hydra_app.debug_modes import MODES
 
 SMALL = ["model.num_kernels=[2,3]", "model.hidden_units=10"]
 
@@ -51,7 +52,7 @@ def test_an_unknown_name_is_refused_with_the_others(capsys):
     assert refuse(capsys, "debug=fats").startswith("`debug` has no 'fats'; choose one of: fast, ")
 
 
-@pytest.mark.parametrize("mode", ["overfit", "nan"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_mode_is_one_run_by_the_command(mode, capsys):
     named = f"`debug` must be none or fast here: {mode} needs"
     assert refuse(capsys, "-m", f"debug={mode}", "seed=0,1") == f"{named} one run, without -m."
@@ -143,3 +144,17 @@ def test_a_step_that_a_run_refuses_is_named_although_the_values_fit_in_float32(c
     assert "step 1: the updated parameter softmax/bias" in capsys.readouterr().err
     assert main(["train", *diverging, "hydra.run.dir=run"]) == 1
     assert json.loads(Path("run/result.json").read_text())["iterations"] == 0
+
+
+def test_a_profile_is_a_table_of_the_parts_of_a_step_and_a_trace(capsys):
+    assert main(["train", "debug=profile", "data.train_size=100", *SMALL]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert re.split(r"  +", head) == ["part", "milliseconds", "of a step", "compilation, s"]
+    cells = [row.split() for row in rows[:6]]
+    assert [row[0] for row in cells] == ["data", "forward", "backward", "optimizer", "step", "evaluation"]
+    assert cells[4][2] == "100%"
+    assert all(float(row[1]) >= 0 and float(row[-1]) > 0 for row in cells)
+    (directory,) = Path("outputs/debug").iterdir()
+    assert rows[-1] == f"trace: {directory / 'profile'}"
+    assert len(list(directory.glob("profile/plugins/profile/*/*.xplane.pb"))) == 1
+    assert not (directory / "run.json").exists()
