@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 from lenet_jax.hydra_app.single_run import SingleRun
+from lenet_jax.report.learning_rates import draw_rates, rate_table
 from lenet_jax.report.terminal import shortened
 from lenet_jax.report.text import align
+from lenet_jax.runs import learning_rates
 from lenet_jax.runs.finite import find_not_finite
+from lenet_jax.runs.learning_rates import check_has_rate, find_learning_rates
 from lenet_jax.runs.overfit import NUM_STEPS, THRESHOLD, overfit
 from lenet_jax.runs.prepared_run import PreparedRun
 from lenet_jax.runs.profile import TRACE, profile
@@ -17,6 +20,9 @@ def debug(run: SingleRun, mode: str) -> int:
     """Do what a mode of `debug_modes.MODES` asks for; return 1 if it has found a fault."""
     if mode == "profile":
         return run.in_directory(functools.partial(_profile, run.prepared))
+    if mode == "lr_find":
+        check_has_rate(run.prepared)
+        return run.in_directory(functools.partial(_find_learning_rate, run.prepared))
     return {"overfit": _overfit, "nan": _nan}[mode](run.prepared)
 
 
@@ -70,3 +76,19 @@ _PROFILE_NOTES = (
     "minibatch is gathered. forward: augmentation, network, loss. backward: the gradient's program less forward.",
     "evaluation: the whole validation set.",
 )
+
+
+def _find_learning_rate(prepared: PreparedRun, directory: Path) -> int:
+    found = find_learning_rates(prepared)
+    for line in rate_table(found):
+        print(line)
+    print()
+    if found.best is None:
+        print(f"lenet-jax: all runs diverged, also that at the lowest rate, {found.rates[0]:.3g}", file=sys.stderr)
+        return 1
+    path = directory / "learning_rates.png"
+    draw_rates(found, found.best).savefig(path)
+    rate = f"{found.rates[found.best]:.3g}"
+    print(f"suggested: optimizer.learning_rate={rate}, the lowest loss after {learning_rates.NUM_STEPS} steps")
+    print(f"figure: {shortened(path)}")
+    return 0

@@ -4,7 +4,7 @@ from typing import Any
 
 from lenet_jax.errors import InputError
 
-MODES = ("overfit", "nan", "profile")
+MODES = ("overfit", "nan", "profile", "lr_find")
 
 
 def debug_mode(composed: Any) -> str | None:

@@ -2,6 +2,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lenet_jax as lj
@@ -158,3 +159,30 @@ def test_a_profile_is_a_table_of_the_parts_of_a_step_and_a_trace(capsys):
     assert rows[-1] == f"trace: {directory / 'profile'}"
     assert len(list(directory.glob("profile/plugins/profile/*/*.xplane.pb"))) == 1
     assert not (directory / "run.json").exists()
+
+
+def test_the_range_test_is_a_table_a_figure_and_a_rate(capsys):
+    assert main(["train", "debug=lr_find", "data.train_size=200", "schedule=cosine", *SMALL]) == 0
+    head, *rows, _, suggestion, figure = capsys.readouterr().out.splitlines()
+    assert head.split() == ["learning", "rate", "loss"]
+    losses = {cells[0]: float(cells[1]) for cells in map(str.split, rows) if cells[1] != "diverged"}
+    best = min(losses, key=lambda rate: losses[rate])
+    assert [row.split()[0] for row in rows if row.endswith("*")] == [best]
+    assert suggestion == f"suggested: optimizer.learning_rate={best}, the lowest loss after 100 steps"
+    assert Path(figure.removeprefix("figure: ")).read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_optimizer_without_a_learning_rate_is_refused(capsys):
+    overrides = ["optimizer=scaled_conjugate_gradient", "trainer.batch_size=null"]
+    assert refuse(capsys, "debug=lr_find", *overrides) == (
+        "`optimizer` must have an option learning_rate for debug=lr_find, a number that the program can vary; got "
+        "scaled_conjugate_gradient; choose another, as optimizer=sgd."
+    )
+
+
+def test_runs_that_all_diverge_have_no_suggestion(capsys, monkeypatch):
+    monkeypatch.setattr("lenet_jax.runs.learning_rates.RATES", np.array([1e37, 1e38]))
+    assert main(["train", "debug=lr_find", "data.train_size=200", *SMALL]) == 1
+    out, err = capsys.readouterr()
+    assert out.count("diverged") == 2
+    assert err == "lenet-jax: all runs diverged, also that at the lowest rate, 1e+37\n"
