@@ -8,7 +8,6 @@ from lenet_jax.hydra_app.single_run import SingleRun
 from lenet_jax.report.learning_rates import draw_rates, rate_table
 from lenet_jax.report.terminal import shortened
 from lenet_jax.report.text import align
-from lenet_jax.runs import learning_rates
 from lenet_jax.runs.finite import find_not_finite
 from lenet_jax.runs.learning_rates import check_has_rate, find_learning_rates
 from lenet_jax.runs.overfit import NUM_STEPS, THRESHOLD, overfit
@@ -89,6 +88,6 @@ def _find_learning_rate(prepared: PreparedRun, directory: Path) -> int:
     path = directory / "learning_rates.png"
     draw_rates(found, found.best).savefig(path)
     rate = f"{found.rates[found.best]:.3g}"
-    print(f"suggested: optimizer.learning_rate={rate}, the lowest loss after {learning_rates.NUM_STEPS} steps")
+    print(f"suggested: optimizer.learning_rate={found.suggested:.2g}, a third of {rate}, which has the lowest loss")
     print(f"figure: {shortened(path)}")
     return 0

@@ -43,6 +43,11 @@ class RangeTest(NamedTuple):
         """Return the place of the lowest loss; None if all have diverged."""
         return None if np.isnan(self.losses).all() else int(np.nanargmin(self.losses))
 
+    @property
+    def suggested(self) -> float | None:
+        """Return a third of the rate of the lowest loss, which is close to where training breaks; None as `best`."""
+        return None if self.best is None else float(self.rates[self.best]) / 3
+
 
 def check_has_rate(prepared: PreparedRun) -> None:
     """Check that the optimizer has a learning rate that can be a value of the program.
