@@ -314,6 +314,18 @@ def _gather(examples: Split, part: _Indexed) -> Batch:
     return Batch(inputs, targets, part.keys, None if part.partner is None else _gather(examples, part.partner))
 
 
+def minibatch(task: Task, state: TrainState, examples: Split, indices: Int[Array, "N"]) -> Batch:  # noqa: F821
+    """Return the examples of the next step with the keys that the step gives them.
+
+    Args:
+        task: what is trained.
+        state: before the step.
+        examples: the training set, on a device.
+        indices: which of them make up the minibatch.
+    """
+    return _gather(examples, _draw_keys(task, state, indices))
+
+
 def _accept_if_finite(state: TrainState, proposed: TrainState, loss: Array, grads: PyTree) -> tuple[TrainState, Array]:
     """Return the proposed state of a running run whose results are finite, and the loss; else the state before, NaN.
 

@@ -23,6 +23,8 @@ usage: lenet-jax COMMAND [...]
   train [KEY=VALUE ...]    train a model; without arguments, LeNet on the 5,000 embedded MNIST digits
   train -m KEY=A,B,C ...   one run for each combination of the values
   train [-m] --dry-run ... check and prepare everything, and print the jobs, the programs and the memory they need
+  train debug=NAME ...     find a fault: fast (everything once), overfit (one minibatch), nan (values that are not
+                           finite), profile (where the time goes); or a learning rate: lr_find
   resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed
   extend DIR trainer.max_epochs=N
                            go on from the last state of a finished run, up to N epochs, as a run of its own; the state

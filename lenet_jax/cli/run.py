@@ -95,15 +95,22 @@ def _print_lines(lines: Iterable[str]) -> int:
 
 def _run(hydra: Any, name: str, overrides: list[str], *, dry: bool = False) -> int:
     """Compose a configuration, check and prepare it, then run it or say what would run; return the exit code."""
+    from lenet_jax.hydra_app.debug_modes import debug_mode, refuse_mode
     from lenet_jax.hydra_app.single_run import prepare_single_run
 
     run = prepare_single_run(hydra, overrides, name=name)
     _print_lines(_init_lines([run.prepared]))
     if dry:
+        refuse_mode(run.composed, "no --dry-run")
         from lenet_jax.report.dry_run import dry_run_lines
         from lenet_jax.sweeps.dry_run import plan_run
 
         return _print_lines(dry_run_lines([plan_run(overrides, run.prepared, run.directory)], str(run.directory)))
+    mode = debug_mode(run.composed)
+    if mode is not None:
+        from lenet_jax.cli.debug import debug
+
+        return debug(run, mode)
     return run.start(show_run)
 
 

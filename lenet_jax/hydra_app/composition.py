@@ -125,7 +125,7 @@ class ComponentLoader(ConfigLoaderImpl):
         Raises:
             InputError: for malformed overrides for which Hydra raises an error of Python's; or Hydra's own errors.
         """
-        given, overrides = overrides, list(map(_with_list_as_value, overrides))
+        given, overrides = overrides, [_with_list_as_value(_with_name_as_text(each)) for each in overrides]
         try:
             composed = super().load_configuration(config_name, overrides, *arguments, **options)
         except (OmegaConfBaseException, InputError):
@@ -150,6 +150,11 @@ class ComponentLoader(ConfigLoaderImpl):
                     composed[group] = components.with_defaults(group, content, shows_required=self.shows_required)
                 OmegaConf.set_struct(composed[group], False)
         return composed
+
+
+def _with_name_as_text(override: str) -> str:
+    """Return an override that chooses the file nan.yaml, which Hydra would take for a number, as one that names it."""
+    return "debug='nan'" if override == "debug=nan" else override
 
 
 def _carried(recorded: Mapping[str, Any], target: str) -> dict[str, Any]:
@@ -260,8 +265,9 @@ def _resolve(composed: Composed) -> dict[str, Any]:
 
 
 def register_schemas() -> None:
-    """Register the dataclasses of `lenet_jax.config` as the schemas that `conf/` names, and the resolver `run_id`."""
+    """Register the dataclasses of `lenet_jax.config` as the schemas that `conf/` names, and its resolvers."""
     OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(4), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("two_minibatches", lambda size: 100 if size is None else 2 * size, replace=True)
     store = ConfigStore.instance()
     fields: list[Any] = [
         ("seed", int, dataclasses.field(default=Config.seed)),
@@ -439,7 +445,7 @@ def help_text(hydra: Hydra, overrides: list[str], *, name: str, folders: Sequenc
     composed = compose(hydra, overrides, name=name)
     values = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     lines = []
-    for group in (*GROUPS, "trainer", SWEEP, "experiment"):
+    for group in (*GROUPS, "trainer", SWEEP, "experiment", "debug"):
         names = [each for folder in folders for each in option_names(Path(folder), group)]
         text = ", ".join(dict.fromkeys(names))
         lines.append(textwrap.fill(text, 116, initial_indent=f"  {group:<12}", subsequent_indent=" " * 14))

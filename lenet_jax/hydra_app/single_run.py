@@ -9,6 +9,7 @@ from hydra._internal.hydra import Hydra
 from lenet_jax.config import Config
 from lenet_jax.hydra_app.checks import check_folder
 from lenet_jax.hydra_app.composition import Composed, compose, run_composed, to_config, to_sweep_config
+from lenet_jax.hydra_app.debug_modes import refuse_mode
 from lenet_jax.runs import Event
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_run
 from lenet_jax.runs.run import run_locked
@@ -33,15 +34,27 @@ class SingleRun(NamedTuple):
             consume: a function of the events, which it has to consume to the end, and of the directory.
 
         Raises:
-            InputError: if another process has taken the directory.
+            InputError: if another process has taken the directory, or the configuration asks for no run.
         """
+        refuse_mode(self.composed, "a command of its own, lenet-jax train")
 
         def run_in(directory: Path) -> Any:
             return consume(tracked(run_locked(self.prepared, directory), self.config, directory), directory)
 
+        return self.in_directory(run_in)
+
+    def in_directory(self, work: Callable[[Path], Any]) -> Any:
+        """Create and lock the directory, let Hydra write its files there, and return what `work` returns.
+
+        Args:
+            work: a function of the directory.
+
+        Raises:
+            InputError: if another process has taken the directory.
+        """
         with RunDirectory(self.directory).locked():  # before Hydra writes its own files
             RunDirectory(self.directory)
-            return run_composed(self.hydra, self.composed, self.name, run_in)
+            return run_composed(self.hydra, self.composed, self.name, work)
 
 
 def prepare_single_run(hydra: Hydra, overrides: list[str], *, name: str = "config") -> SingleRun:

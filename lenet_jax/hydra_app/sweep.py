@@ -48,6 +48,7 @@ from lenet_jax.hydra_app.composition import (
     to_config,
     to_sweep_config,
 )
+from lenet_jax.hydra_app.debug_modes import refuse_mode
 from lenet_jax.hydra_app.plugin_options import check_plugin_options
 from lenet_jax.hydra_app.recorded_loader import without_interpolations
 from lenet_jax.hydra_app.sweep_jobs import (
@@ -123,6 +124,7 @@ def check_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> 
             configuration, or a directory already holds a sweep or a run; or Hydra's own errors.
     """
     base = compose(hydra, overrides, name=name, multirun=True)
+    refuse_mode(base, "one run, without -m")
     chosen = _has_fixed_directory(base)
     check_directory(base.hydra.sweep.dir)
     if chosen:

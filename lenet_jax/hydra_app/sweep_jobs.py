@@ -22,6 +22,7 @@ from lenet_jax.config.catalogue import TARGET
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.checks import check_subdirectory
 from lenet_jax.hydra_app.composition import ComponentLoader, Composed, plugin_name, task_overrides, to_config
+from lenet_jax.hydra_app.debug_modes import refuse_mode
 from lenet_jax.hydra_app.plugin_options import params_of
 from lenet_jax.hydra_app.recorded_loader import describe_overrides
 from lenet_jax.hydra_app.search_space import search_space
@@ -69,6 +70,7 @@ class JobComposer:
         files = tuple(str(override.input_line) for override in others)
         if files not in self._composed:
             self._composed[files] = self._loader.load_sweep_config(self._base, list(files))
+            refuse_mode(self._composed[files], "one run, without -m")
         replaced = files, tuple(override.key_or_group for override in values)
         before, composed = self._last
         if replaced != before:
