@@ -125,7 +125,8 @@ class ComponentLoader(ConfigLoaderImpl):
         Raises:
             InputError: for malformed overrides for which Hydra raises an error of Python's; or Hydra's own errors.
         """
-        given, overrides = overrides, [_with_list_as_value(_with_name_as_text(each)) for each in overrides]
+        given = last_lists(overrides)
+        overrides = [_with_list_as_value(_with_name_as_text(each)) for each in given]
         try:
             composed = super().load_configuration(config_name, overrides, *arguments, **options)
         except (OmegaConfBaseException, InputError):
@@ -192,6 +193,30 @@ def _with_list_as_value(override: str) -> str:
     if not found or (found[1] == "trackers" and "{" not in found[2]):  # trackers by name are files, which can be merged
         return override
     return f"++{found[1]}.{_LIST}={found[2]}"
+
+
+def last_lists(overrides: Iterable[str]) -> list[str]:
+    """Return overrides without the lists of components that a file replaces which is chosen after them.
+
+    Raises:
+        InputError: if an option is set of a group for which an override before it gives a list.
+    """
+    kept: list[str] = []
+    lists: dict[str, str] = {}  # group -> override
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        group = key.partition(".")[0]
+        if _with_list_as_value(override) != override:
+            lists[group] = override
+        elif key in lists and not value.startswith(("{", "[")):
+            kept.remove(lists.pop(key))
+        elif group in lists and key not in (group, f"{group}.{_LIST}"):
+            raise InputError(
+                f"`{key}` must be set in the list that is given for {group}, {lists[group]}, as {{_target_: "
+                f"package.function, option: value}}; got {override}."
+            )
+        kept.append(override)
+    return kept
 
 
 def _parts_of_list(group: str, parts: Iterable[Any]) -> Iterator[Any]:

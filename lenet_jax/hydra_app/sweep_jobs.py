@@ -21,7 +21,14 @@ from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.checks import check_subdirectory
-from lenet_jax.hydra_app.composition import ComponentLoader, Composed, plugin_name, task_overrides, to_config
+from lenet_jax.hydra_app.composition import (
+    ComponentLoader,
+    Composed,
+    last_lists,
+    plugin_name,
+    task_overrides,
+    to_config,
+)
 from lenet_jax.hydra_app.debug_modes import refuse_mode
 from lenet_jax.hydra_app.plugin_options import params_of
 from lenet_jax.hydra_app.recorded_loader import describe_overrides
@@ -66,7 +73,7 @@ class JobComposer:
         Raises:
             HydraException: if an override is invalid.
         """
-        values, others = self._divide(OverridesParser.create().parse_overrides(list(overrides)))
+        values, others = self._divide(OverridesParser.create().parse_overrides(last_lists(overrides)))
         files = tuple(str(override.input_line) for override in others)
         if files not in self._composed:
             self._composed[files] = self._loader.load_sweep_config(self._base, list(files))

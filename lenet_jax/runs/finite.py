@@ -59,7 +59,7 @@ def find_not_finite(prepared: PreparedRun) -> tuple[NotFinite | None, int]:
 
     with jax.default_matmul_precision(trainer.matmul_precision):
         step, draw, validate = jax.jit(step), jax.jit(draw), jax.jit(validate)
-        state = parts.init(jax.random.key(prepared.config.seed))
+        state = parts.init(jax.random.key(prepared.config.seed), prepared.initial_tensors)
         number = 0
         for _ in range(plan.num_intervals):
             for indices in draw(state):

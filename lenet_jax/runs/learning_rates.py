@@ -75,7 +75,7 @@ def find_learning_rates(prepared: PreparedRun) -> RangeTest:
 
     def losses_at(rate: Array, data: Dataset) -> Array:
         task, optimizer, trainer = parts = prepared.at({_RATE: rate})
-        state = parts.init(jax.random.key(config.seed))
+        state = parts.init(jax.random.key(config.seed), prepared.initial_tensors)
         key = jax.random.split(state.key)[0]
         starts = jnp.arange(0, NUM_STEPS, plan.interval)
         drawn = lax.map(lambda start: minibatches(plan, num_train, key, start, shuffle=trainer.shuffle), starts)

@@ -74,7 +74,7 @@ def overfit(prepared: PreparedRun) -> Iterator[Progress]:
 
     with jax.default_matmul_precision(trainer.matmul_precision):
         train, measure = jax.jit(train), jax.jit(measure)
-        state = parts.init(jax.random.key(config.seed))
+        state = parts.init(jax.random.key(config.seed), prepared.initial_tensors)
         first = float(measure(state))
         if first <= 0:
             raise InputError(

@@ -61,6 +61,11 @@ class PreparedRun(NamedTuple):
         return self.parts.task
 
     @property
+    def initial_tensors(self) -> Mapping[str, Any] | None:
+        """Return the initial weights that the seed does not make, by name; None: it makes all."""
+        return None if self.initial is None else self.initial.tensors
+
+    @property
     def options(self) -> tuple[str, ...]:
         """Return the paths of the float options that are values of the programs."""
         return tuple(path for path in float_options(self.config) if path not in self.as_constants)

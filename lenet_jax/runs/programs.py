@@ -141,7 +141,7 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
 
     folds = None if prepared.folded is None else np.zeros(num_lanes, np.int32)
     data = prepared.data if prepared.folded is None else prepared.folded
-    tensors = None if prepared.initial is None else prepared.initial.tensors
+    tensors = prepared.initial_tensors
     shapes, data_shapes, initial = jax.eval_shape(lambda *trees: trees, states, data, tensors)
     with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
         return Programs(

@@ -63,3 +63,14 @@ def test_trackers_by_name_can_still_be_set():
 def test_other_groups_take_no_list():
     with pytest.raises(InputError, match="`model` must be one file of conf/model, or a component; got model="):
         compose_config(["model=[lenet,lenet5]"])
+
+
+@pytest.mark.parametrize("option", ["augment.degrees=3", "+augment.noise._target_=mylab.noise", "~augment.degrees"])
+def test_an_option_beside_a_list_is_refused_and_before_it_is_replaced(option):
+    with pytest.raises(
+        InputError, match=r"`augment\.\S+` must be set in the list that is given for augment, augment=\["
+    ):
+        compose_config(["augment=[affine,elastic]", option])
+    if not option.startswith("~"):
+        assert names(compose_config(["augment=affine", option, "augment=[elastic]"])) == ["elastic"]
+    assert compose_config(["augment=[elastic]", "augment=affine", "augment.degrees=3"]).augment["degrees"] == 3

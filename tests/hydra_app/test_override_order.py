@@ -70,6 +70,8 @@ def single_runs(hydra, overrides):
 @given(overrides=st.lists(st.sampled_from(OVERRIDES), min_size=1, max_size=6))
 @example(overrides=["trainer.max_epochs=4", "++trainer.max_epochs=1", "seed=4,5"])
 @example(overrides=["seed=4,5", "++seed=2"])
+@example(overrides=["augment=[affine,elastic]", "augment.degrees=3"])
+@example(overrides=["augment=[affine,elastic]", "augment=affine", "augment.degrees=3", "seed=4,5"])
 @example(overrides=["model.num_kernels=[2,3]", "model={num_kernels:[4,5]}", "seed=4,5"])
 @example(overrides=["trainer={max_epochs:5}", "trainer={max_epochs:6,batch_size:10},{batch_size:11}"])
 @example(overrides=["+model.num_kernels=[6,7]", "~model.num_kernels"])
