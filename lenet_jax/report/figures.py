@@ -1,15 +1,19 @@
 """Figures of networks and of their results: functions from arrays to matplotlib figures.
 
 The grey scale has a fixed range, either given or symmetric about 0, so that a constant image has the grey level of its
-value. The colours are distinguishable in print and by colour-blind readers.
+value. The colours are distinguishable in print and by colour-blind readers. Images have no interpolation, so that a
+vector format embeds their own pixels.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -56,11 +60,11 @@ def image_grid(
         axis.spines[:].set_color("#bbbbbb")  # shows the edge of a white image on a white page
         if index < len(images):
             low, high = value_range
-            drawn = axis.imshow(images[index], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            drawn = axis.imshow(images[index], cmap="gray", vmin=low, vmax=high, interpolation="none")
             if titles:
                 axis.set_title(titles[index], fontsize=7, color=INK, pad=2)
     if label and drawn is not None:
-        figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)
+        _draw_scale(figure, drawn, axes, label)
     if title:
         figure.suptitle(title, fontsize=10, color=INK)
     return figure
@@ -130,7 +134,7 @@ def feature_maps(
     figure = Figure(figsize=(1.7 * columns + 2.0, 0.95 * rows + 0.5), dpi=DPI, layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.2, 1.7 * columns]).flat
     axis = left.subplots()
-    axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="none")
     axis.set_title("image", fontsize=8)
     axis.set_axis_off()
     axes = right.subplots(rows, 2 * columns, squeeze=False)
@@ -140,10 +144,10 @@ def feature_maps(
     for number in range(num_maps):
         row, column = divmod(number, columns)
         pair = axes[row, 2 * column], axes[row, 2 * column + 1]
-        pair[0].imshow(kernel[..., number], cmap="gray", vmin=weights[0], vmax=weights[1], interpolation="nearest")
+        pair[0].imshow(kernel[..., number], cmap="gray", vmin=weights[0], vmax=weights[1], interpolation="none")
         pair[0].set_title(str(number), fontsize=7, pad=2)
-        drawn = pair[1].imshow(maps[..., number], cmap="gray", vmin=values[0], vmax=values[1], interpolation="nearest")
-    figure.colorbar(drawn, ax=axes, label="output", shrink=0.8)
+        drawn = pair[1].imshow(maps[..., number], cmap="gray", vmin=values[0], vmax=values[1], interpolation="none")
+    _draw_scale(figure, drawn, axes, "output")
     figure.suptitle(title, fontsize=10, color=INK)
     return figure
 
@@ -176,7 +180,7 @@ def confusion(
     axis.set_yticks(range(num_classes), names)
     axis.set_xlabel("predicted class")
     axis.set_ylabel("true class")
-    scale = figure.colorbar(drawn, ax=axis, label="percent of the true class", shrink=0.8)
+    scale = _draw_scale(figure, drawn, axis, "percent of the true class")
     scale.set_ticks(np.sqrt([0, 1, 5, 20, 50, 100]).tolist(), labels=["0", "1", "5", "20", "50", "100"])
     axis.set_title(title, fontsize=10, color=INK)
     return figure
@@ -286,6 +290,13 @@ def patches(windows: ArrayLike, *, value_range: tuple[float, float] = (0.0, 1.0)
     return image_grid(
         windows.reshape(rows * columns, height, width), value_range=value_range, num_columns=columns, title=title
     )
+
+
+def _draw_scale(figure: Figure, image: ScalarMappable, axes: Any, label: str) -> Colorbar:
+    """Draw the colour scale of an image beside its axes, in pixels: as a vector it would be a path for each colour."""
+    scale = figure.colorbar(image, ax=axes, label=label, shrink=0.8)
+    scale.ax.collections[0].set_rasterized(True)
+    return scale
 
 
 def _symmetric(values: np.ndarray) -> tuple[float, float]:

@@ -8,13 +8,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from lenet_jax.components import short_name
 from lenet_jax.errors import InputError
 from lenet_jax.objective import scale_inputs
 from lenet_jax.report import figures
-from lenet_jax.report.html import metadata_table, page, save_pictures
+from lenet_jax.report.html import Picture, metadata_table, page, save_pictures
 from lenet_jax.report.text import (
     code_text,
     error_label,
@@ -58,10 +57,8 @@ def _check_image(evaluation: EvaluationReport, number: int) -> None:
         raise InputError("report: `--image` is for a classifier made of lenet_jax.layers; leave it out for others.")
 
 
-def draw(
-    record: Record, evaluation: EvaluationReport, *, image: int | None = None
-) -> Iterator[tuple[str, str, Figure]]:
-    """Yield name, caption and figure of each picture of a run.
+def draw(record: Record, evaluation: EvaluationReport, *, image: int | None = None) -> Iterator[Picture]:
+    """Yield each picture of a run.
 
     Args:
         record: the record of the run.
@@ -78,23 +75,27 @@ def draw(
         label, unit = error_label(monitor.metric), " %" if is_fraction(monitor.metric) else ""
         best = int(np.argmin([monitor.error(line) for line in record.metrics]))
         figure = figures.learning_curves({**columns, **monitored}, label=label, best=best, unit=unit)
-        yield "learning_curves", f"Loss and {label.removesuffix(' (%)')} after each evaluation.", figure
+        caption = f"Loss and {label.removesuffix(' (%)')} after each evaluation."
+        yield Picture("learning_curves", "Learning curves", caption, figure)
         if record.config.trainer.batch_size is None and evaluation.confusion is not None:
-            yield (
+            yield Picture(
                 "likelihood",
+                "Likelihood",
                 "exp(-mean cross-entropy) of the training set, before each iteration and after the last one: the "
                 "geometric mean of the probability that the network gives to the right class.",
                 figures.likelihood_curve([*columns["train_loss"], *_loss_after_training(record)]),
             )
     if evaluation.confusion is None or evaluation.predictions is None:
         return
-    yield (
+    yield Picture(
         "confusion_matrix",
+        "Confusion matrix",
         "Test images: percent of each true class (row) that got each prediction (column).",
         figures.confusion(evaluation.confusion),
     )
-    yield (
+    yield Picture(
         "misclassified",
+        "Misclassified",
         "Test images that the network gets wrong.",
         figures.misclassified(evaluation.split.inputs, evaluation.split.targets, evaluation.predictions),
     )
@@ -104,7 +105,7 @@ def draw(
         yield from _draw_first_layer(evaluation)
 
 
-def _draw_first_layer(evaluation: EvaluationReport) -> Iterator[tuple[str, str, Figure]]:
+def _draw_first_layer(evaluation: EvaluationReport) -> Iterator[Picture]:
     """Draw the kernels of the first layer with weights, if it is a convolution, and the outputs of the next layer."""
     params, image = evaluation.variables.params, evaluation.split.inputs[:1]
     pixels = scale_inputs(jnp.asarray(image), evaluation.pixel_divisor)
@@ -115,12 +116,13 @@ def _draw_first_layer(evaluation: EvaluationReport) -> Iterator[tuple[str, str, 
     if kernel is None or kernel.ndim != 4:
         return
     kernel = np.asarray(kernel)
-    yield "filters", f"Kernels of the first layer, `{name}`.", figures.filters(kernel)
+    yield Picture("filters", "Filters", f"Kernels of the first layer, `{name}`.", figures.filters(kernel))
     if kernel.shape[2] != 1:
         return
     following = next(names)
-    yield (
+    yield Picture(
         "feature_maps",
+        "Feature maps",
         f"The first test image, the kernels of `{name}`, and the outputs of `{following}`.",
         figures.feature_maps(image[0, :, :, 0] / 255, kernel[:, :, 0], outputs[following][0]),
     )
@@ -135,13 +137,13 @@ def _loss_after_training(record: Record) -> list[float]:
 _MAX_MAPS, _MAX_INPUTS, _MAX_OUTPUTS = 64, 10, 20  # that are drawn of a layer
 
 
-def _draw_all_layers(evaluation: EvaluationReport, number: int) -> Iterator[tuple[str, str, Figure]]:
+def _draw_all_layers(evaluation: EvaluationReport, number: int) -> Iterator[Picture]:
     """Draw a test image, the kernels of each convolution, and the output of each layer for the image."""
     params, images = evaluation.variables.params, evaluation.split.inputs[number : number + 1]
     label = f"test image {number}, a {evaluation.split.targets[number]}"
     drawn = images[0] / 255
     picture = drawn[None, :, :, 0] if drawn.shape[-1] == 1 else drawn[None]
-    yield "image", f"The {label}.", figures.image_grid(picture, value_range=(0, 1), title=label)
+    yield Picture("image", "Image", f"The {label}.", figures.image_grid(picture, value_range=(0, 1), title=label))
     outputs = activations(
         evaluation.model, evaluation.variables, scale_inputs(jnp.asarray(images), evaluation.pixel_divisor)
     )
@@ -151,14 +153,17 @@ def _draw_all_layers(evaluation: EvaluationReport, number: int) -> Iterator[tupl
         if kernel is not None and kernel.ndim == 4:
             few = np.asarray(kernel)[:, :, :_MAX_INPUTS, :_MAX_OUTPUTS]
             of = f"{few.shape[2]} of {kernel.shape[2]} inputs (columns), {few.shape[3]} of {kernel.shape[3]} kernels"
-            yield f"{file}_kernels", f"Kernels of `{name}`: {of}.", figures.filters(few, title=f"Kernels of {name}")
+            figure = figures.filters(few, title=f"Kernels of {name}")
+            yield Picture(f"{file}_kernels", f"Kernels of {name}", f"Kernels of `{name}`: {of}.", figure)
         values = np.asarray(output[0], np.float32)
         if values.ndim == 3:
             maps = values.transpose(2, 0, 1)[:_MAX_MAPS]
             caption = f"Outputs of `{name}` for the {label}: {len(maps)} of {values.shape[2]} maps."
-            yield f"{file}_maps", caption, figures.maps(maps, title=f"Outputs of {name}")
+            figure = figures.maps(maps, title=f"Outputs of {name}")
+            yield Picture(f"{file}_maps", f"Maps of {name}", caption, figure)
         elif values.ndim == 1 and not name.split(".")[-1].startswith("flatten"):
-            yield f"{file}_units", f"Outputs of `{name}` for the {label}.", figures.units(values, title=name)
+            figure = figures.units(values, title=name)
+            yield Picture(f"{file}_units", f"Units of {name}", f"Outputs of `{name}` for the {label}.", figure)
 
 
 def _leaves_of(params: dict[str, Any], layer: str) -> dict[str, Any]:

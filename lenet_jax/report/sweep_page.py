@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from lenet_jax.errors import InputError
 from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
-from lenet_jax.report.html import metadata_table, page, save_pictures, table
+from lenet_jax.report.html import Picture, metadata_table, page, save_pictures, table
 from lenet_jax.report.text import (
     best_lines,
     code_text,
@@ -67,15 +67,15 @@ def write_page(ledger: Ledger, summary: Summary) -> Path:
     return path
 
 
-def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]:
-    """Yield name, caption and figure of each picture of the complete jobs, of each metric that judges them."""
+def _draw(ledger: Ledger, summary: Summary) -> Iterator[Picture]:
+    """Yield each picture of the complete jobs, of each metric that judges them."""
     for monitor in summary.monitors:
         suffix = "" if len(summary.monitors) == 1 else f"_{_NOT_IN_FILE_NAMES.sub('_', monitor.metric)[:100]}"
-        for name, caption, figure in _draw_metric(ledger, summary, monitor):
-            yield f"{name}{suffix}", caption, figure
+        for picture in _draw_metric(ledger, summary, monitor):
+            yield picture._replace(name=f"{picture.name}{suffix}")
 
 
-def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator[tuple[str, str, Figure]]:
+def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator[Picture]:
     groups = [group for group in summary.groups if group.monitor == monitor and group.num_measured]
     if not groups:
         return
@@ -104,8 +104,9 @@ def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator
             ]
     which = "" if len(best) == len(groups) else f" The {len(best)} best of {len(groups)} groups."
     if curves:
-        yield (
+        yield Picture(
             "learning_curves",
+            "Learning curves",
             f"Mean over the seeds, and a band from the best to the worst; the number of runs in brackets.{which}",
             group_curves(curves, label=label, title=f"{label.capitalize()} over the seeds"),
         )
@@ -119,7 +120,8 @@ def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator
         if len({value for value, _ in pairs}) > 1 and not any(np.isnan(value) for value, _ in pairs):
             name = f"effect_of_{_NOT_IN_FILE_NAMES.sub('_', key)[:100]}"
             figure = hyperparameter_effect(key, *np.array(pairs).T, label=label)
-            yield name, f"{label.removesuffix(' (%)').capitalize()} of each run against {key}.", figure
+            caption = f"{label.removesuffix(' (%)').capitalize()} of each run against {key}."
+            yield Picture(name, f"Effect of {key}", caption, figure)
 
 
 def _number(text: str | None) -> float:

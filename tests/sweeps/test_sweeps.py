@@ -188,7 +188,7 @@ def test_the_report_of_a_sweep_is_a_page_that_needs_no_network(tmp_path, capsys)
     assert "report: sweep/index.html" in capsys.readouterr().out
     page = (directory / "index.html").read_text()
     assert "://" not in page
-    sources = re.findall(r'<img src="([^"]+)"', page)
+    sources = re.findall(r'<a href="(figures/[^"]+)"', page)
     assert sorted(sources) == sorted(f"figures/{path.name}" for path in (directory / "figures").iterdir())
     assert sources == ["figures/learning_curves.png", "figures/effect_of_optimizer.learning_rate.png"]
 
