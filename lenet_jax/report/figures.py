@@ -49,7 +49,7 @@ def image_grid(
     num_rows = math.ceil(len(images) / num_columns)
     aspect = images.shape[1] / images.shape[2]
     cell = max(0.62, 4.2 / num_columns)
-    head = 0.28 if titles else 0.0
+    head = 0.28 + 0.11 * titles[0].count("\n") if titles else 0.0
     figure = Figure(
         figsize=(num_columns * cell + 1.0, num_rows * (cell * aspect + head) + 0.5), dpi=DPI, layout="constrained"
     )
@@ -198,7 +198,7 @@ def learning_curves(
 
     Args:
         metrics: columns `epoch`, `train_loss`, `validation_loss`, and `monitored`: an error in percent or another
-            metric.
+            metric; `train_monitored` may have the same of the minibatches while they were trained on.
         label: what `monitored` is.
         best: index of its best value.
         unit: of that value, in its label.
@@ -211,13 +211,18 @@ def learning_curves(
     for name, style, colour in (("train", "-", COLOURS[0]), ("validation", "--", COLOURS[1])):
         loss = np.asarray(metrics[f"{name}_loss"], np.float64)
         left.plot(epoch, loss, style, color=colour, label=name, marker=marker)
+    _count_epochs(left, right)
     decorate(left, "epoch", "mean cross-entropy (nats)" if unit else "mean loss")
     left.set_yscale("log", subs=[2, 5])
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter("{x:g}")
     left.legend(frameon=False)
     error = np.asarray(metrics["monitored"], np.float64)
-    right.plot(epoch, error, color=COLOURS[1], marker=marker)
+    if "train_monitored" in metrics:
+        running = np.asarray(metrics["train_monitored"], np.float64)
+        right.plot(epoch, running, "-", color=COLOURS[0], marker=marker, label="train, while training")
+    right.plot(epoch, error, "--", color=COLOURS[1], marker=marker, label="validation")
+    right.legend(frameon=False)
     best = int(np.argmin(error)) if best is None else best
     right.plot(epoch[best], error[best], "o", color=COLOURS[1])
     text = f"{error[best]:.2f} %" if unit else f"{error[best]:.4g}"
@@ -246,8 +251,59 @@ def likelihood_curve(train_loss: ArrayLike, *, title: str = "exp(-error)") -> Fi
     return figure
 
 
+def learning_rate(epochs: ArrayLike, rates: ArrayLike, *, label: str = "learning rate") -> Figure:
+    """Draw the learning rate against the epoch.
+
+    Args:
+        epochs: passes over the training set before each step that is drawn (N,).
+        rates: learning rates, or factors on them (N,).
+        label: which of them they are.
+    """
+    figure = Figure(figsize=(5.0, 3.0), dpi=DPI, layout="constrained")
+    axis = figure.subplots()
+    axis.plot(np.asarray(epochs), np.asarray(rates), color=COLOURS[0])
+    axis.set_ylim(bottom=0)
+    decorate(axis, "epoch", label)
+    return figure
+
+
+def calibration(confidences: ArrayLike, correct: ArrayLike, *, num_bins: int = 15) -> Figure:
+    """Draw the accuracy of predictions against their confidence, and how many have which confidence.
+
+    Args:
+        confidences: probabilities of the predictions (N,), 0 to 1.
+        correct: whether each prediction is right (N,).
+        num_bins: number of bins of equal width from 0 to 1, as those of the expected calibration error.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", figure 1.
+    """
+    confidences, correct = np.asarray(confidences, np.float64), np.asarray(correct, np.float64)
+    bins = np.clip(np.ceil(confidences * num_bins).astype(int) - 1, 0, num_bins - 1)
+    counts = np.bincount(bins, minlength=num_bins)
+    found = counts > 0
+    mean_confidence, accuracy = (
+        np.bincount(bins, each, num_bins)[found] / counts[found] for each in (confidences, correct)
+    )
+    figure = Figure(figsize=(5.0, 4.6), dpi=DPI, layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    top.plot([0, 100], [0, 100], ":", color=INK, label="calibrated")
+    top.plot(100 * mean_confidence, 100 * accuracy, "o-", color=COLOURS[0], label="network")
+    top.set_ylim(0, 102)
+    top.legend(frameon=False)
+    decorate(top, "", "accuracy (%)")
+    bottom.bar((np.arange(num_bins) + 0.5) * 100 / num_bins, counts, width=90 / num_bins, color=COLOURS[0])
+    decorate(bottom, "confidence (%)", "images")
+    return figure
+
+
 def misclassified(
-    images: ArrayLike, labels: ArrayLike, predictions: ArrayLike, *, num_examples: int = 40, title: str | None = None
+    images: ArrayLike,
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    *,
+    confidences: ArrayLike | None = None,
+    num_examples: int = 40,
+    title: str | None = None,
 ) -> Figure:
     """Draw the first misclassified examples, each with the title "label > prediction".
 
@@ -255,6 +311,8 @@ def misclassified(
         images: (N, H, W, C), uint8.
         labels: true classes (N,).
         predictions: predicted classes (N,).
+        confidences: probabilities of the predictions (N,), 0 to 1, which are then shown with the numbers of the
+            examples; None: neither.
         num_examples: maximum number of examples.
         title: title of the figure; None: the number of misclassified examples.
     """
@@ -268,10 +326,14 @@ def misclassified(
     shown = wrong[:num_examples]
     pictures = images[shown] / 255
     pictures = pictures[..., 0] if pictures.shape[-1] == 1 else pictures
+    titles = [f"{labels[n]} > {predictions[n]}" for n in shown]
+    if confidences is not None:
+        below = [f"#{n}, {confidence:.0%}" for n, confidence in zip(shown, np.asarray(confidences)[shown], strict=True)]
+        titles = [f"{first}\n{second}" for first, second in zip(titles, below, strict=True)]
     return image_grid(
         pictures,
         value_range=(0.0, 1.0),
-        titles=[f"{labels[n]} > {predictions[n]}" for n in shown],
+        titles=titles,
         num_columns=min(10, len(shown)),
         title=title,
     )
@@ -302,6 +364,11 @@ def _draw_scale(figure: Figure, image: ScalarMappable, axes: Any, label: str) ->
 def _symmetric(values: np.ndarray) -> tuple[float, float]:
     largest = float(np.max(np.abs(values))) or 1.0
     return -largest, largest
+
+
+def _count_epochs(*axes: Axes) -> None:
+    for axis in axes:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def decorate(axis: Axes, x: str, y: str) -> None:

@@ -131,8 +131,13 @@ def link(path: str, text: str) -> Html:
     return Html(f'<a href="{quote(path)}">{escape(text)}</a>')
 
 
+def escaped(text: str) -> Html:
+    """Return a plain text as HTML."""
+    return Html(escape(text))
+
+
 def _text(value: object) -> str:
-    return value if isinstance(value, Html) else escape(str(value))
+    return value if isinstance(value, Html) else escaped(str(value))
 
 
 def save_pictures(directory: Path, pictures: Iterable[Picture]) -> str:

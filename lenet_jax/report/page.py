@@ -9,25 +9,24 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lenet_jax.components import short_name
+from lenet_jax.components import build, short_name
 from lenet_jax.errors import InputError
 from lenet_jax.objective import scale_inputs
 from lenet_jax.report import figures
-from lenet_jax.report.html import Picture, metadata_table, page, save_pictures
+from lenet_jax.report.description import confusion_counts, facts, files, settings
+from lenet_jax.report.html import Picture, page, save_pictures
 from lenet_jax.report.text import (
-    code_text,
     error_label,
     error_value,
     evaluation_table,
     is_fraction,
-    show_metric,
-    spoken,
 )
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.evaluate import EvaluationReport
 from lenet_jax.runs.run_directory import Record
 from lenet_jax.storage import write_atomically
 from lenet_jax.summary import activations
+from lenet_jax.train_plan import plan_run
 
 
 def write_report(record: Record, evaluation: EvaluationReport, *, image: int | None = None) -> Path:
@@ -74,6 +73,10 @@ def draw(record: Record, evaluation: EvaluationReport, *, image: int | None = No
         monitored = {"monitored": [error_value(monitor.metric, value) for value in columns[monitor.key]]}
         label, unit = error_label(monitor.metric), " %" if is_fraction(monitor.metric) else ""
         best = int(np.argmin([monitor.error(line) for line in record.metrics]))
+        running = f"running_train_{monitor.metric}"
+        if running in record.metrics[0]:
+            values = [np.nan if line.get(running) is None else line[running] for line in record.metrics]
+            monitored["train_monitored"] = [error_value(monitor.metric, value) for value in values]
         figure = figures.learning_curves({**columns, **monitored}, label=label, best=best, unit=unit)
         caption = f"Loss and {label.removesuffix(' (%)')} after each evaluation."
         yield Picture("learning_curves", "Learning curves", caption, figure)
@@ -85,8 +88,16 @@ def draw(record: Record, evaluation: EvaluationReport, *, image: int | None = No
                 "geometric mean of the probability that the network gives to the right class.",
                 figures.likelihood_curve([*columns["train_loss"], *_loss_after_training(record)]),
             )
+        yield from _draw_learning_rate(record)
     if evaluation.confusion is None or evaluation.predictions is None:
         return
+    if evaluation.confidences is not None:
+        yield Picture(
+            "calibration",
+            "Calibration",
+            "Test images in 15 bins by the probability of their prediction: how many of a bin are right, and its size.",
+            figures.calibration(evaluation.confidences, evaluation.predictions == evaluation.split.targets),
+        )
     yield Picture(
         "confusion_matrix",
         "Confusion matrix",
@@ -96,13 +107,36 @@ def draw(record: Record, evaluation: EvaluationReport, *, image: int | None = No
     yield Picture(
         "misclassified",
         "Misclassified",
-        "Test images that the network gets wrong.",
-        figures.misclassified(evaluation.split.inputs, evaluation.split.targets, evaluation.predictions),
+        "Test images that the network gets wrong, with their numbers and the probability of the prediction.",
+        figures.misclassified(
+            evaluation.split.inputs,
+            evaluation.split.targets,
+            evaluation.predictions,
+            confidences=evaluation.confidences,
+        ),
     )
     if image is not None:
         yield from _draw_all_layers(evaluation, image)
     elif evaluation.model.trace is not None:
         yield from _draw_first_layer(evaluation)
+
+
+def _draw_learning_rate(record: Record) -> Iterator[Picture]:
+    """Draw the learning rate of each step of a run where it varies by a function of the step."""
+    config = record.config
+    plan = plan_run(config.trainer, record.run["data"]["train"])
+    lengths = {"num_steps": plan.epoch * config.trainer.max_epochs, "steps_per_epoch": plan.epoch}
+    factor = build(config.schedule, **lengths)
+    if not callable(factor):
+        return
+    done = int((record.result or {}).get("iterations") or record.metrics[-1]["iteration"])
+    steps = np.unique(np.linspace(0, max(done - 1, 0), _MAX_STEPS).round().astype(int))
+    rates = np.array([factor(jnp.asarray(step, jnp.int32)) for step in steps], np.float64)
+    rate: Any = config.optimizer.get("learning_rate")
+    is_rate = isinstance(rate, int | float)
+    label = "learning rate" if is_rate else "factor on the learning rate"
+    figure = figures.learning_rate(steps / plan.epoch, rates * rate if is_rate else rates, label=label)
+    yield Picture("learning_rate", "Learning rate", f"The {label} by schedule={short_name(config.schedule)}.", figure)
 
 
 def _draw_first_layer(evaluation: EvaluationReport) -> Iterator[Picture]:
@@ -134,6 +168,7 @@ def _loss_after_training(record: Record) -> list[float]:
     return [result["train_loss"]] if is_last and "train_loss" in result else []
 
 
+_MAX_STEPS = 200  # of which the learning rate is drawn
 _MAX_MAPS, _MAX_INPUTS, _MAX_OUTPUTS = 64, 10, 20  # that are drawn of a layer
 
 
@@ -174,28 +209,15 @@ def _leaves_of(params: dict[str, Any], layer: str) -> dict[str, Any]:
 
 
 def _page(record: Record, evaluation: EvaluationReport, pictures: str) -> str:
-    run, result = record.run, record.result or {}
-    monitor = Monitor.of(result)
-    metric, examples = monitor.metric, "images" if evaluation.confusion is not None else "examples"
-    validation = show_metric(metric, result[monitor.key]) if result else "the run has not finished"
-    metadata = {
-        "model": short_name(record.config.model),
-        "optimizer": short_name(record.config.optimizer),
-        "data": f"{run['data']['name']}, {run['data']['train']:,} {examples} to train",
-        "seed": record.config.seed,
-        f"test {spoken(metric)}": show_metric(metric, evaluation.summary[metric]),
-        f"validation {spoken(metric)}": validation,
-        "epochs": result.get("epochs", ""),
-        "stopped by": result.get("stopped_by", ""),
-        "seconds": result.get("seconds", ""),
-        "device": run["devices"][0]["kind"],
-        "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
-        "code": code_text(run["code"]),
-        **{name: run[name] for name in ("command", "host", "started", "ended") if name in run},
-        "notes": record.config.notes,
-        "tags": ", ".join(record.config.tags),
-        "parameters, SHA-256": result.get("parameters_sha256", ""),
-    }
-    title = f"{short_name(record.config.model)} on {run['data']['name']}"
-    table = escape("\n".join(evaluation_table(evaluation)))
-    return page(title, f"{metadata_table(metadata)}\n{pictures}\n<h2>Test {examples}</h2>\n<pre>{table}</pre>")
+    examples = "images" if evaluation.confusion is not None else "examples"
+    tables = escape("\n".join(evaluation_table(evaluation)))
+    parts = [
+        facts(record, evaluation),
+        pictures,
+        f"<h2>Test {examples}</h2>\n<pre>{tables}</pre>",
+        confusion_counts(evaluation),
+        "<h2>Settings</h2>",
+        settings(record.config),
+        files(record.directory),
+    ]
+    return page(f"{short_name(record.config.model)} on {record.run['data']['name']}", "\n".join(parts))

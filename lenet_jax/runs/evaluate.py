@@ -41,6 +41,7 @@ class EvaluationReport(NamedTuple):
     trained_on: int | None = 0  # how many of its examples the run was trained on; None: that is not known
     has_changed: bool = False  # whether the data are those of the run, but no more what it was trained and tested on
     is_checked: bool = True  # whether the run has recorded a digest of its weights, by which they were checked
+    confidences: np.ndarray | None = None  # (N,), of classification: probability of each prediction, 0 to 1
 
 
 def evaluate_run(
@@ -97,10 +98,11 @@ def evaluate_run(
         **{name: float(total) / int(metrics.num_examples) for name, total in metrics.sums.items()},
         "loss": float(metrics.loss_sum) / int(metrics.num_examples),
     }
-    predictions = confusion = None
+    predictions = confusion = confidences = None
     if _is_classification(outputs, split.targets, data.num_classes):
         labels = jnp.asarray(split.targets, jnp.int32)
         predictions = np.asarray(outputs.argmax(axis=-1).astype(jnp.int32))
+        confidences = np.asarray(jax.nn.softmax(outputs.astype(jnp.float32)).max(axis=-1))
         confusion = np.asarray(confusion_matrix(labels, jnp.asarray(predictions), data.num_classes))
         precision, recall = precision_and_recall(jnp.asarray(confusion))
         summary |= {
@@ -124,6 +126,7 @@ def evaluate_run(
         trained_on=trained_on,
         has_changed=data_node is None and digest_dataset(data) != record.run["data"].get("sha256"),
         is_checked=is_checked,
+        confidences=confidences,
     )
 
 

@@ -58,8 +58,11 @@ def page_of_a_run(text):
         "versions": {text: text},
         "code": {"revision": text},
     }
-    components = {"model": {"_target_": text}, "optimizer": {"_target_": text}, "data": Config().data}
-    config = SimpleNamespace(seed=text, notes=text, tags=(text,), **components)
+    run["started"] = run["host"] = run["command"] = text
+    components = {name: {"_target_": text, "option": text} for name in ("model", "optimizer", "schedule", "objective")}
+    components |= {"data": Config().data, "augment": {text: {"_target_": text}}, "trackers": {}}
+    config = object.__new__(Config)  # without its checks
+    vars(config).update(seed=text, notes=text, tags=(text,), trainer=Config().trainer, **components)
     summary = {
         "accuracy": 0.9, "examples": 10, "loss": 0.1, "expected_calibration_error": 0.1,
         "precision": [1.0], "recall": [1.0], "confusion_matrix": [[10]],
