@@ -39,7 +39,7 @@ from lenet_jax.runs import Monitor
 from lenet_jax.runs.run_directory import RUN, check_log, read_record
 from lenet_jax.storage import write_atomically
 from lenet_jax.sweeps.ledger import FAILED, Entry, Ledger
-from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_pruned, rerun_command
+from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_pruned, printable, rerun_command
 
 _MAX_CURVES = 8
 _MAX_CATEGORIES = 24  # of a key whose values are no numbers
@@ -161,7 +161,7 @@ def _draw_effects(
             continue
         other = next(((name, each) for name, each in columns.items() if name != key and _is_few(each)), None)
         figure = hyperparameter_effect(key, values, errors, other=other, label=label)
-        by = "" if other is None else f", and means by {other[0]}"
+        by = "" if other is None else f", by {other[0]}"
         caption = f"{what} of each run against {key}{by}."
         yield Picture(f"effect_of_{_NOT_IN_FILE_NAMES.sub('_', key)[:100]}", f"Effect of {key}", caption, figure)
     numeric = {key: found for key, values in columns.items() if (found := numbers(values)) is not None}
@@ -184,8 +184,10 @@ def _is_few(values: Sequence[str | None]) -> bool:
 def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
     states = [entry.state for entry in summary.entries]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    pruned = sum(map(is_pruned, summary.entries))
+    of_them = [f"{pruned} of them pruned"] if pruned else []
     metadata = {
-        "jobs": "; ".join([counts, *repeated_lines(summary)]),
+        "jobs": "; ".join([counts, *of_them, *repeated_lines(summary)]),
         "command": shlex.join(["lenet-jax", "train", "-m", *ledger.identity["arguments"]]),
         "best": "; ".join(line for monitor in summary.bests for line in best_lines(summary, monitor)),
         "data": ", ".join(f"{data['name']}, SHA-256 {data['sha256']}" for data in ledger.identity["data"]),
@@ -205,7 +207,8 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
         for entry, values in zip(summary.entries, summary.varied, strict=True)
     ]
     failures = [[entry.number, entry.error, rerun_command(entry)] for entry in summary.entries if entry.state == FAILED]
-    parts = [metadata_table(metadata), "<h2>Results over the seeds</h2>"]
+    known = {name: value for name, value in metadata.items() if value != ""}
+    parts = [metadata_table(known), "<h2>Results over the seeds</h2>"]
     for monitor in summary.monitors:
         head, *rows = sweep_table(summary, monitor)
         shown = [[four_digits(cell) for cell in row[: head.index("n")]] + row[head.index("n") :] for row in rows]
@@ -222,14 +225,14 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
 
 def _linked(ledger: Ledger, entry: Entry) -> Html:
     """Return the number of a job, linked to the page of its run if there is one."""
-    exists = (ledger.run_directory(entry) / "index.html").is_file()
+    exists = (ledger.run_directory(entry) / "index.html").is_file() and entry.directory.isprintable()
     return link(f"{entry.directory}/index.html", str(entry.number)) if exists else escaped(str(entry.number))
 
 
 def _folder(ledger: Ledger, entry: Entry) -> Html:
     """Return the directory of a job, linked if it is there."""
-    exists = ledger.run_directory(entry).is_dir()
-    return link(f"{entry.directory}/", entry.directory) if exists else escaped(entry.directory)
+    exists = ledger.run_directory(entry).is_dir() and entry.directory.isprintable()
+    return link(f"{entry.directory}/", entry.directory) if exists else escaped(printable(entry.directory))
 
 
 def _result_cells(entry: Entry) -> list[str]:
@@ -276,6 +279,7 @@ def group_curves(
     for number, (epochs, errors) in enumerate(pruned):
         name = f"pruned ({len(pruned)})" if number == 0 else None
         axis.plot(epochs, errors, ":", color="#777777", lw=1, marker="x", markevery=[-1], ms=4, label=name)
+        medians.append(float(np.nanmedian(np.asarray(errors, np.float64))))
         highest = max(highest, float(np.nanmax(np.asarray(errors, np.float64))))
     decorate(axis, "epoch", label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

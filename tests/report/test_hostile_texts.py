@@ -4,6 +4,7 @@ import csv
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 
@@ -96,6 +97,22 @@ def test_a_text_stays_a_text_on_both_pages(text, without_type_checks, tmp_path):
         assert found.sources == expected.sources
         assert set(found.sources) <= {"summary.csv", "summary.json", "sweep.json"}  # files beside the page
         assert text in "".join(found.text)
+
+
+@pytest.mark.parametrize("text", ["<b>", "a\udcff", '" onload="', "a b", "javascript:alert(1)"])
+def test_a_directory_of_any_name_stays_a_text(text, without_type_checks, tmp_path):
+    identity = {
+        "arguments": [], "config_name": "config", "folders": {}, "base": {}, "code": {"revision": None},
+        "versions": {}, "data": [],
+    }  # fmt: skip
+    ledger = Ledger.create(tmp_path, identity)
+    ledger.write(Entry(0, ["a=1"], text, {}, FAILED, error="an error"))
+    if text.isprintable():
+        (tmp_path / text).mkdir()
+    page = Structure(sweep_page.write_page(ledger, summarize_sweep(ledger.entries())).read_text())
+    links = [f"{quote(text)}/"] if text.isprintable() else []
+    assert [each for each in page.sources if each != "sweep.json"] == links
+    assert text.encode(errors="replace").decode() in page.text
 
 
 @pytest.mark.parametrize(
