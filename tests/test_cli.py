@@ -553,7 +553,7 @@ def test_report_draws_a_run_on_a_page_that_needs_no_network(finished_run, capsys
     assert capsys.readouterr().out == f"report: {finished_run / 'index.html'}\n"
     page = (finished_run / "index.html").read_text()
     assert "://" not in page
-    sources = re.findall(r'<img src="([^"]+)"', page)
+    sources = re.findall(r'<a href="(figures/[^"]+)"', page)
     assert sorted(sources) == sorted(f"figures/{path.name}" for path in (finished_run / "figures").iterdir())
     assert {"figures/learning_curves.png", "figures/confusion_matrix.png", "figures/filters.png"} <= set(sources)
 

@@ -20,11 +20,14 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], monitor: Monitor) -> Figur
     """
     columns = {name: column(metrics, name) for name in ("epoch", "train_loss", "validation_loss")}
     columns["monitored"] = [error_value(monitor.metric, value) for value in column(metrics, monitor.key)]
+    running = f"running_train_{monitor.metric}"
+    if running in metrics[0]:
+        columns["train_monitored"] = [error_value(monitor.metric, value) for value in column(metrics, running)]
     unit = " %" if is_fraction(monitor.metric) else ""
     best = int(np.argmin([monitor.error(line) for line in metrics]))
     return figures.learning_curves(columns, label=error_label(monitor.metric), best=best, unit=unit)
 
 
 def column(metrics: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    """Return the values of a name in lines of `metrics.jsonl`; NaN for null."""
-    return [np.nan if line[name] is None else line[name] for line in metrics]
+    """Return the values of a name in lines of `metrics.jsonl`; NaN for null, or where it is missing."""
+    return [np.nan if line.get(name) is None else line[name] for line in metrics]

@@ -1,15 +1,19 @@
 """Figures of networks and of their results: functions from arrays to matplotlib figures.
 
 The grey scale has a fixed range, either given or symmetric about 0, so that a constant image has the grey level of its
-value. The colours are distinguishable in print and by colour-blind readers.
+value. The colours are distinguishable in print and by colour-blind readers. Images have no interpolation, so that a
+vector format embeds their own pixels.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -45,7 +49,7 @@ def image_grid(
     num_rows = math.ceil(len(images) / num_columns)
     aspect = images.shape[1] / images.shape[2]
     cell = max(0.62, 4.2 / num_columns)
-    head = 0.28 if titles else 0.0
+    head = 0.28 + 0.11 * titles[0].count("\n") if titles else 0.0
     figure = Figure(
         figsize=(num_columns * cell + 1.0, num_rows * (cell * aspect + head) + 0.5), dpi=DPI, layout="constrained"
     )
@@ -56,11 +60,11 @@ def image_grid(
         axis.spines[:].set_color("#bbbbbb")  # shows the edge of a white image on a white page
         if index < len(images):
             low, high = value_range
-            drawn = axis.imshow(images[index], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            drawn = axis.imshow(images[index], cmap="gray", vmin=low, vmax=high, interpolation="none")
             if titles:
                 axis.set_title(titles[index], fontsize=7, color=INK, pad=2)
     if label and drawn is not None:
-        figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)
+        _draw_scale(figure, drawn, axes, label)
     if title:
         figure.suptitle(title, fontsize=10, color=INK)
     return figure
@@ -130,7 +134,7 @@ def feature_maps(
     figure = Figure(figsize=(1.7 * columns + 2.0, 0.95 * rows + 0.5), dpi=DPI, layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.2, 1.7 * columns]).flat
     axis = left.subplots()
-    axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="none")
     axis.set_title("image", fontsize=8)
     axis.set_axis_off()
     axes = right.subplots(rows, 2 * columns, squeeze=False)
@@ -140,10 +144,10 @@ def feature_maps(
     for number in range(num_maps):
         row, column = divmod(number, columns)
         pair = axes[row, 2 * column], axes[row, 2 * column + 1]
-        pair[0].imshow(kernel[..., number], cmap="gray", vmin=weights[0], vmax=weights[1], interpolation="nearest")
+        pair[0].imshow(kernel[..., number], cmap="gray", vmin=weights[0], vmax=weights[1], interpolation="none")
         pair[0].set_title(str(number), fontsize=7, pad=2)
-        drawn = pair[1].imshow(maps[..., number], cmap="gray", vmin=values[0], vmax=values[1], interpolation="nearest")
-    figure.colorbar(drawn, ax=axes, label="output", shrink=0.8)
+        drawn = pair[1].imshow(maps[..., number], cmap="gray", vmin=values[0], vmax=values[1], interpolation="none")
+    _draw_scale(figure, drawn, axes, "output")
     figure.suptitle(title, fontsize=10, color=INK)
     return figure
 
@@ -176,7 +180,7 @@ def confusion(
     axis.set_yticks(range(num_classes), names)
     axis.set_xlabel("predicted class")
     axis.set_ylabel("true class")
-    scale = figure.colorbar(drawn, ax=axis, label="percent of the true class", shrink=0.8)
+    scale = _draw_scale(figure, drawn, axis, "percent of the true class")
     scale.set_ticks(np.sqrt([0, 1, 5, 20, 50, 100]).tolist(), labels=["0", "1", "5", "20", "50", "100"])
     axis.set_title(title, fontsize=10, color=INK)
     return figure
@@ -194,7 +198,7 @@ def learning_curves(
 
     Args:
         metrics: columns `epoch`, `train_loss`, `validation_loss`, and `monitored`: an error in percent or another
-            metric.
+            metric; `train_monitored` may have the same of the minibatches while they were trained on.
         label: what `monitored` is.
         best: index of its best value.
         unit: of that value, in its label.
@@ -207,13 +211,18 @@ def learning_curves(
     for name, style, colour in (("train", "-", COLOURS[0]), ("validation", "--", COLOURS[1])):
         loss = np.asarray(metrics[f"{name}_loss"], np.float64)
         left.plot(epoch, loss, style, color=colour, label=name, marker=marker)
+    _count_epochs(left, right)
     decorate(left, "epoch", "mean cross-entropy (nats)" if unit else "mean loss")
     left.set_yscale("log", subs=[2, 5])
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter("{x:g}")
     left.legend(frameon=False)
     error = np.asarray(metrics["monitored"], np.float64)
-    right.plot(epoch, error, color=COLOURS[1], marker=marker)
+    if "train_monitored" in metrics:
+        running = np.asarray(metrics["train_monitored"], np.float64)
+        right.plot(epoch, running, "-", color=COLOURS[0], marker=marker, label="train, while training")
+    right.plot(epoch, error, "--", color=COLOURS[1], marker=marker, label="validation")
+    right.legend(frameon=False)
     best = int(np.argmin(error)) if best is None else best
     right.plot(epoch[best], error[best], "o", color=COLOURS[1])
     text = f"{error[best]:.2f} %" if unit else f"{error[best]:.4g}"
@@ -242,8 +251,59 @@ def likelihood_curve(train_loss: ArrayLike, *, title: str = "exp(-error)") -> Fi
     return figure
 
 
+def learning_rate(epochs: ArrayLike, rates: ArrayLike, *, label: str = "learning rate") -> Figure:
+    """Draw the learning rate against the epoch.
+
+    Args:
+        epochs: passes over the training set before each step that is drawn (N,).
+        rates: learning rates, or factors on them (N,).
+        label: which of them they are.
+    """
+    figure = Figure(figsize=(5.0, 3.0), dpi=DPI, layout="constrained")
+    axis = figure.subplots()
+    axis.plot(np.asarray(epochs), np.asarray(rates), color=COLOURS[0])
+    axis.set_ylim(bottom=0)
+    decorate(axis, "epoch", label)
+    return figure
+
+
+def calibration(confidences: ArrayLike, correct: ArrayLike, *, num_bins: int = 15) -> Figure:
+    """Draw the accuracy of predictions against their confidence, and how many have which confidence.
+
+    Args:
+        confidences: probabilities of the predictions (N,), 0 to 1.
+        correct: whether each prediction is right (N,).
+        num_bins: number of bins of equal width from 0 to 1, as those of the expected calibration error.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", figure 1.
+    """
+    confidences, correct = np.asarray(confidences, np.float64), np.asarray(correct, np.float64)
+    bins = np.clip(np.ceil(confidences * num_bins).astype(int) - 1, 0, num_bins - 1)
+    counts = np.bincount(bins, minlength=num_bins)
+    found = counts > 0
+    mean_confidence, accuracy = (
+        np.bincount(bins, each, num_bins)[found] / counts[found] for each in (confidences, correct)
+    )
+    figure = Figure(figsize=(5.0, 4.6), dpi=DPI, layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    top.plot([0, 100], [0, 100], ":", color=INK, label="calibrated")
+    top.plot(100 * mean_confidence, 100 * accuracy, "o-", color=COLOURS[0], label="network")
+    top.set_ylim(0, 102)
+    top.legend(frameon=False)
+    decorate(top, "", "accuracy (%)")
+    bottom.bar((np.arange(num_bins) + 0.5) * 100 / num_bins, counts, width=90 / num_bins, color=COLOURS[0])
+    decorate(bottom, "confidence (%)", "images")
+    return figure
+
+
 def misclassified(
-    images: ArrayLike, labels: ArrayLike, predictions: ArrayLike, *, num_examples: int = 40, title: str | None = None
+    images: ArrayLike,
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    *,
+    confidences: ArrayLike | None = None,
+    num_examples: int = 40,
+    title: str | None = None,
 ) -> Figure:
     """Draw the first misclassified examples, each with the title "label > prediction".
 
@@ -251,6 +311,8 @@ def misclassified(
         images: (N, H, W, C), uint8.
         labels: true classes (N,).
         predictions: predicted classes (N,).
+        confidences: probabilities of the predictions (N,), 0 to 1, which are then shown with the numbers of the
+            examples; None: neither.
         num_examples: maximum number of examples.
         title: title of the figure; None: the number of misclassified examples.
     """
@@ -264,10 +326,14 @@ def misclassified(
     shown = wrong[:num_examples]
     pictures = images[shown] / 255
     pictures = pictures[..., 0] if pictures.shape[-1] == 1 else pictures
+    titles = [f"{labels[n]} > {predictions[n]}" for n in shown]
+    if confidences is not None:
+        below = [f"#{n}, {confidence:.0%}" for n, confidence in zip(shown, np.asarray(confidences)[shown], strict=True)]
+        titles = [f"{first}\n{second}" for first, second in zip(titles, below, strict=True)]
     return image_grid(
         pictures,
         value_range=(0.0, 1.0),
-        titles=[f"{labels[n]} > {predictions[n]}" for n in shown],
+        titles=titles,
         num_columns=min(10, len(shown)),
         title=title,
     )
@@ -288,9 +354,21 @@ def patches(windows: ArrayLike, *, value_range: tuple[float, float] = (0.0, 1.0)
     )
 
 
+def _draw_scale(figure: Figure, image: ScalarMappable, axes: Any, label: str) -> Colorbar:
+    """Draw the colour scale of an image beside its axes, in pixels: as a vector it would be a path for each colour."""
+    scale = figure.colorbar(image, ax=axes, label=label, shrink=0.8)
+    scale.ax.collections[0].set_rasterized(True)
+    return scale
+
+
 def _symmetric(values: np.ndarray) -> tuple[float, float]:
     largest = float(np.max(np.abs(values))) or 1.0
     return -largest, largest
+
+
+def _count_epochs(*axes: Axes) -> None:
+    for axis in axes:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def decorate(axis: Axes, x: str, y: str) -> None:

@@ -1,17 +1,84 @@
-"""HTML pages that need no network connection: all text is escaped, and figures are files beside the page."""
+"""HTML pages in one file that needs no network connection: all text is escaped, and figures are drawn inside."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
+from lenet_jax.report.svg import inline_svg
+
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-img { max-width: 100%; height: auto; }
-table { border-collapse: collapse; } td, th { text-align: left; padding: .1rem 1rem .1rem 0; vertical-align: top; }
-pre { overflow-x: auto; background: #f5f5f5; padding: .8rem; font-size: 13px; line-height: 1.35; }
+:root { color-scheme: light dark; --text: #222; --page: #fff; --quiet: #5a5a5a; --box: #f4f4f4; --line: #d8d8d8;
+  --link: #0b57a4; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e4e4e4; --page: #16181b; --quiet: #a8adb3; --box: #22262b; --line: #3a3f46; --link: #8ab8f0; } }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); max-width: 64rem;
+  margin: 1.5rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin: 2rem 0 .5rem; }
+p, figcaption { max-width: 46rem; } figcaption { color: var(--quiet); margin-bottom: .4rem; }
+a { color: var(--link); }
+.scroll { overflow-x: auto; max-width: 100%; }
+table { border-collapse: collapse; font-size: .93rem; overflow-wrap: normal; }
+td, th { text-align: left; padding: .2rem 1.1rem .2rem 0; vertical-align: top; }
+thead th { border-bottom: 1px solid var(--line); } .scroll td, .scroll th { white-space: nowrap; }
+tbody th { color: var(--quiet); font-weight: normal; }
+.facts { width: 100%; } .facts td { width: 100%; overflow-wrap: anywhere; } .facts th { white-space: nowrap; }
+th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
+th button::after { content: " \\2195"; color: var(--quiet); }
+th[aria-sort=ascending] button::after { content: " \\2191"; }
+th[aria-sort=descending] button::after { content: " \\2193"; }
+figure { margin: 0; }
+.card { overflow-x: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: .4rem; }
+.card svg { display: block; height: auto; margin: auto; } svg * { stroke-linejoin: round; stroke-linecap: butt; }
+pre { overflow-x: auto; background: var(--box); padding: .8rem; font-size: 13px; line-height: 1.35; }
+@media (max-width: 40rem) {
+  .facts, .facts tbody, .facts tr, .facts th, .facts td { display: block; }
+  .facts th { white-space: normal; padding: 0; } }
+@media print {
+  :root { --text: #000; --page: #fff; --quiet: #444; --box: #fff; --line: #bbb; --link: #000; }
+  body { font-size: 10pt; max-width: none; margin: 0; padding: 0; } pre { white-space: pre-wrap; }
+  .card, .scroll { overflow: visible; border: 0; padding: 0; } .card svg { min-width: 0 !important; }
+  figure, tr { break-inside: avoid; } h2 { break-after: avoid; } th button::after { content: ""; } }
 """
+
+_SORT = """
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.append(...head.childNodes);
+    head.append(button);
+    button.onclick = () => {
+      const sign = head.ariaSort === "ascending" ? -1 : 1;
+      heads.forEach(each => { each.ariaSort = each === head ? (sign > 0 ? "ascending" : "descending") : null; });
+      const text = row => row.cells[column].textContent;
+      const order = (a, b) => text(a) === "" ? 1 : text(b) === "" ? -1
+        : sign * text(a).localeCompare(text(b), "en", { numeric: true });
+      const number = row => parseFloat(text(row));
+      const compare = (a, b) => isNaN(number(a)) || isNaN(number(b)) || number(a) === number(b) ? order(a, b)
+        : sign * (number(a) - number(b));
+      body.append(...[...body.rows].sort(compare));
+    };
+  });
+}
+"""
+
+
+class Html(str):
+    """A text that is HTML already, and not escaped again."""
+
+
+class Picture(NamedTuple):
+    """A figure of a page."""
+
+    name: str  # of its file in `figures/`, without the ending
+    heading: str
+    caption: str
+    figure: Figure
 
 
 def page(title: str, body: str) -> str:
@@ -23,10 +90,12 @@ def page(title: str, body: str) -> str:
     """
     return f"""<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head>
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title><style>{_STYLE}</style></head>
 <body>
 <h1>{escape(title)}</h1>
 {body}
+<script>{_SORT}</script>
 </body>
 </html>
 """
@@ -34,40 +103,64 @@ def page(title: str, body: str) -> str:
 
 def metadata_table(values: Mapping[str, object]) -> str:
     """Return a table with one row per name and value."""
-    return table([], [[name, value] for name, value in values.items()])
+    rows = (f"<tr><th>{escape(name)}</th><td>{_text(value)}</td></tr>" for name, value in values.items())
+    return '<table class="facts"><tbody>' + "\n".join(rows) + "</tbody></table>"
 
 
-def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """Return a table.
+def table(head: Sequence[object], rows: Sequence[Sequence[object]], *, sortable: bool = False) -> str:
+    """Return a table in a box of its own, which scrolls where the table is wider than the page.
 
     Args:
-        head: names of the columns; empty: no header row.
-        rows: cells of each row, as plain text.
+        head: names of the columns.
+        rows: cells of each row, as plain text or `Html`.
+        sortable: whether a click on the name of a column sorts the rows by it.
     """
-    lines = ["".join(f"<th>{escape(str(cell))}</th>" for cell in head)] if head else []
-    lines += ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
-    return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+    names = "".join(f"<th>{_text(cell)}</th>" for cell in head)
+    lines = "\n".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    kind = ' class="sortable"' if sortable else ""
+    return f'<div class="scroll"><table{kind}><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
-def save_pictures(directory: Path, drawn: Iterable[tuple[str, str, Figure]]) -> str:
-    """Save figures in the folder `figures/` of a directory, and return HTML that shows them.
+def link(path: str, text: str) -> Html:
+    """Return a link to a file or a folder beside the page.
+
+    Args:
+        path: relative to the folder of the page.
+        text: what the link shows.
+    """
+    return Html(f'<a href="{quote(path)}">{escape(text)}</a>')
+
+
+def escaped(text: str) -> Html:
+    """Return a plain text as HTML."""
+    return Html(escape(text))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, Html) else escaped(str(value))
+
+
+def save_pictures(directory: Path, pictures: Iterable[Picture]) -> str:
+    """Save figures in the folder `figures/` of a directory, and return HTML that draws them itself.
 
     Args:
         directory: the directory of the page.
-        drawn: name, caption and figure of each picture.
+        pictures: the figures.
     """
     parts = []
-    for name, caption, figure in drawn:
-        path = directory / "figures" / f"{name}.png"
+    for picture in pictures:
+        path = directory / "figures" / f"{picture.name}.png"
         path.parent.mkdir(exist_ok=True)
-        figure.savefig(path)
-        parts.append(_picture(name, f"figures/{name}.png", caption))
+        picture.figure.savefig(path)
+        parts.append(_drawn(picture))
     return "\n".join(parts)
 
 
-def _picture(name: str, source: str, caption: str) -> str:
-    """Return the HTML of a heading, a caption and an image."""
+def _drawn(picture: Picture) -> str:
+    """Return the HTML of a heading, a caption with a link to the file, and the figure."""
+    drawing = inline_svg(picture.figure, name=picture.name, caption=picture.caption)
+    file = link(f"figures/{picture.name}.png", "PNG")
     return (
-        f"<h2>{escape(name.replace('_', ' ').capitalize())}</h2>\n<p>{escape(caption)}</p>\n"
-        f'<img src="{escape(source)}" alt="{escape(caption)}">'
+        f"<h2>{escape(picture.heading)}</h2>\n<figure><figcaption>{escape(picture.caption)} {file}</figcaption>\n"
+        f'<div class="card">{drawing}</div></figure>'
     )

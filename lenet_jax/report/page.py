@@ -8,26 +8,24 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
-from lenet_jax.components import short_name
+from lenet_jax.components import build, short_name
 from lenet_jax.errors import InputError
 from lenet_jax.objective import scale_inputs
 from lenet_jax.report import figures
 from lenet_jax.report.curves import column, draw_curves
-from lenet_jax.report.html import metadata_table, page, save_pictures
+from lenet_jax.report.description import confusion_counts, facts, files, settings
+from lenet_jax.report.html import Picture, page, save_pictures
 from lenet_jax.report.text import (
-    code_text,
     error_label,
     evaluation_table,
-    show_metric,
-    spoken,
 )
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.evaluate import EvaluationReport
 from lenet_jax.runs.run_directory import Record
 from lenet_jax.storage import write_atomically
 from lenet_jax.summary import activations
+from lenet_jax.train_plan import plan_run
 
 
 def write_report(record: Record, evaluation: EvaluationReport, *, image: int | None = None) -> Path:
@@ -57,10 +55,8 @@ def _check_image(evaluation: EvaluationReport, number: int) -> None:
         raise InputError("report: `--image` is for a classifier made of lenet_jax.layers; leave it out for others.")
 
 
-def draw(
-    record: Record, evaluation: EvaluationReport, *, image: int | None = None
-) -> Iterator[tuple[str, str, Figure]]:
-    """Yield name, caption and figure of each picture of a run.
+def draw(record: Record, evaluation: EvaluationReport, *, image: int | None = None) -> Iterator[Picture]:
+    """Yield each picture of a run.
 
     Args:
         record: the record of the run.
@@ -70,25 +66,42 @@ def draw(
     monitor = Monitor.of(record.result or {})
     if record.metrics:
         label = error_label(monitor.metric).removesuffix(" (%)")
-        yield "learning_curves", f"Loss and {label} after each evaluation.", draw_curves(record.metrics, monitor)
+        caption = f"Loss and {label} after each evaluation."
+        yield Picture("learning_curves", "Learning curves", caption, draw_curves(record.metrics, monitor))
         if record.config.trainer.batch_size is None and evaluation.confusion is not None:
-            yield (
+            yield Picture(
                 "likelihood",
+                "Likelihood",
                 "exp(-mean cross-entropy) of the training set, before each iteration and after the last one: the "
                 "geometric mean of the probability that the network gives to the right class.",
                 figures.likelihood_curve([*column(record.metrics, "train_loss"), *_loss_after_training(record)]),
             )
+        yield from _draw_learning_rate(record)
     if evaluation.confusion is None or evaluation.predictions is None:
         return
-    yield (
+    if evaluation.confidences is not None:
+        yield Picture(
+            "calibration",
+            "Calibration",
+            "Test images in 15 bins by the probability of their prediction: how many of a bin are right, and its size.",
+            figures.calibration(evaluation.confidences, evaluation.predictions == evaluation.split.targets),
+        )
+    yield Picture(
         "confusion_matrix",
+        "Confusion matrix",
         "Test images: percent of each true class (row) that got each prediction (column).",
         figures.confusion(evaluation.confusion),
     )
-    yield (
+    yield Picture(
         "misclassified",
-        "Test images that the network gets wrong.",
-        figures.misclassified(evaluation.split.inputs, evaluation.split.targets, evaluation.predictions),
+        "Misclassified",
+        "Test images that the network gets wrong, with their numbers and the probability of the prediction.",
+        figures.misclassified(
+            evaluation.split.inputs,
+            evaluation.split.targets,
+            evaluation.predictions,
+            confidences=evaluation.confidences,
+        ),
     )
     if image is not None:
         yield from _draw_all_layers(evaluation, image)
@@ -96,7 +109,25 @@ def draw(
         yield from _draw_first_layer(evaluation)
 
 
-def _draw_first_layer(evaluation: EvaluationReport) -> Iterator[tuple[str, str, Figure]]:
+def _draw_learning_rate(record: Record) -> Iterator[Picture]:
+    """Draw the learning rate of each step of a run where it varies by a function of the step."""
+    config = record.config
+    plan = plan_run(config.trainer, record.run["data"]["train"])
+    lengths = {"num_steps": plan.epoch * config.trainer.max_epochs, "steps_per_epoch": plan.epoch}
+    factor = build(config.schedule, **lengths)
+    if not callable(factor):
+        return
+    done = int((record.result or {}).get("iterations") or record.metrics[-1]["iteration"])
+    steps = np.unique(np.linspace(0, max(done - 1, 0), _MAX_STEPS).round().astype(int))
+    rates = np.array([factor(jnp.asarray(step, jnp.int32)) for step in steps], np.float64)
+    rate: Any = config.optimizer.get("learning_rate")
+    is_rate = isinstance(rate, int | float)
+    label = "learning rate" if is_rate else "factor on the learning rate"
+    figure = figures.learning_rate(steps / plan.epoch, rates * rate if is_rate else rates, label=label)
+    yield Picture("learning_rate", "Learning rate", f"The {label} by schedule={short_name(config.schedule)}.", figure)
+
+
+def _draw_first_layer(evaluation: EvaluationReport) -> Iterator[Picture]:
     """Draw the kernels of the first layer with weights, if it is a convolution, and the outputs of the next layer."""
     params, image = evaluation.variables.params, evaluation.split.inputs[:1]
     pixels = scale_inputs(jnp.asarray(image), evaluation.pixel_divisor)
@@ -107,12 +138,13 @@ def _draw_first_layer(evaluation: EvaluationReport) -> Iterator[tuple[str, str, 
     if kernel is None or kernel.ndim != 4:
         return
     kernel = np.asarray(kernel)
-    yield "filters", f"Kernels of the first layer, `{name}`.", figures.filters(kernel)
+    yield Picture("filters", "Filters", f"Kernels of the first layer, `{name}`.", figures.filters(kernel))
     if kernel.shape[2] != 1:
         return
     following = next(names)
-    yield (
+    yield Picture(
         "feature_maps",
+        "Feature maps",
         f"The first test image, the kernels of `{name}`, and the outputs of `{following}`.",
         figures.feature_maps(image[0, :, :, 0] / 255, kernel[:, :, 0], outputs[following][0]),
     )
@@ -124,16 +156,17 @@ def _loss_after_training(record: Record) -> list[float]:
     return [result["train_loss"]] if is_last and "train_loss" in result else []
 
 
+_MAX_STEPS = 200  # of which the learning rate is drawn
 _MAX_MAPS, _MAX_INPUTS, _MAX_OUTPUTS = 64, 10, 20  # that are drawn of a layer
 
 
-def _draw_all_layers(evaluation: EvaluationReport, number: int) -> Iterator[tuple[str, str, Figure]]:
+def _draw_all_layers(evaluation: EvaluationReport, number: int) -> Iterator[Picture]:
     """Draw a test image, the kernels of each convolution, and the output of each layer for the image."""
     params, images = evaluation.variables.params, evaluation.split.inputs[number : number + 1]
     label = f"test image {number}, a {evaluation.split.targets[number]}"
     drawn = images[0] / 255
     picture = drawn[None, :, :, 0] if drawn.shape[-1] == 1 else drawn[None]
-    yield "image", f"The {label}.", figures.image_grid(picture, value_range=(0, 1), title=label)
+    yield Picture("image", "Image", f"The {label}.", figures.image_grid(picture, value_range=(0, 1), title=label))
     outputs = activations(
         evaluation.model, evaluation.variables, scale_inputs(jnp.asarray(images), evaluation.pixel_divisor)
     )
@@ -143,14 +176,17 @@ def _draw_all_layers(evaluation: EvaluationReport, number: int) -> Iterator[tupl
         if kernel is not None and kernel.ndim == 4:
             few = np.asarray(kernel)[:, :, :_MAX_INPUTS, :_MAX_OUTPUTS]
             of = f"{few.shape[2]} of {kernel.shape[2]} inputs (columns), {few.shape[3]} of {kernel.shape[3]} kernels"
-            yield f"{file}_kernels", f"Kernels of `{name}`: {of}.", figures.filters(few, title=f"Kernels of {name}")
+            figure = figures.filters(few, title=f"Kernels of {name}")
+            yield Picture(f"{file}_kernels", f"Kernels of {name}", f"Kernels of `{name}`: {of}.", figure)
         values = np.asarray(output[0], np.float32)
         if values.ndim == 3:
             maps = values.transpose(2, 0, 1)[:_MAX_MAPS]
             caption = f"Outputs of `{name}` for the {label}: {len(maps)} of {values.shape[2]} maps."
-            yield f"{file}_maps", caption, figures.maps(maps, title=f"Outputs of {name}")
+            figure = figures.maps(maps, title=f"Outputs of {name}")
+            yield Picture(f"{file}_maps", f"Maps of {name}", caption, figure)
         elif values.ndim == 1 and not name.split(".")[-1].startswith("flatten"):
-            yield f"{file}_units", f"Outputs of `{name}` for the {label}.", figures.units(values, title=name)
+            figure = figures.units(values, title=name)
+            yield Picture(f"{file}_units", f"Units of {name}", f"Outputs of `{name}` for the {label}.", figure)
 
 
 def _leaves_of(params: dict[str, Any], layer: str) -> dict[str, Any]:
@@ -161,28 +197,15 @@ def _leaves_of(params: dict[str, Any], layer: str) -> dict[str, Any]:
 
 
 def _page(record: Record, evaluation: EvaluationReport, pictures: str) -> str:
-    run, result = record.run, record.result or {}
-    monitor = Monitor.of(result)
-    metric, examples = monitor.metric, "images" if evaluation.confusion is not None else "examples"
-    validation = show_metric(metric, result[monitor.key]) if result else "the run has not finished"
-    metadata = {
-        "model": short_name(record.config.model),
-        "optimizer": short_name(record.config.optimizer),
-        "data": f"{run['data']['name']}, {run['data']['train']:,} {examples} to train",
-        "seed": record.config.seed,
-        f"test {spoken(metric)}": show_metric(metric, evaluation.summary[metric]),
-        f"validation {spoken(metric)}": validation,
-        "epochs": result.get("epochs", ""),
-        "stopped by": result.get("stopped_by", ""),
-        "seconds": result.get("seconds", ""),
-        "device": run["devices"][0]["kind"],
-        "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
-        "code": code_text(run["code"]),
-        **{name: run[name] for name in ("command", "host", "started", "ended") if name in run},
-        "notes": record.config.notes,
-        "tags": ", ".join(record.config.tags),
-        "parameters, SHA-256": result.get("parameters_sha256", ""),
-    }
-    title = f"{short_name(record.config.model)} on {run['data']['name']}"
-    table = escape("\n".join(evaluation_table(evaluation)))
-    return page(title, f"{metadata_table(metadata)}\n{pictures}\n<h2>Test {examples}</h2>\n<pre>{table}</pre>")
+    examples = "images" if evaluation.confusion is not None else "examples"
+    tables = escape("\n".join(evaluation_table(evaluation)))
+    parts = [
+        facts(record, evaluation),
+        pictures,
+        f"<h2>Test {examples}</h2>\n<pre>{tables}</pre>",
+        confusion_counts(evaluation),
+        "<h2>Settings</h2>",
+        settings(record.config),
+        files(record.directory),
+    ]
+    return page(f"{short_name(record.config.model)} on {record.run['data']['name']}", "\n".join(parts))

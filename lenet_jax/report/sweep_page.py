@@ -13,8 +13,17 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from lenet_jax.errors import InputError
+from lenet_jax.report.effects import (
+    four_digits,
+    heat_map,
+    hyperparameter_effect,
+    is_grid,
+    literal,
+    numbers,
+    parallel_coordinates,
+)
 from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
-from lenet_jax.report.html import metadata_table, page, save_pictures, table
+from lenet_jax.report.html import Html, Picture, escaped, link, metadata_table, page, save_pictures, table
 from lenet_jax.report.text import (
     best_lines,
     code_text,
@@ -24,16 +33,20 @@ from lenet_jax.report.text import (
     repeated_lines,
     show_metric,
     sweep_table,
+    utc,
 )
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.run_directory import RUN, check_log, read_record
 from lenet_jax.storage import write_atomically
 from lenet_jax.sweeps.ledger import FAILED, Entry, Ledger
-from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_pruned, rerun_command
+from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_pruned, printable, rerun_command
 
 _MAX_CURVES = 8
-_MAX_CHARACTERS = 120  # of a label; a label wider than the figure would leave no room for the curves
+_MAX_CATEGORIES = 24  # of a key whose values are no numbers
+_MAX_LINES = 6  # of a figure of an effect, one for each value of another key
+_MAX_AXES = 10  # of parallel coordinates
 _STYLES = ("-", "--", "-.", ":")
+_FILES = ("summary.csv", "summary.json", "sweep.json", "plan.json", "code.patch")
 _NOT_IN_FILE_NAMES = re.compile(r"[^\w.-]", re.ASCII)  # file names of figures are parts of URLs
 
 
@@ -67,15 +80,15 @@ def write_page(ledger: Ledger, summary: Summary) -> Path:
     return path
 
 
-def _draw(ledger: Ledger, summary: Summary) -> Iterator[tuple[str, str, Figure]]:
-    """Yield name, caption and figure of each picture of the complete jobs, of each metric that judges them."""
+def _draw(ledger: Ledger, summary: Summary) -> Iterator[Picture]:
+    """Yield each picture of the complete jobs, of each metric that judges them."""
     for monitor in summary.monitors:
         suffix = "" if len(summary.monitors) == 1 else f"_{_NOT_IN_FILE_NAMES.sub('_', monitor.metric)[:100]}"
-        for name, caption, figure in _draw_metric(ledger, summary, monitor):
-            yield f"{name}{suffix}", caption, figure
+        for picture in _draw_metric(ledger, summary, monitor):
+            yield picture._replace(name=f"{picture.name}{suffix}")
 
 
-def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator[tuple[str, str, Figure]]:
+def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator[Picture]:
     groups = [group for group in summary.groups if group.monitor == monitor and group.num_measured]
     if not groups:
         return
@@ -93,74 +106,133 @@ def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator
     best = sorted(groups, key=error)[:_MAX_CURVES]
     curves = {}
     for group in (group for group in groups if group in best):
-        name = " ".join(f"{key}={value}" for key, value in group.varied.items()) or "all jobs"
+        name = " ".join(f"{key}={four_digits(value)}" for key, value in group.varied.items()) or "all jobs"
         jobs = [entries[number] for number in group.counted if number in entries]
-        runs = [_evaluations(ledger.run_directory(entry)) for entry in jobs]
-        lines = list(filter(None, ([line for line in run if line[monitor.key] is not None] for run in runs)))
-        if lines:
-            curves[f"{name} ({len(lines)})"] = [
-                tuple(zip(*((line["epoch"], error_value(metric, line[monitor.key])) for line in run), strict=True))
-                for run in lines
-            ]
+        if lines := _curves(ledger, jobs, monitor):
+            curves[f"{name} ({len(lines)})"] = lines
+    stopped = [entry for entry in summary.entries if is_pruned(entry) and Monitor.of(entry.result or {}) == monitor]
     which = "" if len(best) == len(groups) else f" The {len(best)} best of {len(groups)} groups."
     if curves:
-        yield (
+        yield Picture(
             "learning_curves",
-            f"Mean over the {summary.replicates}, and a band from the best to the worst; the number of runs in "
-            f"brackets.{which}",
-            group_curves(curves, label=label, title=f"{label.capitalize()} over the {summary.replicates}"),
+            "Learning curves",
+            f"Mean over the {summary.replicates}, and a band from the best to the worst; the number of runs in brackets.{which}",
+            group_curves(
+                curves,
+                pruned=_curves(ledger, stopped, monitor),
+                label=label,
+                title=f"{label.capitalize()} over the {summary.replicates}",
+            ),
         )
-    jobs = [(entry, values) for entry, values in zip(summary.entries, summary.varied, strict=True)]
-    for key in dict.fromkeys(key for group in summary.groups for key in group.varied):
-        pairs = [
-            (_number(values.get(key)), error_value(metric, (entry.result or {})[monitor.key]))
-            for entry, values in jobs
-            if entry.number in entries
-        ]
-        if len({value for value, _ in pairs}) > 1 and not any(np.isnan(value) for value, _ in pairs):
-            name = f"effect_of_{_NOT_IN_FILE_NAMES.sub('_', key)[:100]}"
-            figure = hyperparameter_effect(key, *np.array(pairs).T, label=label)
-            yield name, f"{label.removesuffix(' (%)').capitalize()} of each run against {key}.", figure
+    varied = dict(zip((entry.number for entry in summary.entries), summary.varied, strict=True))
+    keys = list(dict.fromkeys(key for group in groups for key in group.varied))
+    errors = [error_value(metric, (entry.result or {})[monitor.key]) for entry in entries.values()]
+    columns = {key: [varied[number].get(key) for number in entries] for key in keys}
+    yield from _draw_effects({key: each for key, each in columns.items() if len(set(each)) > 1}, errors, label)
 
 
-def _number(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return np.nan
+Curve = tuple[Sequence[float], Sequence[float]]
+
+
+def _curves(ledger: Ledger, jobs: Sequence[Entry], monitor: Monitor) -> list[Curve]:
+    """Return the epochs and what is drawn of the monitored metric for each job that has evaluations."""
+    curves = []
+    for entry in jobs:
+        run = [line for line in _evaluations(ledger.run_directory(entry)) if line[monitor.key] is not None]
+        if run:
+            values = [error_value(monitor.metric, line[monitor.key]) for line in run]
+            curves.append(([line["epoch"] for line in run], values))
+    return curves
+
+
+def _draw_effects(
+    columns: Mapping[str, Sequence[str | None]], errors: Sequence[float], label: str
+) -> Iterator[Picture]:
+    """Draw the effect of each key, and of the numeric ones together.
+
+    Args:
+        columns: value of each key in each run.
+        errors: what is drawn of each run.
+        label: what they are.
+    """
+    what = label.removesuffix(" (%)").capitalize()
+    for key, values in columns.items():
+        if numbers(values) is None and len(set(values)) > _MAX_CATEGORIES:
+            continue
+        other = next(((name, each) for name, each in columns.items() if name != key and _is_few(each)), None)
+        figure = hyperparameter_effect(key, values, errors, other=other, label=label)
+        by = "" if other is None else f", by {other[0]}"
+        caption = f"{what} of each run against {key}{by}."
+        yield Picture(f"effect_of_{_NOT_IN_FILE_NAMES.sub('_', key)[:100]}", f"Effect of {key}", caption, figure)
+    numeric = {key: found for key, values in columns.items() if (found := numbers(values)) is not None}
+    if len(numeric) == 2 and is_grid(*numeric.values()):
+        first, second = numeric
+        figure = heat_map((first, second), numeric[first], numeric[second], errors, label=label)
+        caption = f"Mean {label.removesuffix(' (%)')} of the runs by {first} and {second}."
+        yield Picture("two_hyperparameters", "Two hyperparameters", caption, figure)
+    elif len(numeric) > 1:
+        few = dict(list(numeric.items())[:_MAX_AXES])
+        caption = f"{what} of each run, a line through the values of its {len(few)} numeric hyperparameters."
+        figure = parallel_coordinates(few, errors, label=label)
+        yield Picture("parallel_coordinates", "Hyperparameters together", caption, figure)
+
+
+def _is_few(values: Sequence[str | None]) -> bool:
+    return len(set(values)) <= _MAX_LINES < len(values)
 
 
 def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
     states = [entry.state for entry in summary.entries]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    pruned = sum(map(is_pruned, summary.entries))
+    of_them = [f"{pruned} of them pruned"] if pruned else []
     metadata = {
-        "jobs": "; ".join([counts, *repeated_lines(summary)]),
+        "jobs": "; ".join([counts, *of_them, *repeated_lines(summary)]),
         "command": shlex.join(["lenet-jax", "train", "-m", *ledger.identity["arguments"]]),
         "best": "; ".join(line for monitor in summary.bests for line in best_lines(summary, monitor)),
         "data": ", ".join(f"{data['name']}, SHA-256 {data['sha256']}" for data in ledger.identity["data"]),
         "versions": ", ".join(f"{name} {version}" for name, version in ledger.identity["versions"].items()),
         "code": code_text(ledger.identity["code"]),
-        **{name: ledger.identity[name] for name in ("host", "started") if name in ledger.identity},
+        **{name: utc(ledger.identity[name]) for name in ("host", "started") if name in ledger.identity},
     }
+    keys = list(dict.fromkeys(key for values in summary.varied for key in values))
     jobs = [
         [
-            entry.number,
-            " ".join(f"{key}={value}" for key, value in values.items()),
+            _linked(ledger, entry),
+            _folder(ledger, entry),
+            *(four_digits(values.get(key, "")) for key in keys),
             entry.state,
             *_result_cells(entry),
         ]
         for entry, values in zip(summary.entries, summary.varied, strict=True)
     ]
     failures = [[entry.number, entry.error, rerun_command(entry)] for entry in summary.entries if entry.state == FAILED]
-    parts = [metadata_table(metadata), f"<h2>Results over the {summary.replicates}</h2>"]
+    known = {name: value for name, value in metadata.items() if value != ""}
+    parts = [metadata_table(known), f"<h2>Results over the {summary.replicates}</h2>"]
     for monitor in summary.monitors:
         head, *rows = sweep_table(summary, monitor)
-        parts += [table(head, rows), f"<p>{escape(interval_caption(summary, monitor))}</p>"]
+        shown = [[four_digits(cell) for cell in row[: head.index("n")]] + row[head.index("n") :] for row in rows]
+        parts += [table(head, shown, sortable=True), f"<p>{escape(interval_caption(summary, monitor))}</p>"]
     parts.append(pictures)
-    parts += ["<h2>Jobs</h2>", table(["job", "overrides", "state", "validation", "test", "epochs", "stopped by"], jobs)]
+    head = ["job", "directory", *keys, "state", "validation", "test", "epochs", "stopped by"]
+    parts += ["<h2>Jobs</h2>", table(head, jobs, sortable=True)]
     if failures:
         parts += ["<h2>Failures</h2>", table(["job", "error", "command"], failures)]
+    found = [link(name, name) for name in _FILES if (ledger.directory / name).is_file()]
+    parts += [f"<h2>Files</h2>\n<p>{', '.join(found)}</p>"]
     return page("Sweep", "\n".join(parts))
+
+
+def _linked(ledger: Ledger, entry: Entry) -> Html:
+    """Return the number of a job, linked to the page of its run if there is one."""
+    exists = (ledger.run_directory(entry) / "index.html").is_file() and entry.directory.isprintable()
+    return link(f"{entry.directory}/index.html", str(entry.number)) if exists else escaped(str(entry.number))
+
+
+def _folder(ledger: Ledger, entry: Entry) -> Html:
+    """Return the directory of a job, linked if it is there."""
+    exists = ledger.run_directory(entry).is_dir() and entry.directory.isprintable()
+    return link(f"{entry.directory}/", entry.directory) if exists else escaped(printable(entry.directory))
 
 
 def _result_cells(entry: Entry) -> list[str]:
@@ -180,6 +252,7 @@ def _result_cells(entry: Entry) -> list[str]:
 def group_curves(
     groups: Mapping[str, Sequence[tuple[ArrayLike, ArrayLike]]],
     *,
+    pruned: Sequence[tuple[ArrayLike, ArrayLike]] = (),
     label: str = "validation error (%)",
     title: str = "Validation error over the seeds",
 ) -> Figure:
@@ -188,24 +261,30 @@ def group_curves(
     Args:
         groups: name of each set of runs of one configuration -> the epochs and the errors of each run, in
             percent, or another metric; runs may stop at different epochs.
+        pruned: epochs and errors of each run that was stopped because others were better.
         label: what is drawn.
         title: title of the figure.
     """
-    figure = Figure(figsize=(8.4, 4.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(8.4, 3.8 + 0.2 * len(groups)), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     medians, highest = [], 0.0
     for index, (name, runs) in enumerate(groups.items()):
         epochs, errors = _align(runs)
         colour, line = COLOURS[index % len(COLOURS)], _STYLES[index // len(COLOURS) % len(_STYLES)]
         marker = "o" if len(epochs) < 2 else None
-        axis.plot(epochs, np.nanmean(errors, 0), linestyle=line, color=colour, marker=marker, label=_literal(name))
+        axis.plot(epochs, np.nanmean(errors, 0), linestyle=line, color=colour, marker=marker, label=literal(name))
         axis.fill_between(epochs, np.nanmin(errors, 0), np.nanmax(errors, 0), color=colour, alpha=0.15, lw=0)
         medians.append(float(np.nanmedian(errors)))
         highest = max(highest, float(np.nanmax(errors)))
+    for number, (epochs, errors) in enumerate(pruned):
+        name = f"pruned ({len(pruned)})" if number == 0 else None
+        axis.plot(epochs, errors, ":", color="#777777", lw=1, marker="x", markevery=[-1], ms=4, label=name)
+        medians.append(float(np.nanmedian(np.asarray(errors, np.float64))))
+        highest = max(highest, float(np.nanmax(np.asarray(errors, np.float64))))
     decorate(axis, "epoch", label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_ylim(bottom=0, top=min(1.05 * highest, 4 * max(medians)) + 0.1)
-    axis.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside lower left", frameon=False, fontsize=8)
     axis.set_title(title, fontsize=10, color=INK)
     return figure
 
@@ -215,38 +294,3 @@ def _align(runs: Sequence[tuple[ArrayLike, ArrayLike]]) -> tuple[np.ndarray, np.
     columns = [dict(zip(np.asarray(x).tolist(), np.asarray(y).tolist(), strict=True)) for x, y in runs]
     epochs = sorted(set().union(*columns))
     return np.array(epochs), np.array([[run.get(epoch, np.nan) for epoch in epochs] for run in columns])
-
-
-def hyperparameter_effect(
-    name: str, values: ArrayLike, errors: ArrayLike, *, label: str = "validation error (%)"
-) -> Figure:
-    """Draw the validation error of each run against a hyperparameter, and the mean error of each value.
-
-    Args:
-        name: name of the hyperparameter.
-        values: one value per run (N,); the axis is logarithmic if they are positive and span a factor above 10.
-        errors: validation errors in percent, or another metric (N,).
-        label: what they are.
-    """
-    x, y = np.asarray(values, np.float64), np.asarray(errors, np.float64)
-    figure = Figure(figsize=(5.0, 3.4), dpi=DPI, layout="constrained")
-    axis = figure.subplots()
-    axis.plot(x, y, "o", color=COLOURS[0], alpha=0.5, label="a run")
-    distinct = np.unique(x)
-    axis.plot(distinct, [y[x == value].mean() for value in distinct], "-_", color=COLOURS[1], ms=14, label="mean")
-    if x.min() > 0 and x.max() > 10 * x.min():
-        axis.set_xscale("log")
-    if len(distinct) <= 8:
-        axis.set_xticks(distinct, [f"{value:g}" for value in distinct])
-        axis.minorticks_off()
-    decorate(axis, _literal(name), label)
-    axis.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def _literal(text: str) -> str:
-    """Escape and shorten a text for matplotlib, which would read formulas between dollar signs."""
-    label = "".join(character if character.isprintable() else "?" for character in text)
-    label = label if len(label) <= _MAX_CHARACTERS else f"{label[:_MAX_CHARACTERS]}..."
-    label = f" {label}" if label.startswith("_") else label  # matplotlib omits labels that start with "_"
-    return label.replace("$", r"\$")

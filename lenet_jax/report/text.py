@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import jax
@@ -351,6 +352,14 @@ def error_label(metric: str) -> str:
 def error_value(metric: str, value: float) -> float:
     """Return what a figure shows of a value of a metric; see `error_label`."""
     return 100 * (1 - value) if is_fraction(metric) else value
+
+
+def utc(text: object) -> str:
+    """Return a recorded time, as ISO 8601 has it, as a date and a time of day in UTC; what is none as it is."""
+    try:
+        return f"{datetime.fromisoformat(str(text)).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError):
+        return str(text)
 
 
 def code_text(code: Mapping[str, Any]) -> str:

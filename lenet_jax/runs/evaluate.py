@@ -43,6 +43,7 @@ class EvaluationReport(NamedTuple):
     trained_on: int | None = 0  # how many of its examples the run was trained on; None: that is not known
     has_changed: bool = False  # whether the data are those of the run, but no more what it was trained and tested on
     is_checked: bool = True  # whether the run has recorded a digest of its weights, by which they were checked
+    confidences: np.ndarray | None = None  # (N,), of classification: probability of each prediction, 0 to 1
 
 
 def evaluate_run(
@@ -77,6 +78,8 @@ def evaluate_run(
         outputs = jax.jit(functools.partial(predict_task, task))(variables, split.inputs)
     summary, predictions, confusion = summarize_outputs(metrics, outputs, split, data.num_classes)
     trained_on = count_trained_on(config.data, data_node, data, part)
+    is_known = confusion is not None
+    confidences = np.asarray(jax.nn.softmax(outputs.astype(jnp.float32)).max(axis=-1)) if is_known else None
     return EvaluationReport(
         model=model,
         variables=variables,
@@ -89,6 +92,7 @@ def evaluate_run(
         trained_on=trained_on,
         has_changed=data_node is None and digest_dataset(data) != record.run["data"].get("sha256"),
         is_checked=is_checked,
+        confidences=confidences,
     )
 
 

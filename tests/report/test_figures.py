@@ -66,6 +66,28 @@ def test_misclassified_digits_carry_label_and_prediction():
     assert figures.misclassified(images, [1, 2, 3], [1, 2, 3]).get_suptitle().startswith("0 of 3")
 
 
+def test_misclassified_digits_carry_their_number_and_confidence():
+    figure = figures.misclassified(np.zeros((3, 4, 4, 1), np.uint8), [1, 2, 3], [1, 7, 5], confidences=[1, 0.512, 0.9])
+    assert [axis.get_title() for axis in figure.axes] == ["2 > 7\n#1, 51%", "3 > 5\n#2, 90%"]
+
+
+def test_calibration_draws_the_accuracy_of_each_bin_at_its_mean_confidence():
+    confidences = [0.15, 0.25, 0.9, 1.0, 1.0]
+    figure = figures.calibration(confidences, [True, False, True, True, False], num_bins=5)
+    top, bottom = figure.axes
+    np.testing.assert_allclose(top.lines[1].get_xdata(), [15, 25, 290 / 3])
+    np.testing.assert_allclose(top.lines[1].get_ydata(), [100, 0, 200 / 3])
+    assert [bar.get_height() for bar in bottom.patches] == [1, 1, 0, 0, 3]
+
+
+def test_learning_curves_have_the_minibatches_where_they_were_measured():
+    metrics = {"epoch": [1, 2], "train_loss": [1, 1], "validation_loss": [1, 1], "monitored": [9, 4]}
+    alone = figures.learning_curves(metrics).axes[1]
+    both = figures.learning_curves({**metrics, "train_monitored": [8, 3]}).axes[1]
+    assert alone.get_legend_handles_labels()[1] == ["validation"]
+    assert both.get_legend_handles_labels()[1] == ["train, while training", "validation"]
+
+
 def test_patches_are_drawn_in_their_places():
     windows = np.arange(6.0)[:, None, None].reshape(2, 3, 1, 1) / 6 * np.ones((2, 3, 2, 2))
     figure = figures.patches(windows)

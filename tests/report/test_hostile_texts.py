@@ -4,6 +4,7 @@ import csv
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 
@@ -58,8 +59,11 @@ def page_of_a_run(text):
         "versions": {text: text},
         "code": {"revision": text},
     }
-    components = {"model": {"_target_": text}, "optimizer": {"_target_": text}, "data": Config().data}
-    config = SimpleNamespace(seed=text, notes=text, tags=(text,), **components)
+    run["started"] = run["host"] = run["command"] = text
+    components = {name: {"_target_": text, "option": text} for name in ("model", "optimizer", "schedule", "objective")}
+    components |= {"data": Config().data, "augment": {text: {"_target_": text}}, "trackers": {}}
+    config = object.__new__(Config)  # without its checks
+    vars(config).update(seed=text, notes=text, tags=(text,), trainer=Config().trainer, **components)
     summary = {
         "accuracy": 0.9, "examples": 10, "loss": 0.1, "expected_calibration_error": 0.1,
         "precision": [1.0], "recall": [1.0], "confusion_matrix": [[10]],
@@ -90,8 +94,25 @@ def test_a_text_stays_a_text_on_both_pages(text, without_type_checks, tmp_path):
     for one, other in zip(harmless, hostile, strict=True):
         expected, found = Structure(one), Structure(other)
         assert found.found == expected.found
-        assert found.sources == []
+        assert found.sources == expected.sources
+        assert set(found.sources) <= {"summary.csv", "summary.json", "sweep.json"}  # files beside the page
         assert text in "".join(found.text)
+
+
+@pytest.mark.parametrize("text", ["<b>", "a\udcff", '" onload="', "a b", "javascript:alert(1)"])
+def test_a_directory_of_any_name_stays_a_text(text, without_type_checks, tmp_path):
+    identity = {
+        "arguments": [], "config_name": "config", "folders": {}, "base": {}, "code": {"revision": None},
+        "versions": {}, "data": [],
+    }  # fmt: skip
+    ledger = Ledger.create(tmp_path, identity)
+    ledger.write(Entry(0, ["a=1"], text, {}, FAILED, error="an error"))
+    if text.isprintable():
+        (tmp_path / text).mkdir()
+    page = Structure(sweep_page.write_page(ledger, summarize_sweep(ledger.entries())).read_text())
+    links = [f"{quote(text)}/"] if text.isprintable() else []
+    assert [each for each in page.sources if each != "sweep.json"] == links
+    assert text.encode(errors="replace").decode() in page.text
 
 
 @pytest.mark.parametrize(
@@ -113,7 +134,7 @@ def test_a_hyperparameter_of_any_name_is_drawn_into_the_folder(text, without_typ
         config = {"model": {"_target_": "mylab.net", text: number}}
         ledger.write(Entry(number, [f"{text}={number}"], str(number), config, DONE, result=RESULT))
     page = sweep_page.write_page(ledger, summarize_sweep(ledger.entries()))
-    sources = Structure(page.read_text()).sources
+    sources = [each for each in Structure(page.read_text()).sources if each.startswith("figures/")]
     assert len(sources) == 2
     assert sorted(sources) == sorted(f"figures/{path.name}" for path in (tmp_path / "sweep" / "figures").iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]

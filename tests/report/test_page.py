@@ -39,7 +39,7 @@ def test_the_filters_are_those_of_the_first_convolution_whatever_the_order_of_th
     drawn = list(
         _draw_first_layer(EvaluationReport(model, variables, split, 256.0, labels, np.zeros((10, 10), np.int32), {}))
     )
-    assert [(picture, f"`{layer}`" in caption) for picture, caption, _ in drawn] == [
+    assert [(picture, f"`{layer}`" in caption) for picture, _, caption, _ in drawn] == [
         ("filters", True),
         ("feature_maps", True),
     ]
@@ -67,7 +67,7 @@ def test_all_layers_are_drawn_for_an_image_and_large_ones_in_part(tmp_path):
     variables = model.init(jax.random.key(0))
     split = lj.Split(np.full((3, 28, 28, 1), 9, np.uint8), np.array([1, 2, 7], np.int32))
     evaluation = EvaluationReport(model, variables, split, 256.0, {"examples": 3}, split.targets, np.eye(10), "test")
-    drawn = {name: (caption, figure) for name, caption, figure in _draw_all_layers(evaluation, 2)}
+    drawn = {name: (caption, figure) for name, _, caption, figure in _draw_all_layers(evaluation, 2)}
     assert drawn["image"][0] == "The test image 2, a 7."
     assert drawn["05_conv2_kernels"][0] == "Kernels of `conv2`: 2 of 2 inputs (columns), 20 of 80 kernels."
     assert drawn["05_conv2_maps"][0] == "Outputs of `conv2` for the test image 2, a 7: 64 of 80 maps."

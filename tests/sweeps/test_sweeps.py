@@ -183,14 +183,20 @@ def test_sweeps_that_start_in_the_same_second_have_directories_of_their_own(tmp_
 def test_the_report_of_a_sweep_is_a_page_that_needs_no_network(tmp_path, capsys):
     assert sweep("seed=0,1", "optimizer.learning_rate=0.1,0.2") == 0
     directory = tmp_path / "sweep"
+    written = (directory / "index.html").read_bytes()
     (directory / "index.html").unlink()
     assert main(["report", "sweep"]) == 0
+    assert (directory / "index.html").read_bytes() == written
     assert "report: sweep/index.html" in capsys.readouterr().out
     page = (directory / "index.html").read_text()
     assert "://" not in page
-    sources = re.findall(r'<img src="([^"]+)"', page)
+    sources = re.findall(r'<a href="(figures/[^"]+)"', page)
     assert sorted(sources) == sorted(f"figures/{path.name}" for path in (directory / "figures").iterdir())
     assert sources == ["figures/learning_curves.png", "figures/effect_of_optimizer.learning_rate.png"]
+    assert [f'<a href="{number}/">{number}</a>' in page for number in range(4)] == [True] * 4
+    assert 'href="0/index.html"' not in page
+    assert main(["report", "sweep/0"]) == main(["report", "sweep"]) == 0
+    assert '<a href="0/index.html">0</a>' in (directory / "index.html").read_text()
 
 
 def test_a_launcher_that_is_not_installed_says_what_installs_it(capsys, monkeypatch):

@@ -1,0 +1,38 @@
+"""Figures as SVG inside a page: text stays text, images of pixels are embedded, nothing is read from elsewhere."""
+
+import io
+import re
+from html import escape
+
+import matplotlib
+from matplotlib.figure import Figure
+
+_OF_RASTERIZED_PARTS = 144  # dots an inch, of what a figure draws as pixels
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+_UNUSED_IDS = re.compile(r"<g id=\"[^\"]*\"")  # alike in all figures, while those in <defs> are hashes
+_NAMESPACES = re.compile(r" (?:xmlns(?::xlink)?|version)=\"[^\"]*\"")
+_STYLE = re.compile(r"<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>")  # which the page has once for all figures
+_SIZE = re.compile(r"width=\"[\d.]+pt\" height=\"[\d.]+pt\"")
+
+
+def inline_svg(figure: Figure, *, name: str, caption: str) -> str:
+    """Return a figure as an `<svg>` element of HTML; the same bytes for the same figure.
+
+    It fills the width of what is around it, but is never so wide that it is blown up, nor so narrow that its text is
+    too small to read.
+
+    Args:
+        figure: the figure.
+        name: of the figure, by which its ids differ from those of other figures on the page.
+        caption: what a reader who can't see it is told.
+    """
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(file, format="svg", dpi=_OF_RASTERIZED_PARTS, metadata=_NO_METADATA)
+    text = file.getvalue()
+    start = text.index("<svg")
+    end = text.index(">", start)
+    points = 72 * figure.get_figwidth()
+    size = f'style="width:100%;min-width:{points:.0f}px;max-width:{points * 4 / 3:.0f}px"'
+    head = _SIZE.sub(f'{size} role="img" aria-label="{escape(caption)}"', _NAMESPACES.sub("", text[start:end]))
+    return head + _UNUSED_IDS.sub("<g", _STYLE.sub("", text[end:], count=1)).strip()
