@@ -116,7 +116,8 @@ def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator
         yield Picture(
             "learning_curves",
             "Learning curves",
-            f"Mean over the {summary.replicates}, and a band from the best to the worst; the number of runs in brackets.{which}",
+            f"Mean over the {summary.replicates}, and a band from the best to the worst; the number of runs in "
+            f"brackets.{which}",
             group_curves(
                 curves,
                 pruned=_curves(ledger, stopped, monitor),
