@@ -345,7 +345,8 @@ def test_depthwise_separable_and_transpose_name_what_does_not_fit():
     ):
         lj.depthwise_conv2d(X, K[:, :, :1, :1])
     with pytest.raises(
-        lj.InputError, match=r"`pointwise_kernel` must have shape \(1, 1, C \* M, O\); got \(3, 3, 2, 4\)"
+        lj.InputError,
+        match=r"`pointwise_kernel` must have shape \(1, 1, 2, O\), for the 2 channels .* got \(3, 3, 2, 4\)",
     ):
         lj.separable_conv2d(X, K[:, :, :, :1], K)
     with pytest.raises(
