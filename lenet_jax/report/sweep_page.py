@@ -192,7 +192,7 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
         "command": shlex.join(["lenet-jax", "train", "-m", *ledger.identity["arguments"]]),
         "best": "; ".join(line for monitor in summary.bests for line in best_lines(summary, monitor)),
         "data": ", ".join(f"{data['name']}, SHA-256 {data['sha256']}" for data in ledger.identity["data"]),
-        "versions": ", ".join(f"{name} {version}" for name, version in ledger.identity["versions"].items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in ledger.identity["versions"].items() if version),
         "code": code_text(ledger.identity["code"]),
         **{name: utc(ledger.identity[name]) for name in ("host", "started") if name in ledger.identity},
     }
