@@ -207,7 +207,8 @@ def check_recorded_plugin(name: str, node: Any, allowed: Collection[str]) -> Non
     for key, value in node.items():
         if key in (TARGET, _FOLDER_OPTION, "params", "zip") or not value:
             continue
-        parts = [*value, *value.values()] if isinstance(value, Mapping) else [value]
+        is_table = isinstance(value, Mapping) and key == "sampler_options"
+        parts = [*value, *value.values()] if is_table else [value]
         is_plain = value == "${hydra.job.name}" or all(map(_is_plain, parts))
         if key == "pre_dispatch":
             is_plain = _DISPATCH.fullmatch(str(value))

@@ -190,7 +190,10 @@ def pickle_cases(folder: Path) -> Iterator[Case]:
     for name, (raw, message) in BAD_PICKLES.items():
         yield Case(f"pickle: {name}", content(gzip.compress(raw)), read_pickle_archive, message)
     yield Case("pickle: a bomb", content(BOMB), read_pickle_archive, "at most 268435456 bytes after decompression")
-    yield Case("pickle: no gzip", content(pickle.dumps(1)), read_pickle_archive, "the gzip is damaged (Not a gzipped")
+    yield Case("pickle: no gzip", content(b"no gzip"), read_pickle_archive, "the gzip is damaged (Not a gzipped")
+    yield Case(
+        "pickle: unpacked, of a number", content(pickle.dumps(1)), read_pickle_archive, "it holds something else"
+    )
     yield Case("pickle: garbage at the end", content(MEMBER + b"x"), read_pickle_archive, "the gzip is damaged")
     for name, (write, message) in NO_FILES.items():
         yield Case(f"pickle: {name}", write, read_pickle_archive, message)

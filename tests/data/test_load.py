@@ -112,13 +112,13 @@ def test_a_missing_archive_is_named(tmp_path, message_of):
     [
         (
             {"train_sise": 5},
-            "`data` has no 'train_sise'; choose one of: train_size, name, num_classes, pixel_divisor, "
-            "train_on_validation.",
+            "`data` has no 'train_sise'; choose one of: train_size, fold, folds, name, num_classes, "
+            "pixel_divisor, train_on_validation.",
         ),
         (
             {"directory": "a"},
-            "`data` has no 'directory'; choose one of: name, num_classes, pixel_divisor, train_on_validation, "
-            "train_size.",
+            "`data` has no 'directory'; choose one of: fold, folds, name, num_classes, pixel_divisor, "
+            "train_on_validation, train_size.",
         ),
         (
             {"source": "csv"},

@@ -24,8 +24,8 @@ def nothing_is_trained(in_an_empty_folder, monkeypatch, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("lenet_jax.runs.prepared_run.prepare_run", lambda config: None)
-    monkeypatch.setattr("lenet_jax.runs.run.run_locked", lambda prepared, directory: iter(()))
+    monkeypatch.setattr("lenet_jax.hydra_app.single_run.prepare_run", lambda config: None)
+    monkeypatch.setattr("lenet_jax.hydra_app.single_run.run_locked", lambda prepared, directory: iter(()))
     monkeypatch.setattr("lenet_jax.cli.run._init_lines", lambda prepared: [])
     monkeypatch.setattr("lenet_jax.cli.run.show_run", lambda events, directory: 0)
     for module in ("sweep", "launcher"):

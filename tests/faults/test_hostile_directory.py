@@ -520,13 +520,16 @@ def test_arguments_for_hydra_itself_are_left_out(argument, foreign, tmp_path, mo
     arguments = ["optimizer.learning_rate=interval(0.1,1)", "trainer.max_epochs=1", "data.train_size=100", argument]
     foreign(arguments=arguments, hydra={"sweeper": OPTUNA})
     composed = []
-    monkeypatch.setattr("lenet_jax.hydra_app.launcher.run_sweep", composed.append)
+
+    def keep(sweep):
+        hydra = sweep.base.hydra
+        composed.extend([hydra.sweep.dir, hydra.run.dir.startswith("outputs/"), dict(hydra.callbacks)])
+        composed.extend([dict(hydra.job.env_set), list(hydra.searchpath), hydra.launcher[TARGET]])
+
+    monkeypatch.setattr("lenet_jax.hydra_app.launcher.run_sweep", keep)
     variables = _variables()
     assert main(["resume", "theirs", "--allow-changed"]) == 0
-    (sweep,) = composed
-    hydra = sweep.base.hydra
-    assert (hydra.sweep.dir, hydra.run.dir.startswith("outputs/"), dict(hydra.callbacks)) == ("theirs", True, {})
-    assert (dict(hydra.job.env_set), hydra.searchpath, hydra.launcher[TARGET]) == ({}, [], LANES[TARGET])
+    assert composed == ["theirs", True, {}, {}, [], LANES[TARGET]]
     assert _variables() == variables
 
 

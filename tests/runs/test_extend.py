@@ -158,7 +158,5 @@ def test_resume_of_a_finished_run_that_kept_its_state_says_how_to_extend_it(caps
     run_whole(config(1), Path("kept"))
     assert main(["resume", "kept"]) == 0
     assert (
-        capsys.readouterr()
-        .out.splitlines()[-1]
-        .endswith("To train longer: lenet-jax extend kept trainer.max_epochs=2.")
+        capsys.readouterr().out.splitlines()[-1].endswith("To train longer: lenet-jax extend kept trainer.max_epochs=2")
     )

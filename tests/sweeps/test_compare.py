@@ -224,7 +224,7 @@ def test_the_command_compares_runs_and_sweeps(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "b - a: test accuracy" in out
     assert (
-        "McNemar's test is left out: `RUN_DIR` must have the weights of its run, checkpoints/best.safetensors; b has "
+        "McNemar's test is left out: `DIR` must have the weights of its run, checkpoints/best.safetensors; b has "
         "none\n" in out
     )
     assert "changed: optimizer.learning_rate: 0.1 -> 0.01" in out

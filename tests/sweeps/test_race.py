@@ -59,4 +59,4 @@ def test_one_of_two_sweeps_gets_the_directory(tmp_path):
     assert f"seed={winner}" in ledger.identity["arguments"]
     entries = ledger.known_entries()
     assert [(entry.config["seed"], entry.state) for entry in entries] == [(int(s), DONE) for s in winner.split(",")]
-    assert loser not in "".join(path.read_text() for path in (tmp_path / "sweep").rglob("*.yaml"))
+    assert f"seed={loser}" not in "".join(path.read_text() for path in (tmp_path / "sweep").rglob("*.yaml"))
