@@ -1,5 +1,6 @@
 """An exported network computes what the run's does, wherever it is read."""
 
+import gc
 import re
 from pathlib import Path
 
@@ -107,6 +108,7 @@ def test_orbax_reads_what_is_written_and_other_checkpoints_are_read(folder, tmp_
     np.testing.assert_array_equal(theirs.params["softmax"]["bias"], evaluation.variables.params["softmax"]["bias"])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tasks that Orbax leaves on an error
 def test_bad_orbax_checkpoints_are_refused(folder, tmp_path):
     model, wider = (lj.create_model("lenet", num_kernels=(n, 3), hidden_units=10) for n in (2, 4))
     variables = model.init(jax.random.key(0))
@@ -122,6 +124,7 @@ def test_bad_orbax_checkpoints_are_refused(folder, tmp_path):
             path.write_bytes(b"")
     with pytest.raises(lj.InputError, match=r"`path` must be an intact Orbax checkpoint; .*one: "):
         load_orbax(tmp_path / "one", model)
+    gc.collect()
 
 
 def test_a_run_begins_with_an_orbax_checkpoint(folder, tmp_path):
