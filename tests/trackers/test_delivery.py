@@ -1,5 +1,6 @@
 """A run waits for no tracker: they are told in threads, with a limit on what may be pending and on the end."""
 
+import functools
 import json
 import threading
 import time
@@ -156,7 +157,9 @@ TINY = ["model._target_=tests.linear.linear", "data.train_size=200", "trainer.ma
 @pytest.mark.usefixtures("in_an_empty_folder")
 @pytest.mark.parametrize("name", ["held", "failing"])
 def test_a_run_with_a_tracker_that_hangs_or_fails_is_the_run_without_it(name, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(Delivery.__init__, "__kwdefaults__", {"queue_size": 3, "end_seconds": 0.2})
+    impatient = functools.partial(Delivery, queue_size=3, end_seconds=0.2)
+    for module in ("trackers", "hydra_app.launcher"):
+        monkeypatch.setattr(f"lenet_jax.{module}.Delivery", impatient)
     own = f"trackers.own._target_={__name__}.{name}"
     assert main(["train", *TINY, "hydra.run.dir=without"]) == 0
     assert main(["train", *TINY, own, "hydra.run.dir=with"]) == 0
