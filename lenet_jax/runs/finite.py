@@ -12,7 +12,7 @@ from lenet_jax.objective import Batch, Task, scale_inputs, training_loss
 from lenet_jax.optimizers.standard_form import apply_optimizer
 from lenet_jax.runs.prepared_run import PreparedRun
 from lenet_jax.train_plan import minibatches
-from lenet_jax.training import TrainState, evaluation_variables, minibatch, train_step
+from lenet_jax.training import TrainState, evaluation_variables, minibatch
 from lenet_jax.types import Dataset, Status, Variables
 from lenet_jax.weights import named_leaves
 
@@ -38,17 +38,7 @@ def find_not_finite(prepared: PreparedRun) -> tuple[NotFinite | None, int]:
 
     def step(state: TrainState, indices: Array, data: Dataset) -> tuple[TrainState, list[dict[str, Array]]]:
         values = _values_of_step(task, optimizer, state, minibatch(task, state, data.train, indices))
-        state, _ = train_step(
-            task.model,
-            optimizer,
-            state,
-            data,
-            indices,
-            objective=task.objective,
-            augment=task.augment,
-            compute_dtype=task.compute_dtype,
-            grad_accumulation_steps=trainer.grad_accumulation_steps,
-        )
+        state, _ = parts.step(state, data, indices)
         return state, [jax.tree.map(_faults, kind) for kind in values]
 
     def draw(state: TrainState) -> Array:

@@ -23,7 +23,7 @@ from lenet_jax.runs.parts import CONSTANT
 from lenet_jax.runs.prepared_run import PreparedRun
 from lenet_jax.traced_numbers import scalar
 from lenet_jax.train_plan import minibatches
-from lenet_jax.training import TrainState, train_step
+from lenet_jax.training import TrainState
 from lenet_jax.types import Dataset
 
 NUM_STEPS = 100
@@ -74,24 +74,14 @@ def find_learning_rates(prepared: PreparedRun) -> RangeTest:
     num_train = count_examples(prepared.data.train)
 
     def losses_at(rate: Array, data: Dataset) -> Array:
-        task, optimizer, trainer = parts = prepared.at({_RATE: rate})
+        parts = prepared.at({_RATE: rate})
         state = parts.init(jax.random.key(config.seed), prepared.initial_tensors)
         key = jax.random.split(state.key)[0]
         starts = jnp.arange(0, NUM_STEPS, plan.interval)
-        drawn = lax.map(lambda start: minibatches(plan, num_train, key, start, shuffle=trainer.shuffle), starts)
+        drawn = lax.map(lambda start: minibatches(plan, num_train, key, start, shuffle=parts.trainer.shuffle), starts)
 
         def step(state: TrainState, indices: Array) -> Any:
-            return train_step(
-                task.model,
-                optimizer,
-                state,
-                data,
-                indices,
-                objective=task.objective,
-                augment=task.augment,
-                compute_dtype=task.compute_dtype,
-                grad_accumulation_steps=trainer.grad_accumulation_steps,
-            )
+            return parts.step(state, data, indices)
 
         _, losses = lax.scan(step, state, drawn.reshape(-1, plan.batch_size)[:NUM_STEPS])
         return jnp.mean(losses[-_LAST:])

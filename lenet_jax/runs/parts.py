@@ -20,7 +20,7 @@ from lenet_jax.optimizers import chain_optimizer
 from lenet_jax.optimizers.standard_form import apply_optimizer
 from lenet_jax.traced_numbers import floats_in, with_floats
 from lenet_jax.train_plan import TrainPlan
-from lenet_jax.training import TrainState, init_train_state, make_task
+from lenet_jax.training import TrainState, init_train_state, make_task, train_step
 from lenet_jax.types import Dataset, Objective, Split
 
 CONSTANT = "lenet_jax.optimizers.schedules.constant"  # returns no schedule
@@ -39,6 +39,21 @@ class Parts(NamedTuple):
         model, objective = self.task.model, self.task.objective
         return init_train_state(
             model, self.optimizer, self.trainer, key, {}, objective=objective, initial=initial or {}
+        )
+
+    def step(self, state: TrainState, data: Dataset, indices: Any) -> tuple[TrainState, Any]:
+        """Take a step on the examples `indices` of the training set; return the state after it, and the loss before."""
+        task = self.task
+        return train_step(
+            task.model,
+            self.optimizer,
+            state,
+            data,
+            indices,
+            objective=task.objective,
+            augment=task.augment,
+            compute_dtype=task.compute_dtype,
+            grad_accumulation_steps=self.trainer.grad_accumulation_steps,
         )
 
 

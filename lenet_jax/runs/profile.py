@@ -15,7 +15,7 @@ from lenet_jax.evaluation import evaluate_task
 from lenet_jax.objective import Batch, training_loss
 from lenet_jax.optimizers.standard_form import apply_optimizer
 from lenet_jax.runs.prepared_run import PreparedRun
-from lenet_jax.training import TrainState, evaluation_variables, minibatch, train_step
+from lenet_jax.training import TrainState, evaluation_variables, minibatch
 from lenet_jax.types import Dataset, Metrics
 
 TRACE = "profile"  # folder of the trace
@@ -56,23 +56,13 @@ def profile(prepared: PreparedRun, directory: Path) -> list[Part]:
         return optax.apply_updates(params, updates), opt_state
 
     def step(state: TrainState, indices: Array, data: Dataset) -> tuple[TrainState, Array]:
-        return train_step(
-            task.model,
-            optimizer,
-            state,
-            data,
-            indices,
-            objective=task.objective,
-            augment=task.augment,
-            compute_dtype=task.compute_dtype,
-            grad_accumulation_steps=trainer.grad_accumulation_steps,
-        )
+        return parts.step(state, data, indices)
 
     def evaluate(state: TrainState, data: Dataset) -> Metrics:
         return evaluate_task(task, evaluation_variables(state), data.validation)
 
     with jax.default_matmul_precision(trainer.matmul_precision):
-        state = jax.jit(parts.init)(jax.random.key(prepared.config.seed))
+        state = jax.jit(parts.init)(jax.random.key(prepared.config.seed), prepared.initial_tensors)
         params = state.variables.params
         data_part = _compile("data", gather, state, indices, data)
         batch = data_part()

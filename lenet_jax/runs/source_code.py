@@ -19,6 +19,7 @@ from typing import Any
 
 from lenet_jax.components import locate
 from lenet_jax.config.catalogue import PACKAGE
+from lenet_jax.given_objects import import_path
 from lenet_jax.runs.repository import find_root, open_repository
 from lenet_jax.runs.run_directory import PATCH
 
@@ -85,17 +86,13 @@ def describe_object(value: Any) -> dict[str, str | None]:
         or a script defines; `module`; `file`, as of a module in `describe_code`; `sha256` of its source text. None
         stands for what cannot be had.
     """
-    module, name = _module(value), getattr(value, "__qualname__", None)
-    found: Any = sys.modules.get(module) if module else None
-    for part in name.split(".") if isinstance(name, str) else ():
-        found = getattr(found, part, None)
-    importable = module not in (None, "__main__") and found is value
+    module = _module(value)
     try:
         source = inspect.getsource(value)
     except (OSError, TypeError, SyntaxError):
         source = None
     return {
-        "name": f"{module}.{name}" if importable else None,
+        "name": import_path(value),
         "module": module,
         "file": _relative(module) if module in sys.modules else None,
         "sha256": None if source is None else hashlib.sha256(source.encode()).hexdigest(),
