@@ -2,7 +2,6 @@
 
 import contextlib
 import html
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -58,7 +57,9 @@ class Run:
         """Return the recorded configuration, read-only."""
         from omegaconf import OmegaConf
 
-        config = OmegaConf.create(json.loads(to_json(self.provenance["config"]).replace("${", "\\\\${")))
+        from lenet_jax.hydra_app.recorded_loader import without_interpolations
+
+        config = OmegaConf.create(without_interpolations(self.provenance["config"]))
         OmegaConf.set_readonly(config, True)
         return config
 
@@ -116,26 +117,19 @@ class Run:
         return f"Run({str(self.directory)!r}, {_outcome(self.result)})"
 
     def _repr_html_(self) -> str:
-        """Return the results and the curve of the loss, for a notebook."""
+        """Return the results and the learning curves, for a notebook."""
         rows = [(key, _shown(value)) for key, value in self.result.items() if key.startswith(_SHOWN)]
         rows += [(key, _shown(self.result[key])) for key in ("epochs", "stopped_by", "seconds") if key in self.result]
         return f"{_table([('run', self.directory), *rows])}{self._curves()}"
 
     def _curves(self) -> str:
-        from matplotlib.figure import Figure
+        from lenet_jax.report.curves import draw_curves
+        from lenet_jax.report.svg import inline_svg
 
-        columns = self.metrics
-        if not len(columns.get("epoch", ())):
+        if not self._record.metrics:
             return ""
-        figure = Figure(figsize=(5, 2.6), layout="constrained")
-        axis = figure.subplots()
-        for name, label in (("train_loss", "training"), ("validation_loss", "validation")):
-            axis.plot(columns["epoch"], columns[name], label=label)
-        axis.set(xlabel="epoch", ylabel="loss")
-        axis.legend(frameon=False)
-        image = io.StringIO()
-        figure.savefig(image, format="svg")
-        return image.getvalue()[image.getvalue().index("<svg") :]
+        figure = draw_curves(self._record.metrics, Monitor.of(self.result))
+        return inline_svg(figure, name="learning_curves", caption="Learning curves")
 
 
 class Job(Run):

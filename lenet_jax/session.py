@@ -365,9 +365,9 @@ def _value(key: str, value: Any) -> str:
         case str() if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
             return value
         case str() | Path():
-            return "'{}'".format(
-                re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(value))
-            )
+            from lenet_jax.hydra_app.sweep import quoted
+
+            return quoted(str(value))
         case Mapping():
             return f"{{{','.join(f'{name}:{_value(key, each)}' for name, each in value.items())}}}"
         case Sequence():

@@ -166,7 +166,7 @@ def report_sweep(ledger: Any) -> None:
     summary = summarize_sweep(ledger.entries())
     for line in sweep_lines(summary):
         print(line)
-    write_summary(ledger)
+    write_summary(ledger, summary)
     for entry in summary.entries:
         path = ledger.run_directory(entry)
         if entry.state == DONE and is_gone(path):

@@ -481,9 +481,9 @@ def _compose_recorded(ledger: Ledger, allowed: Collection[str], opened: contextl
     """
     recorded = ledger.identity["hydra"]
     trusted, chooses_jobs = "*" in allowed, recorded["sweeper"][TARGET].rpartition(".")[2] not in GRIDS
-    arguments = [f"hydra.sweep.dir={_quoted(str(ledger.directory))}"]
+    arguments = [f"hydra.sweep.dir={quoted(str(ledger.directory))}"]
     if chooses_jobs:
-        arguments += [f"hydra.sweep.subdir={_quoted(_recorded_subdirectory(ledger))}"]
+        arguments += [f"hydra.sweep.subdir={quoted(_recorded_subdirectory(ledger))}"]
         arguments += _recorded_arguments(ledger, trusted=trusted)
     folders, name = (ledger.identity["folders"], ledger.identity["config_name"]) if chooses_jobs else ({}, "config")
     if not trusted and (name != "config" or any(folders.values())):
@@ -520,7 +520,7 @@ def _check_callbacks(callbacks: Any, allowed: Collection[str], directory: Path) 
     check_code(list(targets_in("hydra.callbacks", callbacks)), allowed, str(directory), directory)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return a text as a quoted value in Hydra's override syntax."""
     return "'{}'".format(re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text))
 

@@ -250,17 +250,18 @@ def printable(line: str) -> str:
     return "".join("?" if unicodedata.category(character) in ("Cc", "Cs") else character for character in line)
 
 
-def write_summary(ledger: Ledger) -> Summary:
+def write_summary(ledger: Ledger, summary: Summary | None = None) -> Summary:
     """Write the summary of a sweep to `summary.json` and `summary.csv` in its directory, and return it.
 
     Args:
         ledger: the ledger of the sweep.
+        summary: of its jobs; None: it is made here.
 
     Raises:
         InputError: if the ledger is damaged.
         OSError: if a file cannot be written.
     """
-    summary = summarize_sweep(ledger.entries())
+    summary = summarize_sweep(ledger.entries()) if summary is None else summary
     write_atomically(ledger.directory / "summary.json", (to_json(summary_to_dict(summary), indent=2) + "\n").encode())
     write_atomically(ledger.directory / "summary.csv", _to_csv(summary).encode())
     return summary
