@@ -168,17 +168,22 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     return {path: replace_table(path.read_text(), table) for path, table in wanted.items()}
 
 
-def main() -> int:
-    """Write the pages that are out of date, or only list them with --check; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a table is out of date")
-    check = parser.parse_args().check
-    outdated = {path: text for path, text in pages().items() if path.read_text() != text}
+def write_pages(check: bool = False) -> bool:
+    """Write the pages that are out of date, or only list them; return whether there were any."""
+    outdated = {path: text for path, text in pages(ROOT).items() if path.read_text() != text}
     for path, text in outdated.items():
         print(f"{path.relative_to(ROOT)}: {'out of date' if check else 'written'}")
         if not check:
             path.write_text(text)
-    return 1 if check and outdated else 0
+    return bool(outdated)
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a table is out of date")
+    check = parser.parse_args().check
+    return 1 if write_pages(check) and check else 0
 
 
 if __name__ == "__main__":
