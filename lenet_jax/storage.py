@@ -27,6 +27,7 @@ ENVIRONMENTS = (".venv", "venv", ".git", "node_modules")
 
 SCHEMA = 1  # of the JSON files
 _DIGEST_KEY = "sha256"  # the key that holds the digest of the other keys of a JSON file
+_MAX_DEPTH = 100  # of the objects and lists of a JSON file; those of lenet-jax have less than 20 levels
 _TEMPORARY = ".tmp"
 LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS without lockd, Lustre without -o flock, others
@@ -300,6 +301,8 @@ def load_verified(path: Path, file: bytes) -> dict[str, Any]:
     """
     try:
         content = json.loads(file)
+        if _depth(content) > _MAX_DEPTH:
+            raise ValueError(f"nested more than {_MAX_DEPTH} levels deep")
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: must be JSON as lenet-jax writes it; {error}.") from error
     if not isinstance(content, dict) or content.get("schema", SCHEMA) != SCHEMA:
@@ -311,6 +314,11 @@ def load_verified(path: Path, file: bytes) -> dict[str, Any]:
         raise InputError(f"{path}: is damaged, or was changed; its content must have SHA-256 {expected}; got {found}.")
     content.pop("schema", None)
     return content
+
+
+def _depth(content: Any) -> int:
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return 1 + max(map(_depth, parts), default=0)
 
 
 def _digest(content: dict[str, Any]) -> str:

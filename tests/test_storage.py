@@ -108,6 +108,10 @@ def test_content_without_a_digest_is_taken_as_it_is(tmp_path):
         (lambda file: file.replace(b"2.5", b"2.6"), "is damaged, or was changed; its content must have SHA-256"),
         (lambda file: file[:-10], "must be JSON as lenet-jax writes it"),
         (lambda file: b"[" * 10_000, "must be JSON as lenet-jax writes it"),
+        (
+            lambda file: b'{"a":' + b"[" * 200 + b"]" * 200 + b"}",
+            "must be JSON as lenet-jax writes it; nested more than 100 levels deep",
+        ),
         (lambda file: b"[1]", "must be an object of schema 1; if it is whole, use the version of lenet-jax that wrote"),
         (lambda file: file.replace(b'"schema": 1', b'"schema": 2'), "must be an object of schema 1"),
     ],
