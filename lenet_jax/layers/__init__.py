@@ -21,20 +21,13 @@ from lenet_jax.layers.combinators import (
     take_auxiliary,
     trace_layer,
 )
+from lenet_jax.layers.convolution import convolution
+from lenet_jax.layers.dense import dense, dropout
+from lenet_jax.layers.lenet5_units import radial_basis, subsampling
 from lenet_jax.layers.model import make_model
+from lenet_jax.layers.normalization import batch_normalization, local_response_normalization
+from lenet_jax.layers.other_convolutions import depthwise_convolution, separable_convolution, transposed_convolution
 from lenet_jax.layers.random_patches import random_patches
-from lenet_jax.layers.weights import (
-    batch_normalization,
-    convolution,
-    dense,
-    depthwise_convolution,
-    dropout,
-    local_response_normalization,
-    radial_basis,
-    separable_convolution,
-    subsampling,
-    transposed_convolution,
-)
 
 __all__ = [
     "Cost",

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from lenet_jax import ops
 from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Cost, Layer, Shape, widen_field
-from lenet_jax.layers.weights import init_bias
+from lenet_jax.layers.kernels import init_bias
 from lenet_jax.ops.initializers import Initializer
 from lenet_jax.ops.windows import to_int
 from lenet_jax.types import Key, Variables
