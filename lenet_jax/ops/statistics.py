@@ -1,17 +1,13 @@
-"""Sums over all axes but the channels: the parts of batch normalization and its gradient.
-
-XLA's CPU backend computes the sum of an expression one channel at a time, three to ten times slower than memory is
-read. There, blocks of rows are added in a loop whose body works on whole vectors.
-"""
+"""Sums over all axes but the channels: the parts of batch normalization and its gradient."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array
 
+from lenet_jax.ops import cpu
 from lenet_jax.ops.definitions import along_channels, widen
 from lenet_jax.ops.operation import Arrays, Operation, Tangents, apply
 
@@ -29,17 +25,11 @@ def channel_sums(y: Array, x: Array, center: Array) -> Array:
 
 def channel_sums_adjoint(v: Array, x: Array, center: Array) -> Array:
     """Return v[0] + v[1] * (x - center), of the shape and dtype of x (*space, C): the transpose of `channel_sums`."""
-    bias, slope, center = (along_channels(a, x) for a in (*v, center))
-    return (bias + slope * (widen(x) - center)).astype(x.dtype)
+    return apply(_ChannelSumsAdjoint(), v, x, center)[0]
 
 
 class _Moments(Operation):
-    """Mean and variance of x.
-
-    On a CPU x is read once: the sums are of x and its square relative to the mean of the first rows. The overall mean
-    differs from that mean by at most the standard deviation times the square root of the number of such blocks of
-    rows, so cancellation costs at most a rounding error times that number.
-    """
+    """Mean and variance of x."""
 
     def define(self, *arrays: Array) -> Arrays:
         (x,) = map(widen, arrays)
@@ -48,22 +38,23 @@ class _Moments(Operation):
         return mean, jnp.mean(jnp.square(x - along_channels(mean, x)), space)
 
     def on_cpu(self, *arrays: Array) -> Arrays:
-        (x,) = arrays
-        count = x.size // x.shape[-1] if x.size else 0
-        if count == 0:
-            return self.define(x)
-        center = jnp.mean(widen(x.reshape(count, -1)[: _rows_per_block(x)]), 0)
-
-        def terms(x: Array) -> Arrays:
-            difference = x - along_channels(center, x)
-            return difference, jnp.square(difference)
-
-        shift, square = (total / count for total in _sum_rows(terms, x))
-        return center + shift, jnp.maximum(square - jnp.square(shift), 0)
+        (x,) = map(widen, arrays)
+        return cpu.channel_moments(x) if x.size else self.define(x)
 
 
-class _ChannelSums(Operation):
-    """`channel_sums`, linear in its first array."""
+class _LinearInFirst(Operation):
+    """An operation with one result that is linear in its first array."""
+
+    def jvp(self, primals: Sequence[Array], tangents: Tangents) -> tuple[Arrays, Tangents]:
+        (_, *others), (first_dot, *dots) = primals, tangents
+        terms = [] if first_dot is None else [*apply(self, first_dot, *others)]
+        if any(dot is not None for dot in dots):
+            terms += self.jvp_of_definition(primals, [None, *dots])[1]
+        return apply(self, *primals), (functools.reduce(jnp.add, terms),)
+
+
+class _ChannelSums(_LinearInFirst):
+    """`channel_sums`."""
 
     def define(self, *arrays: Array) -> Arrays:
         y, x, center = map(widen, arrays)
@@ -71,39 +62,22 @@ class _ChannelSums(Operation):
         return (jnp.stack([jnp.sum(y, space), jnp.sum(y * (x - along_channels(center, x)), space)]),)
 
     def on_cpu(self, *arrays: Array) -> Arrays:
-        y, x, center = arrays
-        if x.size == 0:
-            return self.define(*arrays)
-        return (jnp.stack(_sum_rows(lambda y, x: (y, y * (x - along_channels(center, x))), y, x)),)
-
-    def jvp(self, primals: Sequence[Array], tangents: Tangents) -> tuple[Arrays, Tangents]:
-        (_, *others), (dy, *dothers) = primals, tangents
-        terms = [] if dy is None else [*apply(self, dy, *others)]
-        if any(dot is not None for dot in dothers):
-            terms += self.jvp_of_definition(primals, [None, *dothers])[1]
-        return apply(self, *primals), (functools.reduce(jnp.add, terms),)
+        y, x, center = map(widen, arrays)
+        return (cpu.channel_sums(y, x, center),) if x.size else self.define(*arrays)
 
     def transpose(self, cotangents: Sequence[Array], *arrays: Any) -> list[Array | None]:
         _, x, center = arrays
         return [channel_sums_adjoint(cotangents[0], x, center), None, None]
 
 
-_BLOCK_SIZE = 16_384  # numbers added at once: a core's cache holds them and their sums
+class _ChannelSumsAdjoint(_LinearInFirst):
+    """`channel_sums_adjoint`, whose transpose JAX would make of sums that are slow on a CPU."""
 
+    def define(self, *arrays: Array) -> Arrays:
+        v, x, center = arrays
+        bias, slope, center = (along_channels(a, x) for a in (*v, center))
+        return ((bias + slope * (widen(x) - center)).astype(x.dtype),)
 
-def _sum_rows(terms: Callable[..., Arrays], *arrays: Array) -> list[Array]:
-    channels, length = arrays[0].shape[-1], _rows_per_block(arrays[0])
-
-    def add(totals: list[Array], rows: list[Array]) -> tuple[list[Array], None]:
-        return [total + y for total, y in zip(totals, terms(*map(widen, rows)), strict=True)], None
-
-    rows = [x.reshape(-1, length, channels) for x in arrays]
-    zeros = [jnp.zeros_like(y) for y in terms(*(widen(x[0]) for x in rows))]
-    return [jnp.sum(total, 0) for total in lax.scan(add, zeros, rows)[0]]
-
-
-def _rows_per_block(x: Array) -> int:
-    channels = x.shape[-1]
-    positions = x.size // channels
-    most = min(max(_BLOCK_SIZE // channels, 1), positions)
-    return next(n for n in range(most, 0, -1) if positions % n == 0)
+    def transpose(self, cotangents: Sequence[Array], *arrays: Any) -> list[Array | None]:
+        _, x, center = arrays
+        return [channel_sums(cotangents[0], x, center), None, None]

@@ -8,6 +8,7 @@ from jax.test_util import check_grads
 
 import lenet_jax as lj
 from lenet_jax.ops import statistics
+from lenet_jax.ops.cpu import native, plain
 from lenet_jax.ops.normalization import local_response_norm, normalize_batch
 
 KEY = jax.random.key(0)
@@ -22,12 +23,21 @@ def formula(x, scale, bias, epsilon=1e-5):
     return scaled * jnp.expand_dims(scale, space) + jnp.expand_dims(bias, space), mean, variance
 
 
+def compute_with(block_size, monkeypatch):
+    """Use the kernels, or plain JAX with blocks of as many numbers."""
+    if block_size != "kernels":
+        monkeypatch.setattr(native, "computes", lambda x: False)
+        monkeypatch.setattr(plain, "_BLOCK_SIZE", block_size)
+    elif native.instruction_set() == "none":
+        pytest.skip("the kernels are not in use")
+    jax.clear_caches()
+
+
 @pytest.mark.parametrize("shape", [(7, 3), (4, 5, 3), (3, 4, 5, 3), (2, 2, 3, 2, 3)])
 @pytest.mark.parametrize("mapped", [False, True])
-@pytest.mark.parametrize("row", [1, 30, 10_000])
-def test_every_derivative_and_map_is_that_of_the_formula(shape, mapped, row, monkeypatch):
-    monkeypatch.setattr(statistics, "_BLOCK_SIZE", row)
-    jax.clear_caches()
+@pytest.mark.parametrize("block_size", ["kernels", 1, 30])
+def test_every_derivative_and_map_is_that_of_the_formula(shape, mapped, block_size, monkeypatch):
+    compute_with(block_size, monkeypatch)
 
     def everything(normalize):
         def loss(x, scale, bias):
@@ -57,14 +67,48 @@ def test_gradients_are_those_of_finite_differences():
 @pytest.mark.parametrize(
     ("offset", "first"), [(0.0, 0.0), (3e4, 0.0), (0.0, 1e4), (-1e3, -1e5)], ids=["plain", "offset", "first", "both"]
 )
-def test_mean_and_variance_lose_nothing_to_a_batch_far_from_zero_or_from_its_first_rows(offset, first, monkeypatch):
-    monkeypatch.setattr(statistics, "_BLOCK_SIZE", 300)  # 100 rows at a time, 64 times
+@pytest.mark.parametrize("block_size", ["kernels", 300])  # 300: 100 rows at a time, 64 times
+def test_mean_and_variance_lose_nothing_to_a_batch_far_from_zero_or_from_its_first_rows(
+    offset, first, block_size, monkeypatch
+):
+    compute_with(block_size, monkeypatch)
     x = np.random.default_rng(0).normal(size=(6_400, 3)) + offset
     x[:100] += first
     x = x.astype(np.float32)
     mean, variance = jax.jit(statistics.mean_and_variance)(x)
     np.testing.assert_allclose(mean, x.astype(float).mean(0), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(variance, x.astype(float).var(0), rtol=2e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 63, 65, 1_000, 70_000])
+@pytest.mark.parametrize("channels", [1, 3, 16, 63, 64, 65, 200])
+def test_the_kernels_are_the_definitions_in_float64(rows, channels, monkeypatch):
+    if rows * channels > 2_000_000:
+        channels = 7
+    compute_with("kernels", monkeypatch)
+    rng = np.random.default_rng(rows + channels)
+    x, y = (rng.normal(1.0, 2.0, (rows, channels)).astype(np.float32) for _ in range(2))
+    center = rng.normal(size=channels).astype(np.float32)
+    mean, variance = statistics.mean_and_variance(jnp.asarray(x))
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(mean, wide.mean(0), rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(variance, wide.var(0), rtol=1e-5, atol=2e-6)
+    products = y.astype(np.float64) * (wide - center)
+    scale = np.abs(products).sum(0)
+    sums = statistics.channel_sums(*map(jnp.asarray, (y, x, center)))
+    np.testing.assert_allclose(sums[0], y.astype(np.float64).sum(0), atol=1e-5 * np.abs(y).sum(0).max())
+    np.testing.assert_allclose(sums[1], products.sum(0), atol=1e-5 * scale.max())
+
+
+@pytest.mark.skipif(native.instruction_set() == "none", reason="the kernels are not in use")
+def test_the_gradient_adds_up_in_the_kernels_alone():
+    def loss(x, scale, bias):
+        return jnp.sum(normalize_batch(x, scale, bias)[0] ** 2)
+
+    x = jnp.zeros((4, 6, 6, 3))
+    program = jax.jit(lambda *point: jax.grad(loss, (0, 1, 2))(*point)).lower(x, SCALE, BIAS).as_text()
+    assert program.count("@lenet_jax_channel_sums") == 1
+    assert "stablehlo.reduce" not in program
 
 
 def test_a_channel_of_one_value_has_no_variance():

@@ -19,6 +19,8 @@ from lenet_jax.ops.windows import Window
 
 __all__ = [
     "Chosen",
+    "channel_moments",
+    "channel_sums",
     "convolution",
     "input_gradient",
     "kernel_gradient",
@@ -132,3 +134,13 @@ def sum_pool(x: Array, *, window: Window) -> Array:
 def sum_pool_gradient(dy: Array, *, window: Window, space: Sequence[int]) -> Array:
     """Return images of spatial shape `space` with each value of dy added to its window: the transpose of `sum_pool`."""
     return _best(dy).sum_pool_gradient(dy, window=window, space=space)
+
+
+def channel_moments(x: Array) -> tuple[Array, Array]:
+    """Return the mean and the (biased) variance of each channel of x (*space, C), of float32 at least."""
+    return _best(x).channel_moments(x)
+
+
+def channel_sums(y: Array, x: Array, center: Array) -> Array:
+    """Return the sums of y (*space, C), and of y * (x - center), over space: (2, C); all of float32 at least."""
+    return _best(x).channel_sums(y, x, center)

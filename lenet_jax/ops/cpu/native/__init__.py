@@ -36,6 +36,8 @@ _TARGETS = (
     "max_pool_gradient",
     "sum_pool",
     "sum_pool_gradient",
+    "channel_moments",
+    "channel_sums",
 )
 _ACTIVATIONS = (None, "relu", "tanh")  # in the order of the enumeration in kernels.h
 MAX_POSITIONS = 255
@@ -196,6 +198,18 @@ def sum_pool(x: Array, *, window: Window) -> Array:
 def sum_pool_gradient(dy: Array, *, window: Window, space: Sequence[int]) -> Array:
     """Return images of spatial shape `space` with each value of dy added to its window."""
     return _call("sum_pool_gradient", (dy.shape[0], *space, dy.shape[-1]), dy, window=_numbers(window))
+
+
+def channel_moments(x: Array) -> tuple[Array, Array]:
+    """Return the mean and the (biased) variance of each channel of x (*space, C), which has a value at least."""
+    numbers = jax.ShapeDtypeStruct(x.shape[-1:], jnp.float32)
+    mean, variance = jax.ffi.ffi_call("lenet_jax_channel_moments", (numbers, numbers))(x)
+    return mean, variance
+
+
+def channel_sums(y: Array, x: Array, center: Array) -> Array:
+    """Return the sums of y (*space, C), and of y * (x - center), over space: (2, C)."""
+    return _call("channel_sums", (2, x.shape[-1]), y, x, center)
 
 
 def _call(target: str, shape: Sequence[int], *arrays: Array, **options: np.ndarray | np.int64) -> Array:

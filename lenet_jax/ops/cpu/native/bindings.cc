@@ -247,6 +247,31 @@ ffi::Error sum_pool_gradient(ffi::ThreadPool threads, Floats dy, ffi::Result<Flo
   return ffi::Error::Success();
 }
 
+ffi::Error channel_moments(ffi::ThreadPool threads, Floats x, ffi::Result<Floats> mean, ffi::Result<Floats> variance) {
+  const int64_t channels = last(x.dimensions()), count = x.element_count();
+  if (channels == 0 || static_cast<int64_t>(mean->element_count()) != channels ||
+      static_cast<int64_t>(variance->element_count()) != channels) {
+    return wrong("mean and variance need a number for each channel");
+  }
+  XlaPool pool(threads);
+  chosen->channel_moments(pool, count / channels, static_cast<int>(channels), x.typed_data(), mean->typed_data(),
+                          variance->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error channel_sums(ffi::ThreadPool threads, Floats y, Floats x, Floats center, ffi::Result<Floats> sums) {
+  const int64_t channels = last(x.dimensions()), count = x.element_count();
+  if (channels == 0 || static_cast<int64_t>(y.element_count()) != count ||
+      static_cast<int64_t>(center.element_count()) != channels ||
+      static_cast<int64_t>(sums->element_count()) != 2 * channels) {
+    return wrong("y needs the shape of x, the center a number for each channel, the sums two");
+  }
+  XlaPool pool(threads);
+  chosen->channel_sums(pool, count / channels, static_cast<int>(channels), y.typed_data(), x.typed_data(),
+                       center.typed_data(), sums->typed_data());
+  return ffi::Error::Success();
+}
+
 }  // namespace
 
 #pragma GCC visibility push(default)
@@ -305,6 +330,10 @@ LENET_JAX_HANDLER(lenet_jax_max_pool_gradient, max_pool_gradient,
 LENET_JAX_HANDLER(lenet_jax_sum_pool, sum_pool, LENET_JAX_BIND.Arg<Floats>().Ret<Floats>().Attr<Integers>("window"));
 LENET_JAX_HANDLER(lenet_jax_sum_pool_gradient, sum_pool_gradient,
                   LENET_JAX_BIND.Arg<Floats>().Ret<Floats>().Attr<Integers>("window"));
+LENET_JAX_HANDLER(lenet_jax_channel_moments, channel_moments,
+                  LENET_JAX_BIND.Arg<Floats>().Ret<Floats>().Ret<Floats>());
+LENET_JAX_HANDLER(lenet_jax_channel_sums, channel_sums,
+                  LENET_JAX_BIND.Arg<Floats>().Arg<Floats>().Arg<Floats>().Ret<Floats>());
 
 #pragma GCC visibility pop
 

@@ -36,6 +36,11 @@ struct Kernels {
   void (*sum_pool)(Pool&, int batch, const int space[3], int channels, const Window& pooling, const float* x, float* y);
   void (*sum_pool_gradient)(Pool&, int batch, const int space[3], int channels, const Window& pooling, const float* dy,
                             float* dx);
+
+  // Over the rows of x (rows, C): mean and biased variance; and (2, C), the sums of y and of y * (x - center).
+  void (*channel_moments)(Pool&, std::int64_t rows, int channels, const float* x, float* mean, float* variance);
+  void (*channel_sums)(Pool&, std::int64_t rows, int channels, const float* y, const float* x, const float* center,
+                       float* sums);
 };
 
 namespace avx512 {

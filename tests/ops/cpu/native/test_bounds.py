@@ -125,6 +125,20 @@ def test_pools(target: str, wrong: dict[str, Any]) -> None:
         call(target, results, *arrays, window=given["window"])
 
 
+@pytest.mark.parametrize("wrong", [{"x": (4, 7)}, {"x": ()}, {"mean": (7,)}, {"variance": (9,)}])
+def test_moments(wrong: dict[str, Any]) -> None:
+    given = {"x": MAPS, "mean": (8,), "variance": (8,)} | wrong
+    with pytest.raises(jax.errors.JaxRuntimeError, match="lenet_jax: "):
+        call("channel_moments", f32(given["mean"], given["variance"]), *f32(given["x"]))
+
+
+@pytest.mark.parametrize("wrong", [{"y": POOLED}, {"x": POOLED}, {"x": ()}, {"center": (7,)}, {"sums": (8,)}])
+def test_channel_sums(wrong: dict[str, Any]) -> None:
+    given = {"y": MAPS, "x": MAPS, "center": (8,), "sums": (2, 8)} | wrong
+    with pytest.raises(jax.errors.JaxRuntimeError, match="lenet_jax: "):
+        call("channel_sums", f32(given["sums"]), *f32(*(given[name] for name in ("y", "x", "center"))))
+
+
 def test_results_of_another_type_are_an_error() -> None:
     with pytest.raises(jax.errors.JaxRuntimeError, match="dtype"):
         call("sum_pool", [(POOLED, jnp.int32)], *f32(MAPS), window=POOLING)

@@ -25,7 +25,12 @@ class Sanitized:
 
 sys.exit(pytest.main(["-n", "0", "-p", "no:cacheprovider", *sys.argv[2:]], plugins=[Sanitized()]))
 """
-TESTS = ("tests/ops/cpu/native/test_bounds.py", "tests/ops/test_pooling.py", "tests/ops/test_convolution.py")
+TESTS = (
+    "tests/ops/cpu/native/test_bounds.py",
+    "tests/ops/test_pooling.py",
+    "tests/ops/test_convolution.py",
+    "tests/ops/test_normalization.py",
+)
 
 
 @pytest.fixture(scope="module")
