@@ -53,6 +53,8 @@ from .training import TrainResult, make_train
 from .types import Dataset, Metrics, Model, Objective, Split, Status, StoppingRule, StreamingMetric, Variables
 from .weights import load_variables, save_variables
 
+__version__: str
+
 __all__ = [
     "MODELS",
     "Dataset",

@@ -27,6 +27,8 @@ LIBRARY = FOLDER / "kernels.so"
 INCLUDE = FOLDER / "include"  # XLA's headers, of the oldest version that is supported
 
 COMPILE = "-O3 -std=c++20 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -pthread"
+# No folder of the machine that compiles is left in the library: the same sources and compiler give the same bytes.
+REPRODUCIBLE = f"-ffile-prefix-map={shlex.quote(str(FOLDER))}=."
 # The baseline first: of a function of the standard library that several objects hold, the linker keeps the first.
 X86_64 = {
     "baseline": "",
@@ -72,7 +74,7 @@ def build(compiler: list[str], library: Path = LIBRARY, options: str = "") -> No
         )
 
         def compile_one(flags: str, source: Path, target: Path) -> None:
-            _run([*compiler, *shlex.split(f"{flags} {options}"), "-c", str(source), "-o", str(target)])
+            _run([*compiler, *shlex.split(f"{flags} {REPRODUCIBLE} {options}"), "-c", str(source), "-o", str(target)])
 
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             list(threads.map(compile_one, *zip(*compiles, strict=True)))
@@ -122,7 +124,8 @@ class KernelsBuildHook(BuildHookInterface):  # pyright: ignore[reportGeneralType
         described = describe_code(root)
         if described is None:  # an sdist has the file already
             return
-        file = Path(tempfile.mkdtemp()) / "revision.json"
+        self._folder = tempfile.TemporaryDirectory()  # as long as the hook lives
+        file = Path(self._folder.name) / "revision.json"
         file.write_text(json.dumps(described))
         build_data["force_include"][str(file)] = "lenet_jax/revision.json"
 
