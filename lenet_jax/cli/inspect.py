@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lenet_jax.cli.options import find_own_modules, parse
+from lenet_jax.cli.options import find_own_modules, parse, weights_option
 from lenet_jax.errors import InputError, unknown_name
 
 _CONFIG_DIR = "--config-dir"  # a folder of the user's own configuration
@@ -137,22 +137,25 @@ def report(directory: Path, arguments: list[str]) -> int:
     from lenet_jax.runs.trust import read_allowed, refuse_links
     from lenet_jax.sweeps.ledger import IDENTITY, Ledger
 
-    options = parse("report", arguments, values=("--image",))
+    options = parse("report", arguments, values=("--image", "--layer", "--weights"))
     if options.rest:
         raise InputError(f"report: usage: lenet-jax report DIR; got {' '.join(options.rest)}.")
     number = options.values.get("--image")
     if number is not None and not number.isdecimal():
         raise InputError(f"report: `--image` must be the number of a test image, 0 or above; got {number!r}.")
+    if number is None and "--layer" in options.values:
+        raise InputError("report: `--layer` is the layer of Grad-CAM, for a test image; name one: --image=0.")
     if (directory / IDENTITY).is_file():
-        if number is not None:
-            raise InputError(f"report: `--image` is for the directory of a run; {directory} is that of a sweep.")
+        for name in options.values:
+            raise InputError(f"report: `{name}` is for the directory of a run; {directory} is that of a sweep.")
         refuse_links(directory)
         report_sweep(Ledger(directory))
         return 0
     record = read_allowed(directory, options.allowed)
     check_log(record)
-    image = None if number is None else int(number)
-    print(f"report: {write_report(record, evaluate_run(record), image=image)}")
+    image, layer = None if number is None else int(number), options.values.get("--layer")
+    evaluation = evaluate_run(record, weights=weights_option("report", options))
+    print(f"report: {write_report(record, evaluation, image=image, layer=layer)}")
     return 0
 
 
