@@ -69,7 +69,7 @@ def parse(
 
 
 _WITH_VALUE = (
-    *("--allow", "--tolerance", "--jobs", "--weights", "--image", "--layer", "--config-dir", "--directory"),
+    *("--allow", "--tolerance", "--jobs", "--weights", "--format", "--image", "--layer", "--config-dir", "--directory"),
     *("--to", "--output", "--batch", "--tta", "--seed"),
 )
 

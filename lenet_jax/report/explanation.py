@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from lenet_jax.errors import InputError
 from lenet_jax.explain import grad_cam, occlusion, saliency
 from lenet_jax.objective import scale_inputs
+from lenet_jax.report.document import Picture
 from lenet_jax.report.figures import DIVERGING, DPI, INK, to_pictures
-from lenet_jax.report.html import Picture
 from lenet_jax.runs.evaluate import EvaluationReport
 
 _GREY = 128  # of uint8 pixels that are covered; those of floats get the mean of the test images

@@ -1,13 +1,10 @@
 """HTML pages in one file that needs no network connection: all text is escaped, and figures are drawn inside."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 
-from matplotlib.figure import Figure
-
+from lenet_jax.report.document import Cell, Document, Facts, Link, Links, Part, Picture, Stacked, Table, Text
 from lenet_jax.report.svg import inline_svg
 
 _STYLE = """
@@ -68,19 +65,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
 """
 
 
-class Html(str):
-    """A text that is HTML already, and not escaped again."""
-
-
-class Picture(NamedTuple):
-    """A figure of a page."""
-
-    name: str  # of its file in `figures/`, without the ending
-    heading: str
-    caption: str
-    figure: Figure
-
-
 def page(title: str, body: str) -> str:
     """Return a complete page.
 
@@ -101,18 +85,44 @@ def page(title: str, body: str) -> str:
 """
 
 
-def metadata_table(values: Mapping[str, object]) -> str:
+def to_page(document: Document) -> str:
+    """Return a report as a complete page."""
+    return page(document.title, "\n".join(filter(None, map(to_html, document.parts))))
+
+
+def to_html(part: Part) -> str:
+    """Return a part of a report as HTML; "" if there is nothing in it."""
+    match part:
+        case Facts(values):
+            return metadata_table(values)
+        case Table(heading, head, rows, caption, is_sortable):
+            return "\n".join([*_headed(heading, caption), table(head, rows, sortable=is_sortable)])
+        case Text(heading, lines):
+            return "\n".join([*_headed(heading), f"<pre>{escape(chr(10).join(lines))}</pre>"])
+        case Links(heading, links):
+            found = ", ".join(map(_text, links))
+            return "\n".join([*_headed(heading), f"<p>{found}</p>"]) if links else ""
+        case Picture():
+            return _drawn(part)
+
+
+def _headed(heading: str, caption: str = "") -> list[str]:
+    above = [f"<h2>{escape(heading)}</h2>"] if heading else []
+    return above + ([f"<p>{escape(caption)}</p>"] if caption else [])
+
+
+def metadata_table(values: Mapping[str, Cell]) -> str:
     """Return a table with one row per name and value."""
     rows = (f"<tr><th>{escape(name)}</th><td>{_text(value)}</td></tr>" for name, value in values.items())
     return '<table class="facts"><tbody>' + "\n".join(rows) + "</tbody></table>"
 
 
-def table(head: Sequence[object], rows: Sequence[Sequence[object]], *, sortable: bool = False) -> str:
-    """Return a table in a box of its own, which scrolls where the table is wider than the page.
+def table(head: Sequence[Cell], rows: Sequence[Sequence[Cell]], *, sortable: bool = False) -> str:
+    """Return a table, which scrolls sideways where it is wider than the screen.
 
     Args:
         head: names of the columns.
-        rows: cells of each row, as plain text or `Html`.
+        rows: cells of each row.
         sortable: whether a click on the name of a column sorts the rows by it.
     """
     names = "".join(f"<th>{_text(cell)}</th>" for cell in head)
@@ -121,45 +131,19 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]], *, sortable:
     return f'<div class="scroll"><table{kind}><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
-def link(path: str, text: str) -> Html:
-    """Return a link to a file or a folder beside the page.
-
-    Args:
-        path: relative to the folder of the page.
-        text: what the link shows.
-    """
-    return Html(f'<a href="{quote(path)}">{escape(text)}</a>')
-
-
-def escaped(text: str) -> Html:
-    """Return a plain text as HTML."""
-    return Html(escape(text))
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, Html) else escaped(str(value))
-
-
-def save_pictures(directory: Path, pictures: Iterable[Picture]) -> str:
-    """Save figures in the folder `figures/` of a directory, and return HTML that draws them itself.
-
-    Args:
-        directory: the directory of the page.
-        pictures: the figures.
-    """
-    parts = []
-    for picture in pictures:
-        path = directory / "figures" / f"{picture.name}.png"
-        path.parent.mkdir(exist_ok=True)
-        picture.figure.savefig(path)
-        parts.append(_drawn(picture))
-    return "\n".join(parts)
+def _text(cell: Cell) -> str:
+    match cell:
+        case Link(path, text):
+            return f'<a href="{quote(path)}">{escape(text)}</a>'
+        case Stacked(lines):
+            return "<br>".join(map(escape, lines))
+    return escape(str(cell))
 
 
 def _drawn(picture: Picture) -> str:
     """Return the HTML of a heading, a caption with a link to the file, and the figure."""
     drawing = inline_svg(picture.figure, name=picture.name, caption=picture.caption)
-    file = link(f"figures/{picture.name}.png", "PNG")
+    file = _text(Link(f"figures/{picture.name}.png", "PNG"))
     return (
         f"<h2>{escape(picture.heading)}</h2>\n<figure><figcaption>{escape(picture.caption)} {file}</figcaption>\n"
         f'<div class="card">{drawing}</div></figure>'

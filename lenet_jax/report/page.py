@@ -1,8 +1,7 @@
-"""The HTML page of a finished run, with its figures."""
+"""The report of a finished run, with its figures."""
 
 import re
-from collections.abc import Iterator
-from html import escape
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from lenet_jax.objective import scale_inputs
 from lenet_jax.report import figures
 from lenet_jax.report.curves import column, draw_curves
 from lenet_jax.report.description import confusion_counts, facts, files, settings
+from lenet_jax.report.document import Document, Part, Picture, Text
 from lenet_jax.report.explanation import draw_explanations
-from lenet_jax.report.html import Picture, page, save_pictures
+from lenet_jax.report.formats import write_document
 from lenet_jax.report.text import (
     error_label,
     evaluation_table,
@@ -25,15 +25,19 @@ from lenet_jax.report.text import (
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.evaluate import EvaluationReport
 from lenet_jax.runs.run_directory import Record
-from lenet_jax.storage import write_atomically
 from lenet_jax.summary import activations
 from lenet_jax.train_plan import plan_run
 
 
 def write_report(
-    record: Record, evaluation: EvaluationReport, *, image: int | None = None, layer: str | None = None
+    record: Record,
+    evaluation: EvaluationReport,
+    *,
+    image: int | None = None,
+    layer: str | None = None,
+    format: str = "html",
 ) -> Path:
-    """Write `figures/` and `index.html` in the directory of a run; return the path of the page.
+    """Write the report of a run into its directory; return the path of what was written.
 
     Args:
         record: the record of the run.
@@ -41,16 +45,15 @@ def write_report(
         image: number of a test image for which all layers are drawn, and what speaks for its class; None: the first
             layer, for the first image.
         layer: of Grad-CAM; see `lenet_jax.explain.grad_cam`.
+        format: as in `lenet_jax.report.formats.write_document`.
 
     Raises:
-        InputError: if there is no such image or layer, or the network is no classifier of images.
+        InputError: if there is no such image, layer or format, or the network is no classifier of images.
     """
     if image is not None:
         _check_image(evaluation, image)
-    pictures = save_pictures(record.directory, draw(record, evaluation, image=image, layer=layer))
-    path = record.directory / "index.html"
-    write_atomically(path, _page(record, evaluation, pictures).encode())
-    return path
+    pictures = draw(record, evaluation, image=image, layer=layer)
+    return write_document(_document(record, evaluation, pictures), record.directory, format)
 
 
 def _check_image(evaluation: EvaluationReport, number: int) -> None:
@@ -224,16 +227,15 @@ def _leaves_of(params: dict[str, Any], layer: str) -> dict[str, Any]:
     return params
 
 
-def _page(record: Record, evaluation: EvaluationReport, pictures: str) -> str:
+def _document(record: Record, evaluation: EvaluationReport, pictures: Iterable[Picture]) -> Document:
     examples = "images" if evaluation.confusion is not None else "examples"
-    tables = escape("\n".join(evaluation_table(evaluation)))
-    parts = [
-        facts(record, evaluation),
-        pictures,
-        f"<h2>Test {examples}</h2>\n<pre>{tables}</pre>",
-        confusion_counts(evaluation),
-        "<h2>Settings</h2>",
-        settings(record.config),
-        files(record.directory),
-    ]
-    return page(f"{short_name(record.config.model)} on {record.run['data']['name']}", "\n".join(parts))
+
+    def parts() -> Iterator[Part]:
+        yield facts(record, evaluation)
+        yield from pictures
+        yield Text(f"Test {examples}", evaluation_table(evaluation))
+        yield from confusion_counts(evaluation)
+        yield settings(record.config)
+        yield files(record.directory)
+
+    return Document(f"{short_name(record.config.model)} on {record.run['data']['name']}", parts())

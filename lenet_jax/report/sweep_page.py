@@ -1,9 +1,8 @@
-"""The HTML page of a sweep: means over seeds or folds, learning curves, effects of hyperparameters, and all jobs."""
+"""The report of a sweep: means over seeds or folds, learning curves, effects of hyperparameters, and all jobs."""
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from lenet_jax.errors import InputError
+from lenet_jax.report.document import Cell, Document, Facts, Link, Links, Part, Picture, Table
 from lenet_jax.report.effects import (
     four_digits,
     heat_map,
@@ -23,7 +23,7 @@ from lenet_jax.report.effects import (
     parallel_coordinates,
 )
 from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
-from lenet_jax.report.html import Html, Picture, escaped, link, metadata_table, page, save_pictures, table
+from lenet_jax.report.formats import write_document
 from lenet_jax.report.text import (
     best_lines,
     code_text,
@@ -37,7 +37,6 @@ from lenet_jax.report.text import (
 )
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.run_directory import RUN, check_log, read_record
-from lenet_jax.storage import write_atomically
 from lenet_jax.sweeps.ledger import FAILED, Entry, Ledger
 from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_pruned, printable, rerun_command
 
@@ -67,17 +66,18 @@ def _evaluations(path: Path) -> list[dict[str, Any]]:
         raise
 
 
-def write_page(ledger: Ledger, summary: Summary) -> Path:
-    """Write `figures/` and `index.html` in the directory of a sweep; return the path of the page.
+def write_page(ledger: Ledger, summary: Summary, *, format: str = "html") -> Path:
+    """Write the report of a sweep into its directory; return the path of what was written.
 
     Args:
         ledger: the ledger of the sweep.
         summary: the result of `lenet_jax.sweeps.statistics.summarize_sweep`.
+        format: as in `lenet_jax.report.formats.write_document`.
+
+    Raises:
+        InputError: if the format is unknown.
     """
-    pictures = save_pictures(ledger.directory, _draw(ledger, summary))
-    path = ledger.directory / "index.html"
-    write_atomically(path, _page(ledger, summary, pictures).encode())
-    return path
+    return write_document(_document(ledger, summary, _draw(ledger, summary)), ledger.directory, format)
 
 
 def _draw(ledger: Ledger, summary: Summary) -> Iterator[Picture]:
@@ -182,7 +182,11 @@ def _is_few(values: Sequence[str | None]) -> bool:
     return len(set(values)) <= _MAX_LINES < len(values)
 
 
-def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
+def _document(ledger: Ledger, summary: Summary, pictures: Iterable[Picture]) -> Document:
+    return Document("Sweep", _parts(ledger, summary, pictures))
+
+
+def _parts(ledger: Ledger, summary: Summary, pictures: Iterable[Picture]) -> Iterator[Part]:
     states = [entry.state for entry in summary.entries]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     pruned = sum(map(is_pruned, summary.entries))
@@ -208,32 +212,30 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
         for entry, values in zip(summary.entries, summary.varied, strict=True)
     ]
     failures = [[entry.number, entry.error, rerun_command(entry)] for entry in summary.entries if entry.state == FAILED]
-    known = {name: value for name, value in metadata.items() if value != ""}
-    parts = [metadata_table(known), f"<h2>Results over the {summary.replicates}</h2>"]
-    for monitor in summary.monitors:
+    yield Facts({name: value for name, value in metadata.items() if value != ""})
+    for place, monitor in enumerate(summary.monitors):
         head, *rows = sweep_table(summary, monitor)
         shown = [[four_digits(cell) for cell in row[: head.index("n")]] + row[head.index("n") :] for row in rows]
-        parts += [table(head, shown, sortable=True), f"<p>{escape(interval_caption(summary, monitor))}</p>"]
-    parts.append(pictures)
+        heading = f"Results over the {summary.replicates}" if place == 0 else ""
+        yield Table(heading, head, shown, interval_caption(summary, monitor), is_sortable=True)
+    yield from pictures
     head = ["job", "directory", *keys, "state", "validation", "test", "epochs", "stopped by"]
-    parts += ["<h2>Jobs</h2>", table(head, jobs, sortable=True)]
+    yield Table("Jobs", head, jobs, is_sortable=True)
     if failures:
-        parts += ["<h2>Failures</h2>", table(["job", "error", "command"], failures)]
-    found = [link(name, name) for name in _FILES if (ledger.directory / name).is_file()]
-    parts += [f"<h2>Files</h2>\n<p>{', '.join(found)}</p>"]
-    return page("Sweep", "\n".join(parts))
+        yield Table("Failures", ["job", "error", "command"], failures)
+    yield Links("Files", [Link(name, name) for name in _FILES if (ledger.directory / name).is_file()])
 
 
-def _linked(ledger: Ledger, entry: Entry) -> Html:
+def _linked(ledger: Ledger, entry: Entry) -> Cell:
     """Return the number of a job, linked to the page of its run if there is one."""
     exists = (ledger.run_directory(entry) / "index.html").is_file() and entry.directory.isprintable()
-    return link(f"{entry.directory}/index.html", str(entry.number)) if exists else escaped(str(entry.number))
+    return Link(f"{entry.directory}/index.html", str(entry.number)) if exists else entry.number
 
 
-def _folder(ledger: Ledger, entry: Entry) -> Html:
+def _folder(ledger: Ledger, entry: Entry) -> Cell:
     """Return the directory of a job, linked if it is there."""
     exists = ledger.run_directory(entry).is_dir() and entry.directory.isprintable()
-    return link(f"{entry.directory}/", entry.directory) if exists else escaped(printable(entry.directory))
+    return Link(f"{entry.directory}/", entry.directory) if exists else printable(entry.directory)
 
 
 def _result_cells(entry: Entry) -> list[str]:
