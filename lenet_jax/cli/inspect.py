@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lenet_jax.cli.index import index
 from lenet_jax.cli.options import find_own_modules, parse, weights_option
 from lenet_jax.errors import InputError, unknown_name
 
@@ -130,7 +131,16 @@ def _fraction(name: str, text: str) -> float:
 
 
 def report(directory: Path, arguments: list[str]) -> int:
-    """Draw a finished run, all of its layers for a test image if one is named; or sum up a sweep."""
+    """Draw a finished run, all of its layers for a test image if one is named; sum up a sweep; list a folder."""
+    values = ("--format", "--image", "--layer", "--weights", "--port")
+    options = parse("report", arguments, switches=("--index", "--serve"), values=values)
+    if options.rest:
+        raise InputError(f"report: usage: lenet-jax report DIR; got {' '.join(options.rest)}.")
+    if options.switches & {"--index", "--serve"}:
+        return index(directory, options)
+    if "--port" in options.values:
+        raise InputError("report: `--port` is where the index of a folder is served; add --serve.")
+
     from lenet_jax.report.formats import FORMATS
     from lenet_jax.report.page import write_report
     from lenet_jax.runs.evaluate import evaluate_run
@@ -138,9 +148,6 @@ def report(directory: Path, arguments: list[str]) -> int:
     from lenet_jax.runs.trust import read_allowed, refuse_links
     from lenet_jax.sweeps.ledger import IDENTITY, Ledger
 
-    options = parse("report", arguments, values=("--format", "--image", "--layer", "--weights"))
-    if options.rest:
-        raise InputError(f"report: usage: lenet-jax report DIR; got {' '.join(options.rest)}.")
     number, format = options.values.get("--image"), options.values.get("--format", "html")
     if format not in FORMATS:
         raise unknown_name("report: --format", format, FORMATS)

@@ -37,6 +37,7 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
     is_sortable: bool = False
+    is_list: bool = False  # whether a row is a list of names and values where the screen is narrow
 
 
 class Text(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from urllib.parse import quote
 
-from lenet_jax.report.document import Cell, Document, Facts, Link, Links, Part, Picture, Stacked, Table, Text
+from lenet_jax.report.document import Cell, Document, Facts, Link, Links, Part, Picture, Stacked, Table, Text, shown
 from lenet_jax.report.svg import inline_svg
 
 _STYLE = """
@@ -34,7 +34,11 @@ figure { margin: 0; }
 pre { overflow-x: auto; background: var(--box); padding: .8rem; font-size: 13px; line-height: 1.35; }
 @media (max-width: 40rem) {
   .facts, .facts tbody, .facts tr, .facts th, .facts td { display: block; }
-  .facts th { white-space: normal; padding: 0; } }
+  .facts th { white-space: normal; padding: 0; }
+  .list thead { display: none; } .list, .list tbody, .list tr, .list td { display: block; }
+  .list tr { border-top: 1px solid var(--line); padding: .4rem 0; }
+  .list td { white-space: normal; padding: 0; overflow-wrap: anywhere; } .list td:empty { display: none; }
+  .list td::before { content: attr(data-name) ": "; color: var(--quiet); } }
 @media print {
   :root { --text: #000; --page: #fff; --quiet: #444; --box: #fff; --line: #bbb; --link: #000; }
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0; } pre { white-space: pre-wrap; }
@@ -65,6 +69,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
 """
 
 
+GENERATOR = '<meta name="generator" content="lenet-jax">'
+"""By which a page of ours is known."""
+
+
 def page(title: str, body: str) -> str:
     """Return a complete page.
 
@@ -74,7 +82,7 @@ def page(title: str, body: str) -> str:
     """
     return f"""<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{GENERATOR}
 <title>{escape(title)}</title><style>{_STYLE}</style></head>
 <body>
 <h1>{escape(title)}</h1>
@@ -95,8 +103,9 @@ def to_html(part: Part) -> str:
     match part:
         case Facts(values):
             return metadata_table(values)
-        case Table(heading, head, rows, caption, is_sortable):
-            return "\n".join([*_headed(heading, caption), table(head, rows, sortable=is_sortable)])
+        case Table(heading, head, rows, caption, is_sortable, is_list):
+            drawn = table(head, rows, sortable=is_sortable, as_list=is_list)
+            return "\n".join([*_headed(heading, caption), drawn])
         case Text(heading, lines):
             return "\n".join([*_headed(heading), f"<pre>{escape(chr(10).join(lines))}</pre>"])
         case Links(heading, links):
@@ -117,17 +126,26 @@ def metadata_table(values: Mapping[str, Cell]) -> str:
     return '<table class="facts"><tbody>' + "\n".join(rows) + "</tbody></table>"
 
 
-def table(head: Sequence[Cell], rows: Sequence[Sequence[Cell]], *, sortable: bool = False) -> str:
+def table(
+    head: Sequence[Cell], rows: Sequence[Sequence[Cell]], *, sortable: bool = False, as_list: bool = False
+) -> str:
     """Return a table, which scrolls sideways where it is wider than the screen.
 
     Args:
         head: names of the columns.
         rows: cells of each row.
         sortable: whether a click on the name of a column sorts the rows by it.
+        as_list: whether a narrow screen has names and values below each other for each row.
     """
     names = "".join(f"<th>{_text(cell)}</th>" for cell in head)
-    lines = "\n".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    kind = ' class="sortable"' if sortable else ""
+    labels = [f' data-name="{escape(shown(cell))}"' if as_list else "" for cell in head]
+
+    def line(row: Sequence[Cell]) -> str:
+        return "".join(f"<td{label}>{_text(cell)}</td>" for label, cell in zip(labels, row, strict=True))
+
+    lines = "\n".join(f"<tr>{line(row)}</tr>" for row in rows)
+    kinds = [*(["sortable"] if sortable else []), *(["list"] if as_list else [])]
+    kind = f' class="{" ".join(kinds)}"' if kinds else ""
     return f'<div class="scroll"><table{kind}><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
