@@ -107,7 +107,7 @@ def settings(config: Config) -> Table:
     nested = to_dict(config)
     rows = [row for group in GROUPS for row in _components(group, nested[group])]
     rows.append(["trainer", "", _options(nested["trainer"])])
-    return Table("Settings", ["", "function", "options"], rows)
+    return Table("Settings", ["", "function", "options"], rows, is_list=True)
 
 
 def _components(path: str, node: Any) -> Iterator[list[object]]:

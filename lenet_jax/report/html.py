@@ -38,7 +38,8 @@ pre { overflow-x: auto; background: var(--box); padding: .8rem; font-size: 13px;
   .list thead { display: none; } .list, .list tbody, .list tr, .list td { display: block; }
   .list tr { border-top: 1px solid var(--line); padding: .4rem 0; }
   .list td { white-space: normal; padding: 0; overflow-wrap: anywhere; } .list td:empty { display: none; }
-  .list td::before { content: attr(data-name) ": "; color: var(--quiet); } }
+  .list td::before { content: attr(data-name) ": "; color: var(--quiet); }
+  .list td[data-name=""]::before { content: none; } .list td[data-name=""] { font-weight: bold; } }
 @media print {
   :root { --text: #000; --page: #fff; --quiet: #444; --box: #fff; --line: #bbb; --link: #000; }
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0; } pre { white-space: pre-wrap; }

@@ -13,7 +13,7 @@ from lenet_jax.report.text import align
 from lenet_jax.sweeps.statistics import printable
 
 _A4 = (8.27, 11.69)  # inches
-_COLUMNS, _LINES = 104, 92  # of a page of text
+_COLUMNS, _LINES = 104, 68  # of a page of text
 _SIZE = 7.5  # points
 _MIN_NAMES = 12  # characters of the first column of facts
 

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from lenet_jax.components import short_name
+from lenet_jax.config.catalogue import TARGET
 from lenet_jax.errors import InputError
 from lenet_jax.report.document import Cell, Document, Facts, Link, Links, Part, Picture, Table
 from lenet_jax.report.effects import (
@@ -129,7 +131,11 @@ def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator
     keys = list(dict.fromkeys(key for group in groups for key in group.varied))
     errors = [error_value(metric, (entry.result or {})[monitor.key]) for entry in entries.values()]
     columns = {key: [varied[number].get(key) for number in entries] for key in keys}
-    yield from _draw_effects({key: each for key, each in columns.items() if len(set(each)) > 1}, errors, label)
+    last = [(varied[entry.number], monitor.last(entry.result or {})) for entry in stopped]
+    known = [(values, error_value(metric, value)) for values, value in last if value is not None]
+    pruned = {key: [values.get(key) for values, _ in known] for key in columns}, [error for _, error in known]
+    several = {key: each for key, each in columns.items() if len({*each, *pruned[0][key]}) > 1}
+    yield from _draw_effects(several, errors, label, pruned=pruned)
 
 
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -147,7 +153,11 @@ def _curves(ledger: Ledger, jobs: Sequence[Entry], monitor: Monitor) -> list[Cur
 
 
 def _draw_effects(
-    columns: Mapping[str, Sequence[str | None]], errors: Sequence[float], label: str
+    columns: Mapping[str, Sequence[str | None]],
+    errors: Sequence[float],
+    label: str,
+    *,
+    pruned: tuple[Mapping[str, Sequence[str | None]], Sequence[float]] = ({}, ()),
 ) -> Iterator[Picture]:
     """Draw the effect of each key, and of the numeric ones together.
 
@@ -155,13 +165,16 @@ def _draw_effects(
         columns: value of each key in each run.
         errors: what is drawn of each run.
         label: what they are.
+        pruned: value of each key in each run that was pruned, and what is drawn of its last validation.
     """
     what = label.removesuffix(" (%)").capitalize()
     for key, values in columns.items():
-        if numbers(values) is None and len(set(values)) > _MAX_CATEGORIES:
+        stopped = list(pruned[0].get(key, ()))
+        if numbers([*values, *stopped]) is None and len({*values, *stopped}) > _MAX_CATEGORIES:
             continue
         other = next(((name, each) for name, each in columns.items() if name != key and _is_few(each)), None)
-        figure = hyperparameter_effect(key, values, errors, other=other, label=label)
+        with_pruned = (stopped, pruned[1]) if stopped else ((), ())
+        figure = hyperparameter_effect(key, values, errors, other=other, pruned=with_pruned, label=label)
         by = "" if other is None else f", by {other[0]}"
         caption = f"{what} of each run against {key}{by}."
         yield Picture(f"effect_of_{_NOT_IN_FILE_NAMES.sub('_', key)[:100]}", f"Effect of {key}", caption, figure)
@@ -183,7 +196,15 @@ def _is_few(values: Sequence[str | None]) -> bool:
 
 
 def _document(ledger: Ledger, summary: Summary, pictures: Iterable[Picture]) -> Document:
-    return Document("Sweep", _parts(ledger, summary, pictures))
+    model = ledger.identity["base"].get("model") or {}
+    of = f" of {short_name(model)}" if TARGET in model else ""
+    return Document(f"Sweep{of}", _parts(ledger, summary, pictures))
+
+
+def _shortened(line: str) -> str:
+    """Return a line about what is best without its name, and with numbers of four digits."""
+    words = (word.partition("=") for word in line.removeprefix("best: ").split(" "))
+    return " ".join(f"{name}{sign}{four_digits(value)}" for name, sign, value in words)
 
 
 def _parts(ledger: Ledger, summary: Summary, pictures: Iterable[Picture]) -> Iterator[Part]:
@@ -194,7 +215,7 @@ def _parts(ledger: Ledger, summary: Summary, pictures: Iterable[Picture]) -> Ite
     metadata = {
         "jobs": "; ".join([counts, *of_them, *repeated_lines(summary)]),
         "command": shlex.join(["lenet-jax", "train", "-m", *ledger.identity["arguments"]]),
-        "best": "; ".join(line for monitor in summary.bests for line in best_lines(summary, monitor)),
+        "best": "; ".join(_shortened(line) for monitor in summary.bests for line in best_lines(summary, monitor)),
         "data": ", ".join(f"{data['name']}, SHA-256 {data['sha256']}" for data in ledger.identity["data"]),
         "versions": ", ".join(f"{name} {version}" for name, version in ledger.identity["versions"].items() if version),
         "code": code_text(ledger.identity["code"]),

@@ -69,13 +69,13 @@ def test_all_settings_are_on_the_page():
     augment = {"mine": {"_target_": "lenet_jax.augment.random_crop", "margin": 3}}
     text = unescape(to_html(settings(complete_config(from_dict({"augment": augment})))))
     for part in (
-        "<td>model</td><td>lenet_jax.models.lenet.lenet</td>",
+        '>model</td><td data-name="function">lenet_jax.models.lenet.lenet</td>',
         "num_kernels=[20, 50]<br>",
-        "<td>optimizer</td><td>lenet_jax.optimizers.sgd</td>",
-        "<td>schedule</td>",
-        "<td>data</td>",
-        "<td>augment.mine</td><td>lenet_jax.augment.random_crop</td>",
-        "<td>objective</td>",
+        '>optimizer</td><td data-name="function">lenet_jax.optimizers.sgd</td>',
+        ">schedule</td>",
+        ">data</td>",
+        '>augment.mine</td><td data-name="function">lenet_jax.augment.random_crop</td>',
+        ">objective</td>",
         "label_smoothing=0.0",
         "batch_size=50<br>",
         "early_stopping.patience=10000",

@@ -34,7 +34,7 @@ def test_a_pdf_has_the_text_on_a4_and_each_figure_on_a_page(tmp_path):
     path = write_document(document(), tmp_path, "pdf")
     content = path.read_bytes()
     assert (path, content[:5]) == (tmp_path / "report.pdf", b"%PDF-")
-    assert pages_of(content) == 4  # facts, the figure, 120 lines and more on two
+    assert pages_of(content) == 4  # facts, the figure, and 120 lines and more on two
     assert list(tmp_path.iterdir()) == [path]
 
 
