@@ -43,8 +43,11 @@ usage: lenet-jax COMMAND [...]
                            write the network for other programs, of any batch size, and compare its outputs with the
                            run's on the test images; --output=FILE, --batch=N, --weights=best|last
   compare DIR DIR ...      compare finished runs, or sweeps over their seeds: differences with intervals, changed keys
-  report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network;
-                           --image=N: all layers for the N-th test image
+  report DIR               draw a finished run, or sum up a sweep: figures, and a page that needs no network, or
+                           --format=pdf, svg (the figures alone);
+                           --image=N: all layers for the N-th test image, and what speaks for its class: saliency,
+                           Grad-CAM (--layer=NAME), occlusion; --weights=best|last; of a folder of runs and sweeps:
+                           --index: a page with a row for each; --serve, --port=8000: the same in a browser here
   log DIR --to NAME        record a run or a sweep with a tracker afterwards: tensorboard, mlflow, wandb, csv or one of
                            yours; again, it adds only what is new; trackers.NAME.KEY=VALUE, --config-dir
   summary [KEY=VALUE ...]  the layers of a model: shapes, parameters, operations, memory; input_shape=H,W,C,
@@ -77,7 +80,7 @@ USAGE = {
     "predict": "DIR FILE [FILE ...] [--json] [--no-invert] [--no-centre] [--allow PACKAGE] [--trust]",
     "export": "DIR --to stablehlo|onnx|safetensors|orbax [--output=FILE] [--batch=N] [--allow PACKAGE] [--trust]",
     "compare": "DIR DIR [DIR ...], finished runs or sweeps",
-    "report": "DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep.",
+    "report": "DIR [--format=html|pdf|svg] [--image=N] [--layer=NAME] [--weights=best|last] [--index] [--serve]",
     "log": "DIR --to NAME [trackers.NAME.KEY=VALUE ...] [--config-dir DIR]",
     "summary": "[KEY=VALUE ...] [input_shape=H,W,C] [num_classes=N] [--config-dir DIR]",
     "new": "NAME, the folder to write and the package in it",

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lenet_jax.cli.options import find_own_modules, parse
+from lenet_jax.cli.index import index
+from lenet_jax.cli.options import find_own_modules, parse, weights_option
 from lenet_jax.errors import InputError, unknown_name
 
 _CONFIG_DIR = "--config-dir"  # a folder of the user's own configuration
@@ -130,34 +131,46 @@ def _fraction(name: str, text: str) -> float:
 
 
 def report(directory: Path, arguments: list[str]) -> int:
-    """Draw a finished run, all of its layers for a test image if one is named; or sum up a sweep."""
+    """Draw a finished run, all of its layers for a test image if one is named; sum up a sweep; list a folder."""
+    values = ("--format", "--image", "--layer", "--weights", "--port")
+    options = parse("report", arguments, switches=("--index", "--serve"), values=values)
+    if options.rest:
+        raise InputError(f"report: usage: lenet-jax report DIR; got {' '.join(options.rest)}.")
+    if options.switches & {"--index", "--serve"}:
+        return index(directory, options)
+    if "--port" in options.values:
+        raise InputError("report: `--port` is where the index of a folder is served; add --serve.")
+
+    from lenet_jax.report.formats import FORMATS
     from lenet_jax.report.page import write_report
     from lenet_jax.runs.evaluate import evaluate_run
     from lenet_jax.runs.run_directory import check_log
     from lenet_jax.runs.trust import read_allowed, refuse_links
     from lenet_jax.sweeps.ledger import IDENTITY, Ledger
 
-    options = parse("report", arguments, values=("--image",))
-    if options.rest:
-        raise InputError(f"report: usage: lenet-jax report DIR; got {' '.join(options.rest)}.")
-    number = options.values.get("--image")
+    number, format = options.values.get("--image"), options.values.get("--format", "html")
+    if format not in FORMATS:
+        raise unknown_name("report: --format", format, FORMATS)
     if number is not None and not number.isdecimal():
         raise InputError(f"report: `--image` must be the number of a test image, 0 or above; got {number!r}.")
+    if number is None and "--layer" in options.values:
+        raise InputError("report: `--layer` is the layer of Grad-CAM, for a test image; name one: --image=0.")
     if (directory / IDENTITY).is_file():
-        if number is not None:
-            raise InputError(f"report: `--image` is for the directory of a run; {directory} is that of a sweep.")
+        for name in options.values.keys() - {"--format"}:
+            raise InputError(f"report: `{name}` is for the directory of a run; {directory} is that of a sweep.")
         refuse_links(directory)
-        report_sweep(Ledger(directory))
+        report_sweep(Ledger(directory), format)
         return 0
     record = read_allowed(directory, options.allowed)
     check_log(record)
-    image = None if number is None else int(number)
-    print(f"report: {write_report(record, evaluate_run(record), image=image)}")
+    image, layer = None if number is None else int(number), options.values.get("--layer")
+    evaluation = evaluate_run(record, weights=weights_option("report", options))
+    print(f"report: {write_report(record, evaluation, image=image, layer=layer, format=format)}")
     return 0
 
 
-def report_sweep(ledger: Any) -> None:
-    """Write and print the summary of a sweep, and draw its page."""
+def report_sweep(ledger: Any, format: str = "html") -> None:
+    """Write and print the summary of a sweep, and write its report."""
     from lenet_jax.report.sweep_page import is_gone, write_page
     from lenet_jax.report.text import sweep_lines
     from lenet_jax.sweeps.ledger import DONE, JOBS
@@ -174,7 +187,7 @@ def report_sweep(ledger: Any) -> None:
                 f"job {entry.number}: {path} is gone, its result is in the ledger; to run it again, remove "
                 f"{ledger.directory / JOBS / f'{entry.number}.json'} and resume the sweep"
             )
-    print(f"report: {write_page(ledger, summary)}")
+    print(f"report: {write_page(ledger, summary, format=format)}")
 
 
 def summary(arguments: list[str]) -> int:

@@ -69,7 +69,18 @@ def parse(
 
 
 _WITH_VALUE = (
-    *("--allow", "--tolerance", "--jobs", "--weights", "--image", "--config-dir", "--directory"),
+    *(
+        "--allow",
+        "--tolerance",
+        "--jobs",
+        "--weights",
+        "--format",
+        "--port",
+        "--image",
+        "--layer",
+        "--config-dir",
+        "--directory",
+    ),
     *("--to", "--output", "--batch", "--tta", "--seed"),
 )
 

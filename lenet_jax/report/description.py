@@ -1,4 +1,4 @@
-"""What the page of a run says of it in tables: its results, where it ran, its settings, its files."""
+"""What the report of a run says of it in tables: its results, where it ran, its settings, its files."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from lenet_jax.components import short_name
 from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import GROUPS, TARGET
-from lenet_jax.report.html import Html, escaped, link, metadata_table, table
+from lenet_jax.report.document import Facts, Link, Links, Stacked, Table
 from lenet_jax.report.text import code_text, is_fraction, show_metric, spoken, utc
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.evaluate import EvaluationReport
@@ -20,7 +20,7 @@ from lenet_jax.sweeps.statistics import wilson_interval
 _FILES = ("*.json", "*.jsonl", "*.csv", "*.log", "*.patch", ".hydra/*.yaml", f"{CHECKPOINTS}/*.safetensors", "figures")
 
 
-def facts(record: Record, evaluation: EvaluationReport) -> str:
+def facts(record: Record, evaluation: EvaluationReport) -> Facts:
     """Return a table of the results of a run, and of when, where and with which code it ran.
 
     Args:
@@ -52,7 +52,7 @@ def facts(record: Record, evaluation: EvaluationReport) -> str:
         "command": run.get("command", ""),
         "parameters, SHA-256": result.get("parameters_sha256", ""),
     }
-    return metadata_table({name: value for name, value in values.items() if value != ""})
+    return Facts({name: value for name, value in values.items() if value != ""})
 
 
 def _parts(data: Mapping[str, Any], examples: str) -> str:
@@ -102,12 +102,12 @@ def _machine(run: Mapping[str, Any]) -> str:
     return ", ".join([*host, f"devices: {', '.join(counted)}", *named, *count])
 
 
-def settings(config: Config) -> str:
+def settings(config: Config) -> Table:
     """Return a table of all options of a run, those of each component and those of the trainer."""
     nested = to_dict(config)
     rows = [row for group in GROUPS for row in _components(group, nested[group])]
     rows.append(["trainer", "", _options(nested["trainer"])])
-    return table(["", "function", "options"], rows)
+    return Table("Settings", ["", "function", "options"], rows, is_list=True)
 
 
 def _components(path: str, node: Any) -> Iterator[list[object]]:
@@ -122,33 +122,31 @@ def _components(path: str, node: Any) -> Iterator[list[object]]:
             yield from _components(f"{path}[{number}]", each)
 
 
-def _options(values: Mapping[str, Any], prefix: str = "") -> Html:
+def _options(values: Mapping[str, Any]) -> Stacked:
     """Return options, one a line, as the command line takes them."""
-    lines = []
+    return Stacked(tuple(_option_lines(values, "")))
+
+
+def _option_lines(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for name, value in values.items():
-        is_group = isinstance(value, Mapping) and TARGET not in value
-        lines.append(_options(value, f"{prefix}{name}.") if is_group else _option(f"{prefix}{name}", value))
-    return Html("<br>".join(filter(None, lines)))
+        if isinstance(value, Mapping) and TARGET not in value:
+            yield from _option_lines(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}={value if isinstance(value, str) else to_json(value)}"
 
 
-def _option(name: str, value: Any) -> Html:
-    return escaped(f"{name}={value if isinstance(value, str) else to_json(value)}")
-
-
-def confusion_counts(evaluation: EvaluationReport) -> str:
-    """Return the confusion matrix of a classifier in counts, as a table; "" for others."""
+def confusion_counts(evaluation: EvaluationReport) -> list[Table]:
+    """Return the confusion matrix of a classifier in counts; nothing for others."""
     if evaluation.confusion is None:
-        return ""
+        return []
     matrix = np.asarray(evaluation.confusion)
     rows = [[label, *(count or "" for count in row), sum(row)] for label, row in enumerate(matrix.tolist())]
     head = ["true class", *range(len(matrix)), "all"]
-    caption = "<p>Images of each true class (row) by prediction (column).</p>"
-    return f"<h2>Counts of predictions</h2>\n{caption}\n{table(head, rows)}"
+    return [Table("Counts of predictions", head, rows, "Images of each true class (row) by prediction (column).")]
 
 
-def files(directory: Path) -> str:
+def files(directory: Path) -> Links:
     """Return links to the files of a run that are there."""
     found = [path for pattern in _FILES for path in sorted(directory.glob(pattern))]
     names = [path.relative_to(directory).as_posix() for path in found if not path.name.startswith(".")]
-    links = [link(name, name) for name in names if name.isprintable()]
-    return f"<h2>Files</h2>\n<p>{', '.join(links)}</p>" if links else ""
+    return Links("Files", [Link(name, name) for name in names if name.isprintable()])

@@ -52,6 +52,7 @@ def hyperparameter_effect(
     errors: ArrayLike,
     *,
     other: tuple[str, Sequence[str | None]] | None = None,
+    pruned: tuple[Sequence[str | None], Sequence[float]] = ((), ()),
     label: str = "validation error (%)",
 ) -> Figure:
     """Draw the error of each run against a hyperparameter, and the mean error of each value that several runs have.
@@ -62,10 +63,12 @@ def hyperparameter_effect(
             sampled so, and others as categories.
         errors: validation errors in percent, or another metric (N,).
         other: name and values (N,) of another hyperparameter, of which each value is a line; None: one line.
+        pruned: values and last errors of the runs that were stopped because others were better.
         label: what the errors are.
     """
-    x, y = numbers(values), np.asarray(errors, np.float64)
-    shown = [literal("(not set)" if value is None else four_digits(value)) for value in values]
+    every = [*values, *pruned[0]]
+    x, y = numbers(every), np.asarray(errors, np.float64)
+    shown = [literal("(not set)" if value is None else four_digits(value)) for value in every]
     figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     if x is None:
@@ -79,11 +82,14 @@ def hyperparameter_effect(
         of_group = np.array([each == group for each in groups])
         title = literal(group if other is None else f"{other[0]}={group}")
         colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
-        _draw_group(axis, place[of_group], y[of_group], colour, marker, title, joined=x is not None)
+        _draw_group(axis, place[: len(y)][of_group], y[of_group], colour, marker, title, joined=x is not None)
+    if pruned[0]:
+        title = f"pruned ({len(pruned[0])}), where they stopped"
+        axis.plot(place[len(y) :], pruned[1], "x", color="#777777", ms=4, alpha=0.7, label=title)
     if x is None:
         _name_categories(axis, names)
     decorate(axis, literal(name), label)
-    if other is not None:
+    if other is not None or pruned[0]:
         figure.legend(loc="outside lower center", frameon=False, fontsize=8)
     return figure
 

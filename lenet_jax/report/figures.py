@@ -1,8 +1,8 @@
 """Figures of networks and of their results: functions from arrays to matplotlib figures.
 
-The grey scale has a fixed range, either given or symmetric about 0, so that a constant image has the grey level of its
-value. The colours are distinguishable in print and by colour-blind readers. Images have no interpolation, so that a
-vector format embeds their own pixels.
+Images are grey, with a fixed range, so that a constant image has the grey level of its value; weights and outputs,
+which have two signs, are blue below 0, white at 0 and red above. The colours are distinguishable in print and by
+colour-blind readers. Images have no interpolation, so that a vector format embeds their own pixels.
 """
 
 import math
@@ -22,7 +22,24 @@ from lenet_jax.metrics import to_percent
 
 INK = "#222222"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito 2008
+DIVERGING = "RdBu_r"  # colours of values of two signs, white in the middle
 DPI = 120
+
+
+def to_pictures(images: ArrayLike) -> np.ndarray:
+    """Return images as values from 0 to 1 that can be drawn: (N, H, W) in grey, or (N, H, W, 3) in colours.
+
+    Args:
+        images: (N, H, W, C): uint8, or floats, of which the smallest becomes 0 and the largest 1. Of other numbers of
+            channels than 1 and 3 the mean is drawn.
+    """
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        drawn = images / 255
+    else:
+        low, high = float(images.min()), float(images.max())
+        drawn = (images.astype(np.float64) - low) / ((high - low) or 1.0)
+    return drawn if images.shape[-1] == 3 else drawn.mean(axis=-1)
 
 
 def image_grid(
@@ -33,16 +50,18 @@ def image_grid(
     num_columns: int | None = None,
     title: str | None = None,
     label: str | None = None,
+    cmap: str = "gray",
 ) -> Figure:
     """Draw a grid of grey images with a common range of values.
 
     Args:
         images: (N, H, W), or (N, H, W, 3) with colours from 0 to 1.
-        value_range: the values that are drawn black and white.
+        value_range: the values that are drawn black and white, or in the first and the last colour.
         titles: one per image; None: no titles.
         num_columns: number of images in a row; None: the grid is about square.
         title: title of the figure.
-        label: label of the grey scale; None: no grey scale is drawn.
+        label: label of the scale; None: no scale is drawn.
+        cmap: colours of the values, by matplotlib's name.
     """
     images = np.asarray(images)
     num_columns = num_columns or math.ceil(math.sqrt(len(images)))
@@ -60,7 +79,7 @@ def image_grid(
         axis.spines[:].set_color("#bbbbbb")  # shows the edge of a white image on a white page
         if index < len(images):
             low, high = value_range
-            drawn = axis.imshow(images[index], cmap="gray", vmin=low, vmax=high, interpolation="none")
+            drawn = axis.imshow(images[index], cmap=cmap, vmin=low, vmax=high, interpolation="none")
             if titles:
                 axis.set_title(titles[index], fontsize=7, color=INK, pad=2)
     if label and drawn is not None:
@@ -71,7 +90,7 @@ def image_grid(
 
 
 def filters(kernel: ArrayLike, *, title: str = "Filters") -> Figure:
-    """Draw the kernels of a convolution; the grey scale is symmetric, so that a weight of 0 is mid-grey.
+    """Draw the kernels of a convolution; the scale is symmetric, so that a weight of 0 is white.
 
     Args:
         kernel: (Kh, Kw, I, O); one image per pair of input and output channel, in the order of the output channels.
@@ -83,12 +102,18 @@ def filters(kernel: ArrayLike, *, title: str = "Filters") -> Figure:
     names = [str(number) for number in range(num_outputs)] if num_inputs == 1 else None
     columns = None if num_inputs == 1 else num_inputs
     return image_grid(
-        images, value_range=_symmetric(kernel), titles=names, num_columns=columns, title=title, label="weight"
+        images,
+        value_range=_symmetric(kernel),
+        titles=names,
+        num_columns=columns,
+        title=title,
+        label="weight",
+        cmap=DIVERGING,
     )
 
 
 def maps(outputs: ArrayLike, *, title: str) -> Figure:
-    """Draw the feature maps of a layer; the grey scale is symmetric, so that an output of 0 is mid-grey.
+    """Draw the feature maps of a layer; the scale is symmetric, so that an output of 0 is white.
 
     Args:
         outputs: (maps, H, W).
@@ -96,7 +121,9 @@ def maps(outputs: ArrayLike, *, title: str) -> Figure:
     """
     outputs = np.asarray(outputs)
     names = [str(number) for number in range(len(outputs))]
-    return image_grid(outputs, value_range=_symmetric(outputs), titles=names, title=title, label="output")
+    return image_grid(
+        outputs, value_range=_symmetric(outputs), titles=names, title=title, label="output", cmap=DIVERGING
+    )
 
 
 def units(outputs: ArrayLike, *, title: str) -> Figure:
@@ -124,7 +151,7 @@ def feature_maps(
     Args:
         image: (H, W), from 0 (black) to 1 (white).
         kernel: (Kh, Kw, O).
-        maps: (h, w, O), the outputs; their grey scale is symmetric about 0.
+        maps: (h, w, O), the outputs; their scale is symmetric about 0.
         title: title of the figure.
     """
     image, kernel, maps = np.asarray(image), np.asarray(kernel), np.asarray(maps)
@@ -144,9 +171,9 @@ def feature_maps(
     for number in range(num_maps):
         row, column = divmod(number, columns)
         pair = axes[row, 2 * column], axes[row, 2 * column + 1]
-        pair[0].imshow(kernel[..., number], cmap="gray", vmin=weights[0], vmax=weights[1], interpolation="none")
+        pair[0].imshow(kernel[..., number], cmap=DIVERGING, vmin=weights[0], vmax=weights[1], interpolation="none")
         pair[0].set_title(str(number), fontsize=7, pad=2)
-        drawn = pair[1].imshow(maps[..., number], cmap="gray", vmin=values[0], vmax=values[1], interpolation="none")
+        drawn = pair[1].imshow(maps[..., number], cmap=DIVERGING, vmin=values[0], vmax=values[1], interpolation="none")
     _draw_scale(figure, drawn, axes, "output")
     figure.suptitle(title, fontsize=10, color=INK)
     return figure
@@ -308,7 +335,7 @@ def misclassified(
     """Draw the first misclassified examples, each with the title "label > prediction".
 
     Args:
-        images: (N, H, W, C), uint8.
+        images: (N, H, W, C), as `to_pictures` takes them.
         labels: true classes (N,).
         predictions: predicted classes (N,).
         confidences: probabilities of the predictions (N,), 0 to 1, which are then shown with the numbers of the
@@ -324,8 +351,7 @@ def misclassified(
         figure.suptitle(title, fontsize=10, color=INK)
         return figure
     shown = wrong[:num_examples]
-    pictures = images[shown] / 255
-    pictures = pictures[..., 0] if pictures.shape[-1] == 1 else pictures
+    pictures = to_pictures(images[shown])
     titles = [f"{labels[n]} > {predictions[n]}" for n in shown]
     if confidences is not None:
         below = [f"#{n}, {confidence:.0%}" for n, confidence in zip(shown, np.asarray(confidences)[shown], strict=True)]

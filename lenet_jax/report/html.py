@@ -1,13 +1,10 @@
 """HTML pages in one file that needs no network connection: all text is escaped, and figures are drawn inside."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 
-from matplotlib.figure import Figure
-
+from lenet_jax.report.document import Cell, Document, Facts, Link, Links, Part, Picture, Stacked, Table, Text, shown
 from lenet_jax.report.svg import inline_svg
 
 _STYLE = """
@@ -37,7 +34,12 @@ figure { margin: 0; }
 pre { overflow-x: auto; background: var(--box); padding: .8rem; font-size: 13px; line-height: 1.35; }
 @media (max-width: 40rem) {
   .facts, .facts tbody, .facts tr, .facts th, .facts td { display: block; }
-  .facts th { white-space: normal; padding: 0; } }
+  .facts th { white-space: normal; padding: 0; }
+  .list thead { display: none; } .list, .list tbody, .list tr, .list td { display: block; }
+  .list tr { border-top: 1px solid var(--line); padding: .4rem 0; }
+  .list td { white-space: normal; padding: 0; overflow-wrap: anywhere; } .list td:empty { display: none; }
+  .list td::before { content: attr(data-name) ": "; color: var(--quiet); }
+  .list td[data-name=""]::before { content: none; } .list td[data-name=""] { font-weight: bold; } }
 @media print {
   :root { --text: #000; --page: #fff; --quiet: #444; --box: #fff; --line: #bbb; --link: #000; }
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0; } pre { white-space: pre-wrap; }
@@ -68,17 +70,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
 """
 
 
-class Html(str):
-    """A text that is HTML already, and not escaped again."""
-
-
-class Picture(NamedTuple):
-    """A figure of a page."""
-
-    name: str  # of its file in `figures/`, without the ending
-    heading: str
-    caption: str
-    figure: Figure
+GENERATOR = '<meta name="generator" content="lenet-jax">'
+"""By which a page of ours is known."""
 
 
 def page(title: str, body: str) -> str:
@@ -90,7 +83,7 @@ def page(title: str, body: str) -> str:
     """
     return f"""<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{GENERATOR}
 <title>{escape(title)}</title><style>{_STYLE}</style></head>
 <body>
 <h1>{escape(title)}</h1>
@@ -101,65 +94,75 @@ def page(title: str, body: str) -> str:
 """
 
 
-def metadata_table(values: Mapping[str, object]) -> str:
+def to_page(document: Document) -> str:
+    """Return a report as a complete page."""
+    return page(document.title, "\n".join(filter(None, map(to_html, document.parts))))
+
+
+def to_html(part: Part) -> str:
+    """Return a part of a report as HTML; "" if there is nothing in it."""
+    match part:
+        case Facts(values):
+            return metadata_table(values)
+        case Table(heading, head, rows, caption, is_sortable, is_list):
+            drawn = table(head, rows, sortable=is_sortable, as_list=is_list)
+            return "\n".join([*_headed(heading, caption), drawn])
+        case Text(heading, lines):
+            return "\n".join([*_headed(heading), f"<pre>{escape(chr(10).join(lines))}</pre>"])
+        case Links(heading, links):
+            found = ", ".join(map(_text, links))
+            return "\n".join([*_headed(heading), f"<p>{found}</p>"]) if links else ""
+        case Picture():
+            return _drawn(part)
+
+
+def _headed(heading: str, caption: str = "") -> list[str]:
+    above = [f"<h2>{escape(heading)}</h2>"] if heading else []
+    return above + ([f"<p>{escape(caption)}</p>"] if caption else [])
+
+
+def metadata_table(values: Mapping[str, Cell]) -> str:
     """Return a table with one row per name and value."""
     rows = (f"<tr><th>{escape(name)}</th><td>{_text(value)}</td></tr>" for name, value in values.items())
     return '<table class="facts"><tbody>' + "\n".join(rows) + "</tbody></table>"
 
 
-def table(head: Sequence[object], rows: Sequence[Sequence[object]], *, sortable: bool = False) -> str:
-    """Return a table in a box of its own, which scrolls where the table is wider than the page.
+def table(
+    head: Sequence[Cell], rows: Sequence[Sequence[Cell]], *, sortable: bool = False, as_list: bool = False
+) -> str:
+    """Return a table, which scrolls sideways where it is wider than the screen.
 
     Args:
         head: names of the columns.
-        rows: cells of each row, as plain text or `Html`.
+        rows: cells of each row.
         sortable: whether a click on the name of a column sorts the rows by it.
+        as_list: whether a narrow screen has names and values below each other for each row.
     """
     names = "".join(f"<th>{_text(cell)}</th>" for cell in head)
-    lines = "\n".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    kind = ' class="sortable"' if sortable else ""
+    labels = [f' data-name="{escape(shown(cell))}"' if as_list else "" for cell in head]
+
+    def line(row: Sequence[Cell]) -> str:
+        return "".join(f"<td{label}>{_text(cell)}</td>" for label, cell in zip(labels, row, strict=True))
+
+    lines = "\n".join(f"<tr>{line(row)}</tr>" for row in rows)
+    kinds = [*(["sortable"] if sortable else []), *(["list"] if as_list else [])]
+    kind = f' class="{" ".join(kinds)}"' if kinds else ""
     return f'<div class="scroll"><table{kind}><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
-def link(path: str, text: str) -> Html:
-    """Return a link to a file or a folder beside the page.
-
-    Args:
-        path: relative to the folder of the page.
-        text: what the link shows.
-    """
-    return Html(f'<a href="{quote(path)}">{escape(text)}</a>')
-
-
-def escaped(text: str) -> Html:
-    """Return a plain text as HTML."""
-    return Html(escape(text))
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, Html) else escaped(str(value))
-
-
-def save_pictures(directory: Path, pictures: Iterable[Picture]) -> str:
-    """Save figures in the folder `figures/` of a directory, and return HTML that draws them itself.
-
-    Args:
-        directory: the directory of the page.
-        pictures: the figures.
-    """
-    parts = []
-    for picture in pictures:
-        path = directory / "figures" / f"{picture.name}.png"
-        path.parent.mkdir(exist_ok=True)
-        picture.figure.savefig(path)
-        parts.append(_drawn(picture))
-    return "\n".join(parts)
+def _text(cell: Cell) -> str:
+    match cell:
+        case Link(path, text):
+            return f'<a href="{quote(path)}">{escape(text)}</a>'
+        case Stacked(lines):
+            return "<br>".join(map(escape, lines))
+    return escape(str(cell))
 
 
 def _drawn(picture: Picture) -> str:
     """Return the HTML of a heading, a caption with a link to the file, and the figure."""
     drawing = inline_svg(picture.figure, name=picture.name, caption=picture.caption)
-    file = link(f"figures/{picture.name}.png", "PNG")
+    file = _text(Link(f"figures/{picture.name}.png", "PNG"))
     return (
         f"<h2>{escape(picture.heading)}</h2>\n<figure><figcaption>{escape(picture.caption)} {file}</figcaption>\n"
         f'<div class="card">{drawing}</div></figure>'

@@ -1,13 +1,13 @@
-"""The HTML page of a finished run, with its figures."""
+"""The report of a finished run, with its figures."""
 
 import re
-from collections.abc import Iterator
-from html import escape
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lenet_jax.components import build, short_name
 from lenet_jax.errors import InputError
@@ -15,7 +15,9 @@ from lenet_jax.objective import scale_inputs
 from lenet_jax.report import figures
 from lenet_jax.report.curves import column, draw_curves
 from lenet_jax.report.description import confusion_counts, facts, files, settings
-from lenet_jax.report.html import Picture, page, save_pictures
+from lenet_jax.report.document import Document, Part, Picture, Text
+from lenet_jax.report.explanation import draw_explanations
+from lenet_jax.report.formats import write_document
 from lenet_jax.report.text import (
     error_label,
     evaluation_table,
@@ -23,45 +25,55 @@ from lenet_jax.report.text import (
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.evaluate import EvaluationReport
 from lenet_jax.runs.run_directory import Record
-from lenet_jax.storage import write_atomically
 from lenet_jax.summary import activations
 from lenet_jax.train_plan import plan_run
 
 
-def write_report(record: Record, evaluation: EvaluationReport, *, image: int | None = None) -> Path:
-    """Write `figures/` and `index.html` in the directory of a run; return the path of the page.
+def write_report(
+    record: Record,
+    evaluation: EvaluationReport,
+    *,
+    image: int | None = None,
+    layer: str | None = None,
+    format: str = "html",
+) -> Path:
+    """Write the report of a run into its directory; return the path of what was written.
 
     Args:
         record: the record of the run.
         evaluation: the evaluation of its weights.
-        image: number of a test image for which all layers are drawn; None: the first layer, for the first image.
+        image: number of a test image for which all layers are drawn, and what speaks for its class; None: the first
+            layer, for the first image.
+        layer: of Grad-CAM; see `lenet_jax.explain.grad_cam`.
+        format: as in `lenet_jax.report.formats.write_document`.
 
     Raises:
-        InputError: if there is no such image, or the network records no layers.
+        InputError: if there is no such image, layer or format, or the network is no classifier of images.
     """
     if image is not None:
         _check_image(evaluation, image)
-    pictures = save_pictures(record.directory, draw(record, evaluation, image=image))
-    path = record.directory / "index.html"
-    write_atomically(path, _page(record, evaluation, pictures).encode())
-    return path
+    pictures = draw(record, evaluation, image=image, layer=layer)
+    return write_document(_document(record, evaluation, pictures), record.directory, format)
 
 
 def _check_image(evaluation: EvaluationReport, number: int) -> None:
     count = evaluation.summary["examples"]
     if number >= count:
         raise InputError(f"report: `--image` must be below {count}, the number of test images; got {number}.")
-    if evaluation.confusion is None or evaluation.model.trace is None:
-        raise InputError("report: `--image` is for a classifier made of lenet_jax.layers; leave it out for others.")
+    if evaluation.confusion is None or np.ndim(evaluation.split.inputs) != 4:
+        raise InputError("report: `--image` is for a classifier of images (N, H, W, C); leave it out for others.")
 
 
-def draw(record: Record, evaluation: EvaluationReport, *, image: int | None = None) -> Iterator[Picture]:
+def draw(
+    record: Record, evaluation: EvaluationReport, *, image: int | None = None, layer: str | None = None
+) -> Iterator[Picture]:
     """Yield each picture of a run.
 
     Args:
         record: the record of the run.
         evaluation: the evaluation of its weights.
         image: as in `write_report`.
+        layer: as in `write_report`.
     """
     monitor = Monitor.of(record.result or {})
     if record.metrics:
@@ -92,6 +104,14 @@ def draw(record: Record, evaluation: EvaluationReport, *, image: int | None = No
         "Test images: percent of each true class (row) that got each prediction (column).",
         figures.confusion(evaluation.confusion),
     )
+    if np.ndim(evaluation.split.inputs) == 4:
+        yield from _draw_images(evaluation, image, layer)
+
+
+def _draw_images(evaluation: EvaluationReport, image: int | None, layer: str | None) -> Iterator[Picture]:
+    """Draw what a classifier of images takes them for, and why."""
+    if evaluation.predictions is None:
+        return
     yield Picture(
         "misclassified",
         "Misclassified",
@@ -104,6 +124,7 @@ def draw(record: Record, evaluation: EvaluationReport, *, image: int | None = No
         ),
     )
     if image is not None:
+        yield from draw_explanations(evaluation, image, layer)
         yield from _draw_all_layers(evaluation, image)
     elif evaluation.model.trace is not None:
         yield from _draw_first_layer(evaluation)
@@ -138,7 +159,8 @@ def _draw_first_layer(evaluation: EvaluationReport) -> Iterator[Picture]:
     if kernel is None or kernel.ndim != 4:
         return
     kernel = np.asarray(kernel)
-    yield Picture("filters", "Filters", f"Kernels of the first layer, `{name}`.", figures.filters(kernel))
+    caption = f"Kernels of the first layer, `{name}`; {_scale_of(kernel)}."
+    yield Picture("filters", "Filters", caption, figures.filters(kernel))
     if kernel.shape[2] != 1:
         return
     following = next(names)
@@ -146,7 +168,7 @@ def _draw_first_layer(evaluation: EvaluationReport) -> Iterator[Picture]:
         "feature_maps",
         "Feature maps",
         f"The first test image, the kernels of `{name}`, and the outputs of `{following}`.",
-        figures.feature_maps(image[0, :, :, 0] / 255, kernel[:, :, 0], outputs[following][0]),
+        figures.feature_maps(figures.to_pictures(image)[0], kernel[:, :, 0], outputs[following][0]),
     )
 
 
@@ -161,12 +183,13 @@ _MAX_MAPS, _MAX_INPUTS, _MAX_OUTPUTS = 64, 10, 20  # that are drawn of a layer
 
 
 def _draw_all_layers(evaluation: EvaluationReport, number: int) -> Iterator[Picture]:
-    """Draw a test image, the kernels of each convolution, and the output of each layer for the image."""
+    """Draw a test image, the kernels of each convolution, and the output of each layer that the network records."""
     params, images = evaluation.variables.params, evaluation.split.inputs[number : number + 1]
     label = f"test image {number}, a {evaluation.split.targets[number]}"
-    drawn = images[0] / 255
-    picture = drawn[None, :, :, 0] if drawn.shape[-1] == 1 else drawn[None]
-    yield Picture("image", "Image", f"The {label}.", figures.image_grid(picture, value_range=(0, 1), title=label))
+    figure = figures.image_grid(figures.to_pictures(images), value_range=(0, 1), title=label)
+    yield Picture("image", "Image", f"The {label}.", figure)
+    if evaluation.model.trace is None:
+        return
     outputs = activations(
         evaluation.model, evaluation.variables, scale_inputs(jnp.asarray(images), evaluation.pixel_divisor)
     )
@@ -177,7 +200,8 @@ def _draw_all_layers(evaluation: EvaluationReport, number: int) -> Iterator[Pict
             few = np.asarray(kernel)[:, :, :_MAX_INPUTS, :_MAX_OUTPUTS]
             of = f"{few.shape[2]} of {kernel.shape[2]} inputs (columns), {few.shape[3]} of {kernel.shape[3]} kernels"
             figure = figures.filters(few, title=f"Kernels of {name}")
-            yield Picture(f"{file}_kernels", f"Kernels of {name}", f"Kernels of `{name}`: {of}.", figure)
+            caption = f"Kernels of `{name}`: {of}; {_scale_of(kernel)}."
+            yield Picture(f"{file}_kernels", f"Kernels of {name}", caption, figure)
         values = np.asarray(output[0], np.float32)
         if values.ndim == 3:
             maps = values.transpose(2, 0, 1)[:_MAX_MAPS]
@@ -189,6 +213,13 @@ def _draw_all_layers(evaluation: EvaluationReport, number: int) -> Iterator[Pict
             yield Picture(f"{file}_units", f"Units of {name}", f"Outputs of `{name}` for the {label}.", figure)
 
 
+def _scale_of(kernel: ArrayLike) -> str:
+    """Return the range of weights in numbers, and their root mean square."""
+    weights = np.asarray(kernel, np.float64)
+    size = float(np.sqrt(np.mean(weights**2)))
+    return f"weights from {weights.min():.3g} to {weights.max():.3g}, root mean square {size:.3g}"
+
+
 def _leaves_of(params: dict[str, Any], layer: str) -> dict[str, Any]:
     """Return the parameters of a layer by its full name, such as "block.conv" for the layer "conv" inside "block"."""
     for name in layer.split("."):
@@ -196,16 +227,15 @@ def _leaves_of(params: dict[str, Any], layer: str) -> dict[str, Any]:
     return params
 
 
-def _page(record: Record, evaluation: EvaluationReport, pictures: str) -> str:
+def _document(record: Record, evaluation: EvaluationReport, pictures: Iterable[Picture]) -> Document:
     examples = "images" if evaluation.confusion is not None else "examples"
-    tables = escape("\n".join(evaluation_table(evaluation)))
-    parts = [
-        facts(record, evaluation),
-        pictures,
-        f"<h2>Test {examples}</h2>\n<pre>{tables}</pre>",
-        confusion_counts(evaluation),
-        "<h2>Settings</h2>",
-        settings(record.config),
-        files(record.directory),
-    ]
-    return page(f"{short_name(record.config.model)} on {record.run['data']['name']}", "\n".join(parts))
+
+    def parts() -> Iterator[Part]:
+        yield facts(record, evaluation)
+        yield from pictures
+        yield Text(f"Test {examples}", evaluation_table(evaluation))
+        yield from confusion_counts(evaluation)
+        yield settings(record.config)
+        yield files(record.directory)
+
+    return Document(f"{short_name(record.config.model)} on {record.run['data']['name']}", parts())

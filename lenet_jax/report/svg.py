@@ -1,4 +1,4 @@
-"""Figures as SVG inside a page: text stays text, images of pixels are embedded, nothing is read from elsewhere."""
+"""Figures as SVG, as files and inside a page: text stays text, images of pixels are embedded, all is in one file."""
 
 import io
 import re
@@ -7,12 +7,22 @@ from html import escape
 import matplotlib
 from matplotlib.figure import Figure
 
+from lenet_jax.report.document import Picture
+
 _OF_RASTERIZED_PARTS = 144  # dots an inch, of what a figure draws as pixels
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _UNUSED_IDS = re.compile(r"<g id=\"[^\"]*\"")  # alike in all figures, while those in <defs> are hashes
 _NAMESPACES = re.compile(r" (?:xmlns(?::xlink)?|version)=\"[^\"]*\"")
 _STYLE = re.compile(r"<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>")  # which the page has once for all figures
 _SIZE = re.compile(r"width=\"[\d.]+pt\" height=\"[\d.]+pt\"")
+
+
+def to_svg(picture: Picture) -> bytes:
+    """Return a figure as an SVG file, the same bytes each time; its text stays text."""
+    file = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": picture.name}):
+        picture.figure.savefig(file, format="svg", dpi=_OF_RASTERIZED_PARTS, metadata=_NO_METADATA)
+    return file.getvalue()
 
 
 def inline_svg(figure: Figure, *, name: str, caption: str) -> str:
@@ -26,10 +36,7 @@ def inline_svg(figure: Figure, *, name: str, caption: str) -> str:
         name: of the figure, by which its ids differ from those of other figures on the page.
         caption: what a reader who can't see it is told.
     """
-    file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(file, format="svg", dpi=_OF_RASTERIZED_PARTS, metadata=_NO_METADATA)
-    text = file.getvalue()
+    text = to_svg(Picture(name, "", caption, figure)).decode()
     start = text.index("<svg")
     end = text.index(">", start)
     points = 72 * figure.get_figwidth()

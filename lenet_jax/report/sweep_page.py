@@ -1,9 +1,8 @@
-"""The HTML page of a sweep: means over seeds or folds, learning curves, effects of hyperparameters, and all jobs."""
+"""The report of a sweep: means over seeds or folds, learning curves, effects of hyperparameters, and all jobs."""
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from lenet_jax.components import short_name
+from lenet_jax.config.catalogue import TARGET
 from lenet_jax.errors import InputError
+from lenet_jax.report.document import Cell, Document, Facts, Link, Links, Part, Picture, Table
 from lenet_jax.report.effects import (
     four_digits,
     heat_map,
@@ -23,7 +25,7 @@ from lenet_jax.report.effects import (
     parallel_coordinates,
 )
 from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
-from lenet_jax.report.html import Html, Picture, escaped, link, metadata_table, page, save_pictures, table
+from lenet_jax.report.formats import write_document
 from lenet_jax.report.text import (
     best_lines,
     code_text,
@@ -37,7 +39,6 @@ from lenet_jax.report.text import (
 )
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.run_directory import RUN, check_log, read_record
-from lenet_jax.storage import write_atomically
 from lenet_jax.sweeps.ledger import FAILED, Entry, Ledger
 from lenet_jax.sweeps.statistics import SeedAggregate, Summary, is_pruned, printable, rerun_command
 
@@ -67,17 +68,18 @@ def _evaluations(path: Path) -> list[dict[str, Any]]:
         raise
 
 
-def write_page(ledger: Ledger, summary: Summary) -> Path:
-    """Write `figures/` and `index.html` in the directory of a sweep; return the path of the page.
+def write_page(ledger: Ledger, summary: Summary, *, format: str = "html") -> Path:
+    """Write the report of a sweep into its directory; return the path of what was written.
 
     Args:
         ledger: the ledger of the sweep.
         summary: the result of `lenet_jax.sweeps.statistics.summarize_sweep`.
+        format: as in `lenet_jax.report.formats.write_document`.
+
+    Raises:
+        InputError: if the format is unknown.
     """
-    pictures = save_pictures(ledger.directory, _draw(ledger, summary))
-    path = ledger.directory / "index.html"
-    write_atomically(path, _page(ledger, summary, pictures).encode())
-    return path
+    return write_document(_document(ledger, summary, _draw(ledger, summary)), ledger.directory, format)
 
 
 def _draw(ledger: Ledger, summary: Summary) -> Iterator[Picture]:
@@ -129,7 +131,11 @@ def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator
     keys = list(dict.fromkeys(key for group in groups for key in group.varied))
     errors = [error_value(metric, (entry.result or {})[monitor.key]) for entry in entries.values()]
     columns = {key: [varied[number].get(key) for number in entries] for key in keys}
-    yield from _draw_effects({key: each for key, each in columns.items() if len(set(each)) > 1}, errors, label)
+    last = [(varied[entry.number], monitor.last(entry.result or {})) for entry in stopped]
+    known = [(values, error_value(metric, value)) for values, value in last if value is not None]
+    pruned = {key: [values.get(key) for values, _ in known] for key in columns}, [error for _, error in known]
+    several = {key: each for key, each in columns.items() if len({*each, *pruned[0][key]}) > 1}
+    yield from _draw_effects(several, errors, label, pruned=pruned)
 
 
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -147,7 +153,11 @@ def _curves(ledger: Ledger, jobs: Sequence[Entry], monitor: Monitor) -> list[Cur
 
 
 def _draw_effects(
-    columns: Mapping[str, Sequence[str | None]], errors: Sequence[float], label: str
+    columns: Mapping[str, Sequence[str | None]],
+    errors: Sequence[float],
+    label: str,
+    *,
+    pruned: tuple[Mapping[str, Sequence[str | None]], Sequence[float]] = ({}, ()),
 ) -> Iterator[Picture]:
     """Draw the effect of each key, and of the numeric ones together.
 
@@ -155,13 +165,16 @@ def _draw_effects(
         columns: value of each key in each run.
         errors: what is drawn of each run.
         label: what they are.
+        pruned: value of each key in each run that was pruned, and what is drawn of its last validation.
     """
     what = label.removesuffix(" (%)").capitalize()
     for key, values in columns.items():
-        if numbers(values) is None and len(set(values)) > _MAX_CATEGORIES:
+        stopped = list(pruned[0].get(key, ()))
+        if numbers([*values, *stopped]) is None and len({*values, *stopped}) > _MAX_CATEGORIES:
             continue
         other = next(((name, each) for name, each in columns.items() if name != key and _is_few(each)), None)
-        figure = hyperparameter_effect(key, values, errors, other=other, label=label)
+        with_pruned = (stopped, pruned[1]) if stopped else ((), ())
+        figure = hyperparameter_effect(key, values, errors, other=other, pruned=with_pruned, label=label)
         by = "" if other is None else f", by {other[0]}"
         caption = f"{what} of each run against {key}{by}."
         yield Picture(f"effect_of_{_NOT_IN_FILE_NAMES.sub('_', key)[:100]}", f"Effect of {key}", caption, figure)
@@ -182,7 +195,19 @@ def _is_few(values: Sequence[str | None]) -> bool:
     return len(set(values)) <= _MAX_LINES < len(values)
 
 
-def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
+def _document(ledger: Ledger, summary: Summary, pictures: Iterable[Picture]) -> Document:
+    model = ledger.identity["base"].get("model") or {}
+    of = f" of {short_name(model)}" if TARGET in model else ""
+    return Document(f"Sweep{of}", _parts(ledger, summary, pictures))
+
+
+def _shortened(line: str) -> str:
+    """Return a line about what is best without its name, and with numbers of four digits."""
+    words = (word.partition("=") for word in line.removeprefix("best: ").split(" "))
+    return " ".join(f"{name}{sign}{four_digits(value)}" for name, sign, value in words)
+
+
+def _parts(ledger: Ledger, summary: Summary, pictures: Iterable[Picture]) -> Iterator[Part]:
     states = [entry.state for entry in summary.entries]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     pruned = sum(map(is_pruned, summary.entries))
@@ -190,7 +215,7 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
     metadata = {
         "jobs": "; ".join([counts, *of_them, *repeated_lines(summary)]),
         "command": shlex.join(["lenet-jax", "train", "-m", *ledger.identity["arguments"]]),
-        "best": "; ".join(line for monitor in summary.bests for line in best_lines(summary, monitor)),
+        "best": "; ".join(_shortened(line) for monitor in summary.bests for line in best_lines(summary, monitor)),
         "data": ", ".join(f"{data['name']}, SHA-256 {data['sha256']}" for data in ledger.identity["data"]),
         "versions": ", ".join(f"{name} {version}" for name, version in ledger.identity["versions"].items() if version),
         "code": code_text(ledger.identity["code"]),
@@ -208,32 +233,30 @@ def _page(ledger: Ledger, summary: Summary, pictures: str) -> str:
         for entry, values in zip(summary.entries, summary.varied, strict=True)
     ]
     failures = [[entry.number, entry.error, rerun_command(entry)] for entry in summary.entries if entry.state == FAILED]
-    known = {name: value for name, value in metadata.items() if value != ""}
-    parts = [metadata_table(known), f"<h2>Results over the {summary.replicates}</h2>"]
-    for monitor in summary.monitors:
+    yield Facts({name: value for name, value in metadata.items() if value != ""})
+    for place, monitor in enumerate(summary.monitors):
         head, *rows = sweep_table(summary, monitor)
         shown = [[four_digits(cell) for cell in row[: head.index("n")]] + row[head.index("n") :] for row in rows]
-        parts += [table(head, shown, sortable=True), f"<p>{escape(interval_caption(summary, monitor))}</p>"]
-    parts.append(pictures)
+        heading = f"Results over the {summary.replicates}" if place == 0 else ""
+        yield Table(heading, head, shown, interval_caption(summary, monitor), is_sortable=True)
+    yield from pictures
     head = ["job", "directory", *keys, "state", "validation", "test", "epochs", "stopped by"]
-    parts += ["<h2>Jobs</h2>", table(head, jobs, sortable=True)]
+    yield Table("Jobs", head, jobs, is_sortable=True)
     if failures:
-        parts += ["<h2>Failures</h2>", table(["job", "error", "command"], failures)]
-    found = [link(name, name) for name in _FILES if (ledger.directory / name).is_file()]
-    parts += [f"<h2>Files</h2>\n<p>{', '.join(found)}</p>"]
-    return page("Sweep", "\n".join(parts))
+        yield Table("Failures", ["job", "error", "command"], failures)
+    yield Links("Files", [Link(name, name) for name in _FILES if (ledger.directory / name).is_file()])
 
 
-def _linked(ledger: Ledger, entry: Entry) -> Html:
+def _linked(ledger: Ledger, entry: Entry) -> Cell:
     """Return the number of a job, linked to the page of its run if there is one."""
     exists = (ledger.run_directory(entry) / "index.html").is_file() and entry.directory.isprintable()
-    return link(f"{entry.directory}/index.html", str(entry.number)) if exists else escaped(str(entry.number))
+    return Link(f"{entry.directory}/index.html", str(entry.number)) if exists else entry.number
 
 
-def _folder(ledger: Ledger, entry: Entry) -> Html:
+def _folder(ledger: Ledger, entry: Entry) -> Cell:
     """Return the directory of a job, linked if it is there."""
     exists = ledger.run_directory(entry).is_dir() and entry.directory.isprintable()
-    return link(f"{entry.directory}/", entry.directory) if exists else escaped(printable(entry.directory))
+    return Link(f"{entry.directory}/", entry.directory) if exists else printable(entry.directory)
 
 
 def _result_cells(entry: Entry) -> list[str]:

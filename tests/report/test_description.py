@@ -10,6 +10,7 @@ import lenet_jax as lj
 from lenet_jax.components import complete_config
 from lenet_jax.config import from_dict
 from lenet_jax.report.description import confusion_counts, facts, files, settings
+from lenet_jax.report.html import to_html
 from lenet_jax.report.page import _draw_learning_rate
 from lenet_jax.report.text import utc
 from lenet_jax.runs.evaluate import EvaluationReport
@@ -47,7 +48,7 @@ def evaluation_of(confusion, **summary):
 
 def test_the_results_have_their_interval_their_best_epoch_and_their_machine(tmp_path):
     evaluation = evaluation_of(np.array([[1]]), accuracy=0.9, examples=100)
-    text = unescape(facts(record(tmp_path, notes="first try", tags=["a", "b_c"]), evaluation))
+    text = unescape(to_html(facts(record(tmp_path, notes="first try", tags=["a", "b_c"]), evaluation)))
     for name, value in {
         "notes": "first try",
         "tags": "a, b_c",
@@ -66,15 +67,15 @@ def test_the_results_have_their_interval_their_best_epoch_and_their_machine(tmp_
 
 def test_all_settings_are_on_the_page():
     augment = {"mine": {"_target_": "lenet_jax.augment.random_crop", "margin": 3}}
-    text = unescape(settings(complete_config(from_dict({"augment": augment}))))
+    text = unescape(to_html(settings(complete_config(from_dict({"augment": augment})))))
     for part in (
-        "<td>model</td><td>lenet_jax.models.lenet.lenet</td>",
+        '>model</td><td data-name="function">lenet_jax.models.lenet.lenet</td>',
         "num_kernels=[20, 50]<br>",
-        "<td>optimizer</td><td>lenet_jax.optimizers.sgd</td>",
-        "<td>schedule</td>",
-        "<td>data</td>",
-        "<td>augment.mine</td><td>lenet_jax.augment.random_crop</td>",
-        "<td>objective</td>",
+        '>optimizer</td><td data-name="function">lenet_jax.optimizers.sgd</td>',
+        ">schedule</td>",
+        ">data</td>",
+        '>augment.mine</td><td data-name="function">lenet_jax.augment.random_crop</td>',
+        ">objective</td>",
         "label_smoothing=0.0",
         "batch_size=50<br>",
         "early_stopping.patience=10000",
@@ -83,10 +84,11 @@ def test_all_settings_are_on_the_page():
 
 
 def test_the_confusion_is_also_in_counts():
-    text = confusion_counts(evaluation_of(np.array([[3, 1], [0, 5]])))
+    (counts,) = confusion_counts(evaluation_of(np.array([[3, 1], [0, 5]])))
+    text = to_html(counts)
     assert "<tr><td>0</td><td>3</td><td>1</td><td>4</td></tr>" in text
     assert "<tr><td>1</td><td></td><td>5</td><td>5</td></tr>" in text
-    assert confusion_counts(evaluation_of(None)) == ""
+    assert confusion_counts(evaluation_of(None)) == []
 
 
 def test_files_are_linked_where_they_are(tmp_path):
@@ -94,9 +96,10 @@ def test_files_are_linked_where_they_are(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     linked = ["run.json", "train.log", ".hydra/config.yaml", "checkpoints/best.safetensors"]
-    assert files(tmp_path).count("<a ") == len(linked)
-    assert all(f'<a href="{name}">{name}</a>' in files(tmp_path) for name in linked)
-    assert files(tmp_path / "missing") == ""
+    text = to_html(files(tmp_path))
+    assert text.count("<a ") == len(linked)
+    assert all(f'<a href="{name}">{name}</a>' in text for name in linked)
+    assert to_html(files(tmp_path / "missing")) == ""
 
 
 @pytest.mark.parametrize(

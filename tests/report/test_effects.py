@@ -121,3 +121,13 @@ def test_pruned_runs_are_drawn_up_to_where_they_stopped():
     figure = group_curves({"a": [([1, 2, 3], [9, 5, 4])]}, pruned=[([1], [30]), ([1, 2], [20, 19])])
     assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[9, 5, 4], [30], [20, 19]]
     assert [text.get_text() for text in figure.legends[0].texts] == ["a", "pruned (2)"]
+
+
+def test_pruned_runs_are_crosses_and_their_values_decide_the_scale():
+    pruned = [str(value) for value in 10 ** np.linspace(-3, 0, 20)]
+    figure = hyperparameter_effect("rate", ["0.5", "0.6", "0.7"], [1, 2, 3], pruned=(pruned, [9.0] * 20))
+    (axis,) = figure.axes
+    assert axis.get_xscale() == "log"
+    crosses = next(line for line in axis.lines if line.get_marker() == "x")
+    np.testing.assert_allclose(crosses.get_xdata(), [float(value) for value in pruned])
+    assert [text.get_text() for text in figure.legends[0].texts][-1] == "pruned (20), where they stopped"

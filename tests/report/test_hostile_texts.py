@@ -11,6 +11,7 @@ import pytest
 from lenet_jax.config import Config
 from lenet_jax.report import page as run_page
 from lenet_jax.report import sweep_page
+from lenet_jax.report.html import to_page
 from lenet_jax.runs.run_directory import Record
 from lenet_jax.sweeps.ledger import DONE, FAILED, Entry, Ledger
 from lenet_jax.sweeps.statistics import summarize_sweep, write_summary
@@ -69,7 +70,7 @@ def page_of_a_run(text):
         "precision": [1.0], "recall": [1.0], "confusion_matrix": [[10]],
     }  # fmt: skip
     evaluation = SimpleNamespace(summary=summary, confusion=[[10]])
-    return run_page._page(Record(Path("a"), config, run, [], result), evaluation, "")
+    return to_page(run_page._document(Record(Path("a"), config, run, [], result), evaluation, []))
 
 
 def page_of_a_sweep(text, directory):
@@ -81,7 +82,7 @@ def page_of_a_sweep(text, directory):
     ledger.write(Entry(0, [f"a={text}", f"{text}=1"], "0", {}, DONE, result={**RESULT, "stopped_by": text}))
     ledger.write(Entry(1, ["a=b"], "1", {}, FAILED, error=text))
     summary = write_summary(ledger)
-    return sweep_page._page(Ledger(directory), summary, ""), summary
+    return to_page(sweep_page._document(Ledger(directory), summary, [])), summary
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)

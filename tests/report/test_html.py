@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from lenet_jax.report import figures
-from lenet_jax.report.html import Html, Picture, link, metadata_table, page, save_pictures, table
+from lenet_jax.report.document import Document, Facts, Link, Picture, Stacked, Table
+from lenet_jax.report.formats import write_document
+from lenet_jax.report.html import page, table
 from lenet_jax.report.svg import inline_svg
 from tests.report.chromium import needs_chromium, show
 
@@ -48,9 +50,10 @@ def whole(tmp_path):
     """Return a page with every part that pages have."""
     pictures = [Picture(name, name, f"What `{name}` shows.", drawn(name)) for name in FIGURES]
     rows = [[number, f"optimizer.learning_rate={number} " + "model.some_option=value " * 9] for number in (9, 10, 2)]
-    facts = metadata_table({"command": "lenet-jax train " + "a" * 300, "parameters, SHA-256": "f" * 64})
-    body = [facts, save_pictures(tmp_path, pictures), table(["job", "overrides"], rows, sortable=True)]
-    return page("A title " + "x" * 200, "\n".join(body))
+    facts = Facts({"command": "lenet-jax train " + "a" * 300, "parameters, SHA-256": "f" * 64})
+    jobs = Table("Jobs", ["job", "overrides"], rows, is_sortable=True)
+    document = Document("A title " + "x" * 200, [facts, *pictures, jobs])
+    return write_document(document, tmp_path).read_text()
 
 
 def test_a_page_with_figures_is_one_file(whole, tmp_path):
@@ -86,11 +89,11 @@ def test_a_figure_has_its_text_as_text_and_its_caption_as_label():
     assert Attributes(svg).found[:3][-1] == ("svg", "aria-label", '"<b>')
 
 
-def test_cells_are_text_unless_they_are_html():
-    text = table(["<i>"], [["<b>"], [Html("<em>a</em>")], [link("a b/<c>", "<d>")]])
+def test_cells_are_texts_links_or_several_lines():
+    text = table(["<i>"], [["<b>"], [Stacked(("<u>", "v"))], [Link("a b/<c>", "<d>")]])
     assert "<th>&lt;i&gt;</th>" in text
     assert "<td>&lt;b&gt;</td>" in text
-    assert "<td><em>a</em></td>" in text
+    assert "<td>&lt;u&gt;<br>v</td>" in text
     assert '<a href="a%20b/%3Cc%3E">&lt;d&gt;</a>' in text
 
 

@@ -69,7 +69,11 @@ def test_all_layers_are_drawn_for_an_image_and_large_ones_in_part(tmp_path):
     evaluation = EvaluationReport(model, variables, split, 256.0, {"examples": 3}, split.targets, np.eye(10), "test")
     drawn = {name: (caption, figure) for name, _, caption, figure in _draw_all_layers(evaluation, 2)}
     assert drawn["image"][0] == "The test image 2, a 7."
-    assert drawn["05_conv2_kernels"][0] == "Kernels of `conv2`: 2 of 2 inputs (columns), 20 of 80 kernels."
+    kernel = np.asarray(variables.params["conv2"]["kernel"])
+    assert drawn["05_conv2_kernels"][0] == (
+        "Kernels of `conv2`: 2 of 2 inputs (columns), 20 of 80 kernels; weights from "
+        f"{kernel.min():.3g} to {kernel.max():.3g}, root mean square {np.sqrt(np.mean(kernel**2)):.3g}."
+    )
     assert drawn["05_conv2_maps"][0] == "Outputs of `conv2` for the test image 2, a 7: 64 of 80 maps."
     assert len(drawn["10_softmax_units"][1].axes[0].patches) == 10
 
