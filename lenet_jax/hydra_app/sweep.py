@@ -508,7 +508,8 @@ def _compose_recorded(
 ) -> tuple[Hydra, Composed]:
     """Compose Hydra's part of `conf/`, and replace launcher, sweeper and callbacks by the recorded ones.
 
-    The launcher stays where the user has chosen another one. The recorded arguments and configuration folders are used only if the sweeper chooses further jobs.
+    The launcher stays where the user has chosen another one. The recorded arguments and configuration folders are used
+    only if the sweeper chooses further jobs.
     """
     recorded = ledger.identity["hydra"]
     trusted, chooses_jobs = "*" in allowed, recorded["sweeper"][TARGET].rpartition(".")[2] not in GRIDS
