@@ -1,4 +1,4 @@
-"""Hydra's launcher `lanes`, and the classes of the sweepers whose options are in conf/hydra/sweeper.
+"""Hydra's launchers `lanes` and `ray`, and the classes of the sweepers whose options are in conf/hydra/sweeper.
 
 Hydra imports this file in every program of an environment in which lenet_jax is installed, so whatever is heavy is
 imported where it is used. The command line of lenet_jax runs its own sweepers itself; what is here makes them known to
@@ -31,6 +31,13 @@ class LanesLauncher(Launcher):
         from lenet_jax.hydra_app.launcher import launch_batch
 
         return launch_batch(self._context, self._config, job_overrides, initial_job_idx)
+
+
+class RayLauncher(LanesLauncher):
+    """Has the groups of a sweep carried by Ray; the command line of lenet_jax reads its options itself."""
+
+    def __init__(self, ray: Any = None) -> None:
+        """Take the options."""
 
 
 class GridSweeper(BasicSweeper):

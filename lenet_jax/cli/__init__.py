@@ -73,7 +73,7 @@ _COMMANDS = (
 )
 
 USAGE = {
-    "resume": "DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]",
+    "resume": "DIR [--allow-changed] [--retry-failed] [hydra/launcher=NAME ...] [--allow PACKAGE] [--trust]",
     "extend": "DIR trainer.max_epochs=N [trainer.keep_state=true] [--directory=NEW] [--allow-changed]",
     "verify": "DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]",
     "evaluate": "DIR [data=...] [--tta=N] [--ensemble] [--allow PACKAGE] [--trust], DIR of a finished run or a sweep.",

@@ -133,9 +133,9 @@ def resume(directory: Path, arguments: list[str]) -> int:
         raise InputError(f"`DIR` must be of a run or a sweep, with a {RUN} or {IDENTITY} in it; got {directory}.")
     switches = ("--allow-changed", "--retry-failed") if is_sweep else ("--allow-changed",)
     options = parse("resume", arguments, switches=switches)
-    if options.rest:
+    if options.rest and not is_sweep:
         remedy = "train anew with other options" if "=" in options.rest[0] else "resume one directory at a time"
-        raise InputError(f"resume: a run or a sweep is resumed as it began; got {' '.join(options.rest)}; {remedy}.")
+        raise InputError(f"resume: a run is resumed as it began; got {' '.join(options.rest)}; {remedy}.")
     allow_changed = "--allow-changed" in options.switches
     if not is_sweep:
         from lenet_jax.runs.run import log_to, resume_run
@@ -161,7 +161,11 @@ def resume(directory: Path, arguments: list[str]) -> int:
 
     retry_failed = "--retry-failed" in options.switches
     with resume_sweep(
-        directory, retry_failed=retry_failed, allow_changed=allow_changed, allowed=options.allowed
+        directory,
+        retry_failed=retry_failed,
+        allow_changed=allow_changed,
+        allowed=options.allowed,
+        launcher=options.rest,
     ) as sweep:
         print(_progress(sweep.ledger), flush=True)
         return _run_sweep(sweep)

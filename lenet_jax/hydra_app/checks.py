@@ -19,6 +19,7 @@ _RESERVED_FILES = (
     "sweep.json",
     "plan.json",
     "jobs",
+    ".launches",
     ".lock",
     "optuna.journal",
     "figures",
@@ -152,6 +153,7 @@ _PLUGINS = {
     "hydra.launcher": (
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
         "hydra_plugins.lenet_jax.LanesLauncher",
+        "hydra_plugins.lenet_jax.RayLauncher",
         "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
         "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
         "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",

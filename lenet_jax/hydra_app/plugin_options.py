@@ -98,6 +98,21 @@ _LAUNCHERS: Mapping[str, Mapping[str, Any]] = {
         "batch_size": Union[Count, Annotated[str, Matching(r"auto|0*[1-9]\d*", "auto or a number, 1 or above")]],
         "max_nbytes": Union[Count, Annotated[str, Matching(r"\d+[KMG]?", "a number with K, M or G")], None],
     },
+    "RayLauncher": {
+        "ray": {
+            "init": {
+                "address": Optional[Text],
+                "num_cpus": Optional[Count],
+                "num_gpus": Optional[NonNegativeInt],
+                "runtime_env": dict | None,
+            },
+            "remote": {
+                "num_cpus": Optional[NonNegative],
+                "num_gpus": Optional[NonNegative],
+                "resources": dict | None,
+            },
+        }
+    },
     "LocalLauncher": _SLURM,
     "SlurmLauncher": _SLURM,
 }
@@ -117,15 +132,27 @@ def check_plugin_options(hydra: Any) -> None:
         options = known.get(str(node[TARGET]).rpartition(".")[2])
         if options is None:
             continue
-        for name in node:
-            if name == _PARAMS:
-                _check_params(node._get_node(name))
-            elif name in options:
-                value = node[name]
-                plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-                convert(f"hydra.{plugin}.{name}", options[name], plain)
-            elif plugin == "sweeper" and name != TARGET:
-                raise unknown_name(f"hydra.{plugin}", str(name), options)
+        if plugin == "sweeper":
+            unknown = next((str(name) for name in node if name not in (*options, TARGET)), None)
+            if unknown is not None:
+                raise unknown_name("hydra.sweeper", unknown, options)
+            if _PARAMS in node:
+                _check_params(node._get_node(_PARAMS))
+        _check_values(f"hydra.{plugin}", node, options)
+
+
+def _check_values(path: str, node: Any, options: Mapping[str, Any]) -> None:
+    """Check the values of a node by their types; a mapping of types is of a node inside it."""
+    for name in node:
+        if name not in options or name == _PARAMS:
+            continue
+        value = node[name]
+        if isinstance(options[name], Mapping):
+            convert(f"{path}.{name}", dict, value if not OmegaConf.is_dict(value) else {})
+            _check_values(f"{path}.{name}", value, options[name])
+        else:
+            plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            convert(f"{path}.{name}", options[name], plain)
 
 
 def params_of(hydra: Any) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from lenet_jax.hydra_app.composition import (
     to_sweep_config,
 )
 from lenet_jax.hydra_app.debug_modes import refuse_mode
+from lenet_jax.hydra_app.engine_choice import ENGINES, check_engine
 from lenet_jax.hydra_app.plugin_options import check_plugin_options
 from lenet_jax.hydra_app.recorded_loader import without_interpolations
 from lenet_jax.hydra_app.sweep_jobs import (
@@ -163,9 +164,9 @@ def describe_sweep(sweep: CheckedSweep) -> list[str]:
         jobs = [SweepJob(0, (), to_config(base), Path(base.hydra.sweep.dir))]
     if plugin_name(base.hydra.sweeper) == "HalvingSweeper":
         jobs, options, _ = plan_halving(base, options, jobs)
-    in_lanes = plugin_name(base.hydra.launcher) == LANES
+    in_lanes = plugin_name(base.hydra.launcher) in (LANES, *ENGINES)
     plans = plan_groups(jobs, options, sweep.prepared, in_lanes=in_lanes)
-    launcher = "" if in_lanes else plugin_name(base.hydra.launcher)
+    launcher = "" if plugin_name(base.hydra.launcher) == LANES else plugin_name(base.hydra.launcher)
     return [*lines, *dry_run_lines(plans, str(base.hydra.sweep.dir), launcher=launcher)]
 
 
@@ -214,7 +215,12 @@ def start_sweep(
 
 @contextlib.contextmanager
 def resume_sweep(
-    directory: Path, *, retry_failed: bool = False, allow_changed: bool = False, allowed: Collection[str] = ()
+    directory: Path,
+    *,
+    retry_failed: bool = False,
+    allow_changed: bool = False,
+    allowed: Collection[str] = (),
+    launcher: Sequence[str] = (),
 ) -> Iterator[Sweep]:
     """Read a sweep from its directory, lock it, and check that its conditions have not changed.
 
@@ -223,6 +229,7 @@ def resume_sweep(
         retry_failed: whether failed jobs run again.
         allow_changed: whether to resume even if code, package versions or data have changed.
         allowed: packages that the directory may name; see `lenet_jax.runs.trust`.
+        launcher: overrides of the user's that choose another launcher, as hydra/launcher=joblib; none: that of before.
 
     Yields:
         The sweep.
@@ -240,11 +247,12 @@ def resume_sweep(
             f"{directory}: its jobs are not recorded in it, as of a sweep of the first edition; resume those that have "
             f"begun: lenet-jax resume {directory / '0'}."
         )
-    for plugin in ("launcher", "sweeper"):
+    _check_launcher_overrides(launcher)
+    for plugin in ("sweeper",) if launcher else ("launcher", "sweeper"):
         check_recorded_plugin(f"hydra.{plugin}", recorded.get(plugin), allowed)
     _check_callbacks(recorded.get("callbacks"), allowed, directory)
     with contextlib.ExitStack() as opened:
-        hydra, base = _compose_recorded(ledger, allowed, opened)
+        hydra, base = _compose_recorded(ledger, allowed, opened, launcher)
         _check_plugins(base)
         _prepare_process(base)
         jobs = _recorded_jobs(ledger, allowed)
@@ -283,6 +291,7 @@ def _check_plugins(base: Composed) -> None:
                 f"got {target!r}; use hydra/{name}=NAME."
             )
     check_plugin_options(base.hydra)
+    check_engine(base.hydra.launcher)
 
 
 def _runs_elsewhere(base: Composed) -> bool:
@@ -313,6 +322,11 @@ def _check_sweeper(base: Composed, options: SweepConfig, jobs: list[SweepJob], l
         case "HalvingSweeper":
             plan_halving(base, options, jobs)
         case "OptunaBatchSweeper":
+            if base.hydra.sweeper.pruner != "none" and plugin_name(base.hydra.launcher) != LANES:
+                raise InputError(
+                    f"`hydra.sweeper.pruner` must be none with a launcher other than lanes, whose jobs do not run in "
+                    f"step; got {base.hydra.sweeper.pruner}."
+                )
             plan_search(base, loader)
 
 
@@ -405,7 +419,7 @@ def plan_search(base: Composed, loader: ConfigLoader) -> Callable[[Path], Any]:
 def _describe(prepared: Collection[PreparedRun], base: Composed) -> dict[str, Any]:
     """Return the provenance of a sweep: code, package versions, settings, machine and data."""
     process = describe_process(_named_functions(run.config for run in prepared))
-    if plugin_name(base.hydra.launcher).startswith("Submitit"):  # its jobs run on other machines
+    if plugin_name(base.hydra.launcher) in ("SlurmLauncher", "RayLauncher"):  # whose jobs run on other machines
         del process["platform"]
     data = {to_json(each): each for each in (run.describe_data() for run in prepared)}
     init = {run.initial.description["sha256"]: run.initial.description for run in prepared if run.initial is not None}
@@ -474,10 +488,28 @@ def _recorded_jobs(ledger: Ledger, allowed: Collection[str]) -> list[SweepJob]:
     return jobs
 
 
-def _compose_recorded(ledger: Ledger, allowed: Collection[str], opened: contextlib.ExitStack) -> tuple[Hydra, Composed]:
+def _check_launcher_overrides(overrides: Sequence[str]) -> None:
+    """Check that overrides choose a launcher and nothing else."""
+    other = [each for each in overrides if not re.match(r"\+{0,2}hydra[/.]launcher[=.]", each)]
+    if other:
+        remedy = "train anew with other options" if "=" in other[0] else "resume one directory at a time"
+        raise InputError(
+            "resume: a sweep is resumed as it began, or by another launcher, as hydra/launcher=joblib; got "
+            f"{' '.join(other)}; {remedy}."
+        )
+    if overrides and not any(each.startswith("hydra/launcher=") for each in overrides):
+        raise InputError(
+            f"resume: options of a launcher must come with its name, as hydra/launcher=joblib; got {overrides[0]}."
+        )
+
+
+def _compose_recorded(
+    ledger: Ledger, allowed: Collection[str], opened: contextlib.ExitStack, launcher: Sequence[str]
+) -> tuple[Hydra, Composed]:
     """Compose Hydra's part of `conf/`, and replace launcher, sweeper and callbacks by the recorded ones.
 
-    The recorded arguments and configuration folders are used only if the sweeper chooses further jobs.
+    The launcher stays where the user has chosen another one. The recorded arguments and configuration folders are used
+    only if the sweeper chooses further jobs.
     """
     recorded = ledger.identity["hydra"]
     trusted, chooses_jobs = "*" in allowed, recorded["sweeper"][TARGET].rpartition(".")[2] not in GRIDS
@@ -492,9 +524,9 @@ def _compose_recorded(ledger: Ledger, allowed: Collection[str], opened: contextl
             f"{[*filter(None, folders.values())]}; if the sweep is yours, resume it with --trust."
         )
     hydra = opened.enter_context(open_hydra(**folders, allowed=allowed))
-    base = compose(hydra, arguments, name=name, multirun=True)
+    base = compose(hydra, [*arguments, *launcher], name=name, multirun=True)
     with read_write(base.hydra), open_dict(base.hydra):
-        for plugin in ("launcher", "sweeper"):
+        for plugin in ("sweeper",) if launcher else ("launcher", "sweeper"):
             base.hydra[plugin] = recorded[plugin]
         if chooses_jobs and not trusted:
             for override in sweep_overrides(base, hydra.config_loader):

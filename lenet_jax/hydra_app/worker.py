@@ -56,7 +56,7 @@ class Worker(NamedTuple):
         """
         in_subprocess = os.getpid() != self.parent
         if in_subprocess:
-            _set_up_process()
+            set_up_process()
             set_command(self.command)
         from lenet_jax.hydra_app.launcher import run_in_worker
 
@@ -64,7 +64,7 @@ class Worker(NamedTuple):
 
 
 @functools.cache
-def _set_up_process() -> TextIO | None:
+def set_up_process() -> TextIO | None:
     """Set up the process as the command line does, once for all its jobs; return its lock on a GPU, if it has one."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tune_environment()

@@ -62,14 +62,32 @@ def signals_interrupt() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Treat each of `SIGNALS` like Ctrl-C in a block of a process that another one has started; nothing is printed.
+
+    Yields:
+        A function that interrupts the block from another thread, as such a signal does; of a block outside the main
+        thread it interrupts nothing.
+    """
+    with _handled(_interrupt) as numbers:
+
+        def interrupt() -> None:
+            for number in numbers[-1:]:
+                os.kill(os.getpid(), number)
+
+        yield interrupt
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[list[int]]:
+    """Handle those of `SIGNALS` that nothing else does, and yield them."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield []
         return
     replaceable = (signal.SIG_DFL, signal.default_int_handler, _interrupt)
     before = {number: signal.signal(number, handler) for number in SIGNALS if signal.getsignal(number) in replaceable}
     try:
-        yield
+        yield list(before)
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)

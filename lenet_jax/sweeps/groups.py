@@ -53,8 +53,12 @@ def register(jobs: Sequence[SweepJob], ledger: Ledger) -> set[int]:
     Raises:
         InputError: if the configuration of a job differs from the recorded one.
     """
+
+    @functools.cache
+    def planned() -> dict[int, Entry]:  # all jobs of the sweep, which some of them seldom need
+        return {entry.number: entry for entry in ledger.planned_entries()}
+
     pending = set()
-    planned = {entry.number: entry for entry in ledger.planned_entries()}
     for job in jobs:
         entry, result = ledger.entry(job.number), None
         if entry is not None:
@@ -62,7 +66,7 @@ def register(jobs: Sequence[SweepJob], ledger: Ledger) -> set[int]:
             if entry.state in ENDED:
                 continue
             result = _find_result(job)
-        recorded = entry or planned.get(job.number) or to_entry(job, ledger)  # of an older edition it has fewer keys
+        recorded = entry or planned().get(job.number) or to_entry(job, ledger)  # of an older edition it has fewer keys
         entry = recorded._replace(state=PENDING, owner=None, result=None, error=None)
         if result is None:
             pending.add(job.number)
@@ -140,7 +144,7 @@ def execute(
         for job, event in events:
             yield job, event
             if isinstance(event, Failed) and options.on_failure == "stop":
-                _mark_pending(pending, ledger)
+                mark_pending(pending, ledger)
                 return
 
 
@@ -259,8 +263,13 @@ def record_failure(ledger: Ledger, number: int, error: Exception) -> None:
         _update(ledger, number, state=FAILED, error=describe_error(error))
 
 
-def _mark_pending(numbers: Iterable[int], ledger: Ledger) -> None:
-    """Mark the running jobs as pending after the sweep has stopped."""
+def mark_pending(numbers: Iterable[int], ledger: Ledger) -> None:
+    """Mark those of some jobs that are running as pending, after they have stopped.
+
+    Args:
+        numbers: of the jobs.
+        ledger: the ledger of the sweep.
+    """
     for number in numbers:
         if _entry(ledger, number).state == RUNNING:
             _update(ledger, number, state=PENDING)

@@ -21,6 +21,7 @@ from lenet_jax.storage import ENVIRONMENTS, dump_with_digest, load_verified, loc
 
 IDENTITY = "sweep.json"
 JOBS = "jobs"
+LAUNCHES = ".launches"  # while tasks of an engine run: what they say
 
 _IDENTITY_FIELDS = {
     "arguments": list,

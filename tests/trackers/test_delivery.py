@@ -158,7 +158,7 @@ TINY = ["model._target_=tests.linear.linear", "data.train_size=200", "trainer.ma
 @pytest.mark.parametrize("name", ["held", "failing"])
 def test_a_run_with_a_tracker_that_hangs_or_fails_is_the_run_without_it(name, tmp_path, monkeypatch, capfd):
     impatient = functools.partial(Delivery, queue_size=3, end_seconds=0.2)
-    for module in ("trackers", "hydra_app.launcher"):
+    for module in ("trackers", "hydra_app.lanes"):
         monkeypatch.setattr(f"lenet_jax.{module}.Delivery", impatient)
     own = f"trackers.own._target_={__name__}.{name}"
     assert main(["train", *TINY, "hydra.run.dir=without"]) == 0
