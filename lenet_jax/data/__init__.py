@@ -103,6 +103,7 @@ def load_tfds(
     name: Text = "mnist",
     directory: Text | None = None,
     manual_dir: Text | None = None,
+    test_split: Text = "test",
     image_size: Count | TwoCounts | None = None,
     crop: bool = False,
     num_classes: Count | None = None,
@@ -121,6 +122,7 @@ def load_tfds(
             the array_record format, as "name", "name/config" or "name:1.0.0".
         directory: folder of the prepared sets; None: $TFDS_DATA_DIR or ~/tensorflow_datasets.
         manual_dir: folder of the official files, if the user has downloaded them; None: they are downloaded.
+        test_split: the split to test on, for a set whose test images have no labels; ImageNet's is "validation".
         image_size: resize the images to so many pixels, a side or [height, width]; null: they must have one size.
         crop: whether what is too long for `image_size` is first cut off on both sides; else images are squeezed.
         num_classes: labels are 0 to num_classes - 1; None: the number that the set declares.
@@ -135,7 +137,7 @@ def load_tfds(
     form = None if image_size is None and not crop else make_form(image_size, crop=crop)
     if not stream:
         arrays, declared = read_tfds(name, directory, manual_dir, form=form)
-        classes = num_classes or declared
+        arrays, classes = _with_test_split(name, arrays, test_split), num_classes or declared
         return _assemble(name, arrays, classes, validation_size, train_size, train_on_validation, pixel_divisor)
     from lenet_jax.data.streamed_images import PreparedImages, stream_divided
 
@@ -144,10 +146,23 @@ def load_tfds(
     places: dict[str, np.ndarray] = {}
     for part, positions in source.positions().items():
         places |= {f"{part}_images": positions, f"{part}_labels": np.zeros(len(positions), np.int32)}
+    places = _with_test_split(name, places, test_split)
     divided = _assemble(
         name, places, classes, validation_size, train_size, train_on_validation, pixel_divisor, make=_make_places
     )
     return stream_divided(divided, source, Reading(workers, processes))
+
+
+def _with_test_split(name: str, arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
+    """Return the arrays {split}_images and {split}_labels with those of a split as those of the test."""
+    if split == "test":
+        return arrays
+    if f"{split}_images" not in arrays:
+        names = [key.removesuffix("_images") for key in arrays if key.endswith("_images")]
+        raise unknown_name(f"`data.test_split` of {name}", split, names)
+    kinds = ("images", "labels")
+    rest = {key: each for key, each in arrays.items() if key not in {f"{split}_{kind}" for kind in kinds}}
+    return rest | {f"test_{kind}": arrays[f"{split}_{kind}"] for kind in kinds}
 
 
 def load_idx(

@@ -10,17 +10,16 @@ from lenet_jax.types import Dataset, Split
 class SyntheticImages:
     """Random pixels and labels, each example drawn when it is asked for by the seed and its place."""
 
-    def __init__(self, shape: tuple[int, int, int], num_classes: int, count: int, seed: int, part: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], num_classes: int, count: int, seed: int) -> None:
         """Note what to draw.
 
         Args:
             shape: height, width and channels.
             num_classes: labels are 0 to num_classes - 1.
             count: number of examples.
-            seed: of all parts.
-            part: of the data set, 0 or above.
+            seed: of all of them.
         """
-        self._shape, self._num_classes, self._count, self._seed = shape, num_classes, count, (seed, part)
+        self._shape, self._num_classes, self._count, self._seed = shape, num_classes, count, seed
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -28,7 +27,7 @@ class SyntheticImages:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int32]:
         """Return uint8 pixels (H, W, C) and the label."""
-        rng = np.random.default_rng((*self._seed, index))
+        rng = np.random.default_rng((self._seed, index))
         return rng.integers(0, 256, self._shape, np.uint8), np.int32(rng.integers(self._num_classes))
 
 
@@ -41,6 +40,7 @@ def load_synthetic(
     validation_size: Count = 200,
     test_size: Count = 200,
     seed: Seed = 0,
+    train_on_validation: bool = False,
     pixel_divisor: Positive = 256.0,
     stream: bool = False,
     workers: Count = 8,
@@ -56,24 +56,25 @@ def load_synthetic(
         validation_size: of validation images.
         test_size: of test images.
         seed: decides pixels and labels.
+        train_on_validation: whether to train on the validation images as well.
         pixel_divisor: divisor of the pixels.
         stream: whether images are made as they are needed.
         workers: threads that make them.
         processes: that make them, each with so many threads; 0: this process.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    sizes = {"train": train_size, "validation": validation_size, "test": test_size}
-    sources = {
-        part: SyntheticImages((height, width, channels), num_classes, count, seed, number)
-        for number, (part, count) in enumerate(sizes.items())
-    }
+    ends = np.cumsum([train_size, validation_size, test_size])
+    source = SyntheticImages((height, width, channels), num_classes, int(ends[-1]), seed)
+    places = dict(zip(("train", "validation", "test"), np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
+    if train_on_validation:
+        places["train"] = np.concatenate([places["train"], places["validation"]])
+    options = {"num_classes": num_classes, "pixel_divisor": pixel_divisor}
     if stream:
-        reading = Reading(workers, processes)
-        return make_stream(sources, num_classes=num_classes, pixel_divisor=pixel_divisor, reading=reading)
-    splits = {part: _all_of(source) for part, source in sources.items()}
-    return Dataset(**splits, num_classes=num_classes, pixel_divisor=pixel_divisor)
+        sources = dict.fromkeys(places, source)
+        return make_stream(sources, positions=places, reading=Reading(workers, processes), **options)
+    return Dataset(**{part: _examples(source, chosen) for part, chosen in places.items()}, **options)
 
 
-def _all_of(source: SyntheticImages) -> Split:
-    images, labels = zip(*(source[index] for index in range(len(source))), strict=True)
+def _examples(source: SyntheticImages, places: np.ndarray) -> Split:
+    images, labels = zip(*(source[int(place)] for place in places), strict=True)
     return Split(np.stack(images), np.stack(labels))

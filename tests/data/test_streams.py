@@ -59,7 +59,7 @@ def test_the_rest_of_the_last_chunk_repeats_the_last_example():
 
 @pytest.mark.slow
 def test_processes_read_in_the_same_order():
-    source, order = Checked(SyntheticImages((5, 4, 1), 10, 200, 0, 0), "train"), np.arange(200)[::-1]
+    source, order = Checked(SyntheticImages((5, 4, 1), 10, 200, 0), "train"), np.arange(200)[::-1]
     expected = read(source, order, 50)
     found = read(source, order, 50, Reading(workers=2, processes=2))
     for one, other in zip(expected, found, strict=True):
@@ -199,6 +199,18 @@ def test_streamed_synthetic_images_are_those_in_memory():
     assert data.train.inputs.shape == (20, 5, 4, 1)
     assert set(data.train.targets) == {0, 1, 2}
     assert not np.array_equal(data.train.inputs[0], data.validation.inputs[0])
+    assert_same_examples(*(load_synthetic(stream=flag, train_on_validation=True, **options) for flag in (True, False)))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_another_split_of_tfds_may_be_the_test(tmp_path, stream, message_of):
+    prepare_shapes(tmp_path)
+    options = {"name": "shapes", "directory": str(tmp_path), "stream": stream, "validation_size": 2}
+    data = load_dataset("tfds", test_split="validation", **options)
+    assert [split.inputs.shape[0] for split in data.splits().values()] == [10, 2, 4]
+    assert message_of(lambda: load_dataset("tfds", test_split="tset", **options)).startswith(
+        "`data.test_split` of shapes"
+    )
 
 
 def test_a_streamed_folder_needs_colours(folder, message_of):
