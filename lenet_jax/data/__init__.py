@@ -137,7 +137,7 @@ def load_tfds(
     form = None if image_size is None and not crop else make_form(image_size, crop=crop)
     if not stream:
         arrays, declared = read_tfds(name, directory, manual_dir, form=form)
-        arrays, classes = _with_test_split(name, arrays, test_split), num_classes or declared
+        arrays, classes = _with_test_split(arrays, test_split), num_classes or declared
         return _assemble(name, arrays, classes, validation_size, train_size, train_on_validation, pixel_divisor)
     from lenet_jax.data.streamed_images import PreparedImages, stream_divided
 
@@ -146,20 +146,20 @@ def load_tfds(
     places: dict[str, np.ndarray] = {}
     for part, positions in source.positions().items():
         places |= {f"{part}_images": positions, f"{part}_labels": np.zeros(len(positions), np.int32)}
-    places = _with_test_split(name, places, test_split)
+    places = _with_test_split(places, test_split)
     divided = _assemble(
         name, places, classes, validation_size, train_size, train_on_validation, pixel_divisor, make=_make_places
     )
     return stream_divided(divided, source, Reading(workers, processes))
 
 
-def _with_test_split(name: str, arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
+def _with_test_split(arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
     """Return the arrays {split}_images and {split}_labels with those of a split as those of the test."""
     if split == "test":
         return arrays
     if f"{split}_images" not in arrays:
         names = [key.removesuffix("_images") for key in arrays if key.endswith("_images")]
-        raise unknown_name(f"`data.test_split` of {name}", split, names)
+        raise unknown_name("data.test_split", split, names)
     kinds = ("images", "labels")
     rest = {key: each for key, each in arrays.items() if key not in {f"{split}_{kind}" for kind in kinds}}
     return rest | {f"test_{kind}": arrays[f"{split}_{kind}"] for kind in kinds}

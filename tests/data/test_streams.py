@@ -209,7 +209,7 @@ def test_another_split_of_tfds_may_be_the_test(tmp_path, stream, message_of):
     data = load_dataset("tfds", test_split="validation", **options)
     assert [split.inputs.shape[0] for split in data.splits().values()] == [10, 2, 4]
     assert message_of(lambda: load_dataset("tfds", test_split="tset", **options)).startswith(
-        "`data.test_split` of shapes"
+        "`data.test_split` has no 'tset'"
     )
 
 
