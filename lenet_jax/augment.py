@@ -6,14 +6,14 @@ devices. `Mixup`, which needs two examples, is applied by `lenet_jax.objective`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from lenet_jax.config.checks import Count, Fraction, NonNegative, NonNegativeInt, Positive
+from lenet_jax.config.checks import AtLeast, Count, Fraction, NonNegative, NonNegativeInt, Positive
 from lenet_jax.errors import InputError
 from lenet_jax.types import Key
 
@@ -199,6 +199,57 @@ def random_crop(margin: NonNegativeInt) -> Augment:
     return augment
 
 
+def random_resized_crop(
+    *, crop_size: Count | None = None, min_area: Fraction = 0.08, max_aspect: Annotated[float, AtLeast(1)] = 4 / 3
+) -> Augment:
+    """Return the augmentation that resizes a random rectangle of an image to a square, as for ImageNet.
+
+    The rectangle's area is a uniform fraction of the image's, from `min_area` to 1, the logarithm of its aspect uniform
+    within +-log(max_aspect), its place uniform; a side that is longer than the image's is cut. The square is put into
+    the middle of an image of zeros of the same shape, of which a network with `crop_size` sees that part alone. Pixels
+    are interpolated linearly, with antialiasing where they become fewer.
+
+    Args:
+        crop_size: pixels of a side of the square, at most those of the image; None: the whole image, not only a square.
+        min_area: smallest area, 0 to 1.
+        max_aspect: largest ratio of the sides, 1 or above.
+
+    Raises:
+        InputError: if an argument is out of its range, or, when it is used, the square is larger than the image.
+
+    Source: Szegedy et al. 2015, "Going deeper with convolutions", section 6.
+    """
+    if crop_size is not None:
+        _check_range("random_resized_crop", "crop_size", crop_size, 1e9, above=True, integer=True)
+    _check_range("random_resized_crop", "min_area", min_area, 1.000001)
+    if max_aspect < 1:
+        raise InputError(f"random_resized_crop: `max_aspect` must be 1 or above; got {max_aspect!r}.")
+
+    def augment(key: Key, image: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
+        _check_image("random_resized_crop", image)
+        shape = image.shape[:2]
+        square = shape if crop_size is None else (crop_size, crop_size)
+        margins = [whole - part for whole, part in zip(shape, square, strict=True)]
+        if min(margins) < 0:
+            raise InputError(
+                f"random_resized_crop: `crop_size` must be at most the size of the images, {shape}; got {crop_size}."
+            )
+        draws = jax.random.uniform(key, (4,), jnp.float32)
+        low, stretch = jnp.float32(min_area), jnp.log(jnp.float32(max_aspect))
+        side = jnp.sqrt((low + (1 - low) * draws[0]) * jnp.float32(shape[0] * shape[1]))
+        aspect = jnp.exp(0.5 * stretch * (2 * draws[1] - 1))
+        whole = jnp.asarray(shape, jnp.float32)
+        sides = jnp.minimum(jnp.stack([side / aspect, side * aspect]), whole)
+        scale = jnp.asarray(square, jnp.float32) / sides
+        start = draws[2:] * (whole - sides)
+        resized = jax.image.scale_and_translate(
+            image, (*square, image.shape[2]), (0, 1), scale, -start * scale, method="linear", antialias=True
+        )
+        return jnp.pad(resized, [*((margin // 2, margin - margin // 2) for margin in margins), (0, 0)])
+
+    return augment
+
+
 def random_flip() -> Augment:
     """Return the augmentation that mirrors an image, left for right, with probability 1/2."""
 
@@ -323,6 +374,37 @@ def photo(
         random_affine(degrees=degrees) if degrees else None,
         _lighting_of_photo(lighting) if lighting else None,
         random_cutout(cutout) if cutout else None,
+        Mixup(mixup) if mixup else None,
+    ]
+    return [part for part in parts if part is not None]
+
+
+def imagenet(
+    *,
+    crop_size: Count | None = None,
+    min_area: Fraction = 0.08,
+    max_aspect: Annotated[float, AtLeast(1)] = 4 / 3,
+    flip: bool = True,
+    lighting: NonNegative = 0.0,
+    mixup: Positive | None = None,
+) -> Sequence[Augment | Mixup]:
+    """Return what large photographs are augmented with: random resized crops and flips; the rest on request.
+
+    Args:
+        crop_size: pixels; see `random_resized_crop`; give it to the model too.
+        min_area: fraction of the image; likewise.
+        max_aspect: ratio of the sides; likewise.
+        flip: whether images are mirrored; see `random_flip`.
+        lighting: see `random_lighting`; 0: none.
+        mixup: alpha; see `Mixup`; None: images are not mixed.
+
+    Raises:
+        InputError: as the augmentations that it is made of.
+    """
+    parts = [
+        random_resized_crop(crop_size=crop_size, min_area=min_area, max_aspect=max_aspect),
+        random_flip() if flip else None,
+        random_lighting(lighting) if lighting else None,
         Mixup(mixup) if mixup else None,
     ]
     return [part for part in parts if part is not None]

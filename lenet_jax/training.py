@@ -380,7 +380,34 @@ def train_interval(
     task = make_task(task, config, data) if isinstance(task, Model) else task
     num_train = count_examples(data.train)
     plan = plan_run(config, num_train)
-    examples = on_device(data.train)
+    step = make_step(task, optimizer, config, on_device(data.train))
+    with jax.default_matmul_precision(config.matmul_precision):
+        batches = next_minibatches(config, plan, num_train, state)
+        state, (losses, running) = lax.scan(step, state, batches)
+        validation = evaluate_task(task, evaluation_variables(state), data.validation)
+    return finish_interval(task.objective, config, plan, state, losses, running, validation)
+
+
+def next_minibatches(
+    config: TrainerConfig, plan: TrainPlan, num_train: int, state: TrainState
+) -> Int[Array, "steps batch"]:
+    """Return the training examples of each minibatch up to the next validation."""
+    order_key, _ = jax.random.split(state.key)
+    return minibatches(plan, num_train, order_key, state.iteration, shuffle=config.shuffle)
+
+
+Step = Callable[[TrainState, Array], tuple[TrainState, tuple[Array, dict[str, Array]]]]
+
+
+def make_step(task: Task, optimizer: Optimizer, config: TrainerConfig, examples: Split) -> Step:
+    """Return the step of an interval: (state, indices) -> (state, (loss, means of the running metrics)).
+
+    Args:
+        task: what is trained.
+        optimizer: any Optax gradient transformation.
+        config: the trainer's configuration.
+        examples: on a device, to which the indices refer.
+    """
 
     def step(state: TrainState, indices: Array) -> tuple[TrainState, tuple[Array, dict[str, Array]]]:
         state, loss, means = _step(
@@ -394,14 +421,32 @@ def train_interval(
         )
         return state, (loss, means)
 
-    with jax.default_matmul_precision(config.matmul_precision):
-        order_key, _ = jax.random.split(state.key)
-        batches = minibatches(plan, num_train, order_key, state.iteration, shuffle=config.shuffle)
-        state, (losses, running) = lax.scan(step, state, batches)
-        validation = evaluate_task(task, evaluation_variables(state), data.validation)
+    return step
+
+
+def finish_interval(
+    objective: Objective,
+    config: TrainerConfig,
+    plan: TrainPlan,
+    state: TrainState,
+    losses: Array,
+    running: Mapping[str, Array],
+    validation: Metrics,
+) -> tuple[TrainState, Evaluation]:
+    """Apply the stopping criteria after the steps of an interval and its validation.
+
+    Args:
+        objective: of the run.
+        config: the trainer's configuration.
+        plan: the lengths of the run.
+        state: after the steps.
+        losses: of each step.
+        running: the means of the running metrics of each step.
+        validation: of the state.
+    """
     mean_loss, *means = (_mean_loss(each, state.status) for each in (losses, *running.values()))
     evaluation = Evaluation(state.iteration, mean_loss, validation, dict(zip(running, means, strict=True)))
-    return _apply_stopping_criteria(task.objective, config, plan, state, validation), evaluation
+    return _apply_stopping_criteria(objective, config, plan, state, validation), evaluation
 
 
 def _running_metrics(objective: Objective, config: TrainerConfig) -> list[str]:

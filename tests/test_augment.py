@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+from PIL import Image
 
 import lenet_jax as lj
 from lenet_jax import augment as augments
@@ -20,6 +21,7 @@ from lenet_jax.augment import (
     random_elastic,
     random_flip,
     random_lighting,
+    random_resized_crop,
 )
 
 IMAGES = np.random.default_rng(0).random((4, 9, 12, 2)).astype(np.float32)
@@ -118,6 +120,28 @@ def test_a_crop_is_a_piece_of_the_image_with_a_margin():
     assert len({image.tobytes() for image in many}) == 25
 
 
+@pytest.mark.parametrize("size", [None, 6, 9])
+def test_a_resized_crop_is_that_of_pillow(size):
+    image = np.random.default_rng(3).random((12, 10, 1)).astype(np.float32)
+    augment = random_resized_crop(crop_size=size, min_area=0.2)
+    for number in range(8):
+        key = jax.random.key(number)
+        area, stretch, down, right = np.asarray(jax.random.uniform(key, (4,)), np.float64)
+        side, aspect = np.sqrt((0.2 + 0.8 * area) * 120), (4 / 3) ** (stretch - 0.5)
+        height, width = min(side / aspect, 12.0), min(side * aspect, 10.0)
+        top, left = down * (12 - height), right * (10 - width)
+        rows, columns = (12, 10) if size is None else (size, size)
+        whole = Image.fromarray(image[..., 0])
+        box = (left, top, left + width, top + height)
+        expected = np.asarray(whole.resize((columns, rows), Image.Resampling.BILINEAR, box))
+        changed = np.asarray(augment(key, image))[..., 0]
+        above, before = (12 - rows) // 2, (10 - columns) // 2
+        found = changed[above : above + rows, before : before + columns]
+        np.testing.assert_allclose(found[1:-1, 1:-1], expected[1:-1, 1:-1], atol=2e-3)  # Pillow sees nothing outside
+        assert changed.shape == (12, 10)
+        assert np.count_nonzero(changed) == np.count_nonzero(found)
+
+
 def test_a_flip_is_the_mirror_image_of_half_of_them():
     changed = each_alone(random_flip(), jax.random.key(0), SPREAD)
     mirrored = [bool((a == b[:, ::-1]).all()) for a, b in zip(changed, SPREAD, strict=True)]
@@ -190,6 +214,16 @@ def test_what_photographs_are_augmented_with():
     assert augments.photo(flip=False, margin=0, lighting=0) == []
 
 
+def test_what_large_photographs_are_augmented_with():
+    key, image = jax.random.key(4), SPREAD[0]
+    parts = augments.imagenet(crop_size=8, lighting=0.1, mixup=0.4)
+    assert parts[-1] == Mixup(0.4)
+    by_hand = [random_resized_crop(crop_size=8), random_flip(), random_lighting(0.1)]
+    for part, expected in zip(parts[:-1], by_hand, strict=True):
+        np.testing.assert_array_equal(part(key, image), expected(key, image))
+    assert len(augments.imagenet()) == 2
+
+
 def test_elastic_is_affine_and_then_elastic():
     key, image = jax.random.key(5), SPREAD[0]
     expected = chain(random_affine(degrees=5, scale=0.1, shear=0.1, shift=2), random_elastic(strength=9))(key, image)
@@ -207,6 +241,15 @@ def test_lists_of_augmentations_become_one_list():
     ("call", "message"),
     [
         (lambda: random_crop(-1), "random_crop: `margin` must be an integer, 0 or above; got -1."),
+        (lambda: random_resized_crop(max_aspect=0.5), "random_resized_crop: `max_aspect` must be 1 or above; got 0.5."),
+        (
+            lambda: random_resized_crop(crop_size=0),
+            "random_resized_crop: `crop_size` must be an integer, above 0; got 0.",
+        ),
+        (
+            lambda: random_resized_crop(crop_size=3)(jax.random.key(0), jnp.zeros((2, 4, 1))),
+            "random_resized_crop: `crop_size` must be at most the size of the images, (2, 4); got 3.",
+        ),
         (lambda: random_cutout(0), "random_cutout: `size` must be an integer, above 0; got 0."),
         (lambda: random_elastic(smoothness=0), "random_elastic: `smoothness` must be above 0; got 0."),
         (lambda: random_lighting(-0.1), "random_lighting: `deviation` must be 0 or above; got -0.1."),
@@ -233,6 +276,7 @@ def test_amounts_out_of_range_are_refused(call, message, without_type_checks):
         random_affine(),
         random_elastic(),
         random_crop(1),
+        random_resized_crop(),
         random_flip(),
         random_lighting(),
         random_cutout(2),

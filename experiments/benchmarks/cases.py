@@ -11,6 +11,7 @@ from experiments.benchmarks.problem import (
     Gradient,
     Inference,
     Layer,
+    Reading,
     Sweep,
     Task,
     Training,
@@ -58,6 +59,9 @@ SYSTEMS: dict[str, System] = {
     "plain_jax_sampled": System(
         "plain JAX inside lax.scan, one seed of all", "plain_jax", _JAX, {"scan": True, "seeds": 1}
     ),
+    "ours_stream": System("lenet_jax, data.stream=true", "reading", ("jax", "grain", "pillow"), {"how": "stream"}),
+    "ours_in_memory": System("lenet_jax, in memory", "reading", ("jax", "pillow"), {"how": "memory"}, compared=False),
+    "torch_loader": System("PyTorch, DataLoader, a process a core", "reading", ("torch", "pillow"), {"how": "torch"}),
     "flax_nnx": System("flax.nnx", "flax_nnx", (*_JAX, "flax")),
 }
 
@@ -402,6 +406,15 @@ _ALL = (
         systems=("ours",),
         points=_one(Training(LENET, 500, images=50_000, epochs=4)),
         limit=3.0,
+    ),
+    Case(
+        "stream",
+        "Reading and decoding an epoch of 4,096 JPEG images of 224x224 pixels in a random order, batch 128",
+        measure="reading",
+        unit="s an epoch",
+        systems=("ours_stream", "ours_in_memory", "torch_loader"),
+        points=_one(Reading(images=4_096, size=224, batch=128, epochs=3)),
+        goals=(Goal(1.0),),
     ),
 )
 

@@ -58,6 +58,20 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """Read images of files in minibatches: a warm-up epoch, then timed epochs."""
+
+    images: int
+    size: int  # pixels of a side
+    batch: int
+    epochs: int
+
+    def tiny(self) -> "Reading":
+        """Return a small task of the same type."""
+        return Reading(images=24, size=16, batch=8, epochs=1)
+
+
+@dataclass(frozen=True)
 class Inference:
     """Compute the logits of a batch of float32 images that is already on the device."""
 

@@ -55,6 +55,11 @@ def _growth(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measure
     return measured._replace(also={"µs an image": scale * measured.value / images})
 
 
+def _reading(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
+    check, seconds = module.read(job.task, **options)
+    return Measured(check, statistics.median(seconds))
+
+
 def _inference(job: Job, module: ModuleType, options: Mapping[str, Any]) -> Measured:
     check, seconds = module.infer(job.task, **options)
     return Measured(check, 1000 * statistics.median(seconds))
@@ -121,6 +126,7 @@ MEASURES: dict[str, Callable[[Job, ModuleType, Mapping[str, Any]], Measured]] = 
     "training": _training,
     "growth": _growth,
     "inference": _inference,
+    "reading": _reading,
     "layer": _layer,
     "gradient": _gradient,
     "memory": _memory,

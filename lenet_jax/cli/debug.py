@@ -4,6 +4,7 @@ import functools
 import sys
 from pathlib import Path
 
+from lenet_jax.data.streams import check_in_memory
 from lenet_jax.hydra_app.single_run import SingleRun
 from lenet_jax.report.learning_rates import draw_rates, rate_table
 from lenet_jax.report.terminal import shortened
@@ -17,6 +18,7 @@ from lenet_jax.runs.profile import TRACE, profile
 
 def debug(run: SingleRun, mode: str) -> int:
     """Do what a mode of `debug_modes.MODES` asks for; return 1 if it has found a fault."""
+    check_in_memory(run.prepared.data, f"debug={mode}")
     if mode == "profile":
         return run.in_directory(functools.partial(_profile, run.prepared))
     if mode == "lr_find":

@@ -5,6 +5,7 @@ returns a `Dataset`.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +13,15 @@ import numpy as np
 
 from lenet_jax import components
 from lenet_jax.config.catalogue import TARGET, built_in
-from lenet_jax.config.checks import Count, Decay, Positive, Seed, Text, TwoCounts
+from lenet_jax.config.checks import Count, Decay, NonNegativeInt, Positive, Seed, Text, TwoCounts
 from lenet_jax.data.embedded import read_embedded
 from lenet_jax.data.folds import build_data
 from lenet_jax.data.idx import find_idx_files, is_emnist, read_idx_files
+from lenet_jax.data.images import make_form
 from lenet_jax.data.pickle_archive import read_pickle_archive
 from lenet_jax.data.splits import count_outputs, hold_out, hold_out_at_random, join, make_examples, take_first
-from lenet_jax.data.tfds import read_tfds
+from lenet_jax.data.streams import Reading
+from lenet_jax.data.tfds import find_set, read_tfds
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.types import Dataset, Split
 
@@ -100,11 +103,17 @@ def load_tfds(
     name: Text = "mnist",
     directory: Text | None = None,
     manual_dir: Text | None = None,
+    test_split: Text = "test",
+    image_size: Count | TwoCounts | None = None,
+    crop: bool = False,
     num_classes: Count | None = None,
     train_size: Count | None = None,
     validation_size: Count = 10_000,
     train_on_validation: bool = False,
     pixel_divisor: Positive = 256.0,
+    stream: bool = False,
+    workers: Count = 8,
+    processes: NonNegativeInt = 0,
 ) -> Dataset:
     """Load an image-classification set of TensorFlow Datasets, without TensorFlow.
 
@@ -113,15 +122,47 @@ def load_tfds(
             the array_record format, as "name", "name/config" or "name:1.0.0".
         directory: folder of the prepared sets; None: $TFDS_DATA_DIR or ~/tensorflow_datasets.
         manual_dir: folder of the official files, if the user has downloaded them; None: they are downloaded.
+        test_split: the split to test on, for a set whose test images have no labels; ImageNet's is "validation".
+        image_size: resize the images to so many pixels, a side or [height, width]; null: they must have one size.
+        crop: whether what is too long for `image_size` is first cut off on both sides; else images are squeezed.
         num_classes: labels are 0 to num_classes - 1; None: the number that the set declares.
         train_size: use only the first `train_size` training images; None: all.
         validation_size: hold out the last `validation_size` training images, if the set has no validation split.
         train_on_validation: whether to train on the validation images as well.
         pixel_divisor: divisor of the uint8 pixels.
+        stream: whether images are read and decoded as they are needed, for sets that are larger than memory.
+        workers: threads that read a stream.
+        processes: of a stream, each with so many threads; 0: this process.
     """
-    arrays, declared = read_tfds(name, directory, manual_dir)
-    classes = num_classes or declared
-    return _assemble(name, arrays, classes, validation_size, train_size, train_on_validation, pixel_divisor)
+    form = None if image_size is None and not crop else make_form(image_size, crop=crop)
+    if not stream:
+        arrays, declared = read_tfds(name, directory, manual_dir, form=form)
+        arrays, classes = _with_test_split(arrays, test_split), num_classes or declared
+        return _assemble(name, arrays, classes, validation_size, train_size, train_on_validation, pixel_divisor)
+    from lenet_jax.data.streamed_images import PreparedImages, stream_divided
+
+    prepared, files, declared = find_set(name, directory, manual_dir)
+    source, classes = PreparedImages(prepared, files, "label", form), num_classes or declared
+    places: dict[str, np.ndarray] = {}
+    for part, positions in source.positions().items():
+        places |= {f"{part}_images": positions, f"{part}_labels": np.zeros(len(positions), np.int32)}
+    places = _with_test_split(places, test_split)
+    divided = _assemble(
+        name, places, classes, validation_size, train_size, train_on_validation, pixel_divisor, make=_make_places
+    )
+    return stream_divided(divided, source, Reading(workers, processes))
+
+
+def _with_test_split(arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
+    """Return the arrays {split}_images and {split}_labels with those of a split as those of the test."""
+    if split == "test":
+        return arrays
+    if f"{split}_images" not in arrays:
+        names = [key.removesuffix("_images") for key in arrays if key.endswith("_images")]
+        raise unknown_name("data.test_split", split, names)
+    kinds = ("images", "labels")
+    rest = {key: each for key, each in arrays.items() if key not in {f"{split}_{kind}" for kind in kinds}}
+    return rest | {f"test_{kind}": arrays[f"{split}_{kind}"] for kind in kinds}
 
 
 def load_idx(
@@ -220,6 +261,7 @@ def load_folder(
     name: Text = "folder",
     directory: Text | None = None,
     image_size: Count | TwoCounts | None = None,
+    crop: bool = False,
     colors: Literal["grey", "rgb"] | None = None,
     num_classes: Count | None = None,
     train_size: Count | None = None,
@@ -228,6 +270,9 @@ def load_folder(
     seed: Seed = 0,
     train_on_validation: bool = False,
     pixel_divisor: Positive = 256.0,
+    stream: bool = False,
+    workers: Count = 8,
+    processes: NonNegativeInt = 0,
 ) -> Dataset:
     """Load PNG and JPEG images whose classes are folders.
 
@@ -239,6 +284,7 @@ def load_folder(
         name: name of the data set in records and reports.
         directory: the folder; required.
         image_size: resize the images to so many pixels, a side or [height, width]; null: they must have one size.
+        crop: whether what is too long for `image_size` is first cut off on both sides; else images are squeezed.
         colors: grey (1 channel) or rgb (3); null: grey if all images are, else rgb.
         num_classes: number of outputs of the model; None: the number of classes.
         train_size: use only `train_size` training images; None: all.
@@ -247,14 +293,27 @@ def load_folder(
         seed: decides the order of the training images and which images are held out.
         train_on_validation: whether to train on the validation images as well.
         pixel_divisor: divisor of the pixels.
+        stream: whether images are read and decoded as they are needed, for folders that are larger than memory.
+        workers: threads that read a stream.
+        processes: of a stream, each with so many threads; 0: this process.
     """
-    from lenet_jax.data.folder import read_image_folder
-    from lenet_jax.data.images import Form
+    from lenet_jax.data.folder import list_image_folder, read_image_folder
 
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    arrays, classes = read_image_folder(_required_path(directory, "a folder of folders of images"), Form(size, colors))
+    path, form = _required_path(directory, "a folder of folders of images"), make_form(image_size, colors, crop=crop)
+    source, make = None, make_examples
+    if stream:
+        from lenet_jax.data.streamed_images import ImageFiles, stream_divided
+
+        found, arrays, make = list_image_folder(path), {}, _make_places
+        classes, first = found.classes, 0
+        for part, labels in found.labels.items():
+            arrays |= {f"{part}_images": np.arange(first, first + len(labels)), f"{part}_labels": labels}
+            first += len(labels)
+        source = ImageFiles(path, found.every, np.concatenate(list(found.labels.values())), form)
+    else:
+        arrays, classes = read_image_folder(path, form)
     if "all_images" in arrays:
-        every = make_examples(arrays["all_images"], arrays["all_labels"], len(classes), f"data {name}")
+        every = make(arrays["all_images"], arrays["all_labels"], len(classes), f"data {name}")
         held_out = _size(test_size, len(every.targets))
         rest, test = hold_out_at_random(every, held_out, seed, "data.test_size")
         total = len(every.targets)
@@ -265,7 +324,8 @@ def load_folder(
     order = np.random.default_rng(seed).permutation(len(arrays["train_labels"]))  # those of a class are in a row
     arrays |= {key: arrays[key][order] for key in ("train_images", "train_labels")}
     held_out, classes = _size(validation_size, total), num_classes or len(classes)
-    return _assemble(name, arrays, classes, held_out, train_size, train_on_validation, pixel_divisor, seed)
+    data = _assemble(name, arrays, classes, held_out, train_size, train_on_validation, pixel_divisor, seed, make=make)
+    return data if source is None else stream_divided(data, source, Reading(workers, processes))
 
 
 def load_huggingface(
@@ -394,6 +454,7 @@ def _assemble(
     train_on_validation: bool,
     pixel_divisor: float,
     seed: int | None = None,
+    make: Callable[..., Split] = make_examples,
 ) -> Dataset:
     """Check the arrays {split}_images and {split}_labels and divide them into training, validation and test."""
     parts = [part for part in ("train", "validation", "test") if f"{part}_images" in arrays]
@@ -402,7 +463,7 @@ def _assemble(
             raise InputError(f"`data.name` {name} must have a {part} split; it has {', '.join(parts)}.")
     num_classes = num_classes or count_outputs([arrays[f"{part}_labels"] for part in parts])
     splits = {
-        part: make_examples(arrays[f"{part}_images"], arrays[f"{part}_labels"], num_classes, f"data {name} ({part})")
+        part: make(arrays[f"{part}_images"], arrays[f"{part}_labels"], num_classes, f"data {name} ({part})")
         for part in parts
     }
     if "validation" not in splits and validation_size is not None:
@@ -418,6 +479,11 @@ def _assemble(
         splits["train"] = join(splits["train"], splits["validation"])
     splits["train"] = take_first(splits["train"], train_size)
     return Dataset(**splits, num_classes=num_classes, pixel_divisor=pixel_divisor)
+
+
+def _make_places(places: np.ndarray, labels: np.ndarray, num_classes: int, origin: str) -> Split:
+    """Return places in a source, which are divided as the examples themselves would be."""
+    return Split(places, labels.astype(np.int32))
 
 
 def _hold_out_validation(train: Split, size: int, seed: int | None) -> tuple[Split, Split]:

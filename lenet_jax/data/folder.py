@@ -7,6 +7,7 @@ the same on every file system.
 import stat
 import unicodedata
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,12 +19,24 @@ from lenet_jax.storage import read_file
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
 
+class ImageFolder(NamedTuple):
+    """The images of a folder by split, train, validation and test, or all."""
+
+    files: dict[str, list[Path]]
+    labels: dict[str, np.ndarray]  # (N,), places of the names
+    classes: list[str]  # their names
+
+    @property
+    def every(self) -> list[Path]:
+        """Return the files of all splits."""
+        return [path for paths in self.files.values() for path in paths]
+
+
 def read_image_folder(directory: Path, form: Form) -> tuple[Arrays, list[str]]:
     """Read the images of a folder.
 
     Args:
-        directory: with the folders train, test and perhaps validation (or val, valid), which hold a folder a class;
-            or with a folder a class.
+        directory: see `list_image_folder`.
         form: size and colours of the images.
 
     Returns:
@@ -31,8 +44,24 @@ def read_image_folder(directory: Path, form: Form) -> tuple[Arrays, list[str]]:
         the classes, of which the labels are the places.
 
     Raises:
-        InputError: if there is no image, an image cannot be used, the splits have other classes, or a symbolic link
-            leads out of the folder.
+        InputError: as `list_image_folder`, or if an image cannot be used.
+    """
+    found = list_image_folder(directory)
+    names = [str(path.relative_to(directory)) for path in found.every]
+    key = digest_files(found.every, "folder", form.key(), *names)
+    arrays = dict(load_or_decode(key, lambda: _decode(found.files, found.every, form)))
+    return arrays | {f"{part}_labels": labels for part, labels in found.labels.items()}, found.classes
+
+
+def list_image_folder(directory: Path) -> ImageFolder:
+    """Find the images of a folder.
+
+    Args:
+        directory: with the folders train, test and perhaps validation (or val, valid), which hold a folder a class;
+            or with a folder a class.
+
+    Raises:
+        InputError: if there is no image, the splits have other classes, or a symbolic link leads out of the folder.
     """
     root = _find_root(directory)
     folders = _folders(directory, root)
@@ -49,13 +78,9 @@ def read_image_folder(directory: Path, form: Form) -> tuple[Arrays, list[str]]:
         parts["all"] = _images_of_classes(directory, root, folders)
     classes = _common_classes(parts, directory)
     files = {part: [path for name in classes for path in found[name]] for part, found in parts.items()}
-    names = [str(path.relative_to(directory)) for paths in files.values() for path in paths]
-    every = [path for paths in files.values() for path in paths]
-    key = digest_files(every, "folder", str(form), *names)
-    arrays = dict(load_or_decode(key, lambda: _decode(files, every, form)))
-    for part, found in parts.items():
-        arrays[f"{part}_labels"] = np.repeat(np.arange(len(classes)), [len(found[name]) for name in classes])
-    return arrays, classes
+    sizes = {part: [len(found[name]) for name in classes] for part, found in parts.items()}
+    labels = {part: np.repeat(np.arange(len(classes)), counts) for part, counts in sizes.items()}
+    return ImageFolder(files, labels, classes)
 
 
 def read_class_names(directory: Path) -> list[str]:

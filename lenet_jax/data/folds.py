@@ -15,6 +15,7 @@ import numpy as np
 from lenet_jax import components
 from lenet_jax.config.folds import Fold
 from lenet_jax.data.splits import is_labels
+from lenet_jax.data.streams import check_in_memory
 from lenet_jax.errors import InputError
 from lenet_jax.types import Dataset, Split, has_weights
 
@@ -57,6 +58,8 @@ def build_data(node: Mapping[str, Any]) -> Any:
     """
     whole, fold = components.split_fold(node)
     data = components.build(whole)
+    if fold is not None:
+        check_in_memory(data, "`data.folds`: cross-validation")
     return data if fold is None else divide(data, fold).at(fold.number)
 
 

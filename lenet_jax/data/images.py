@@ -31,6 +31,27 @@ class Form(NamedTuple):
 
     image_size: tuple[int, int] | None = None  # (height, width); None: they must have one size
     colors: str | None = None  # "grey" or "rgb"; None: grey if all images are, else rgb
+    crop: bool = False  # whether what is too long for this size is cut off on both sides, before; else it is squeezed
+
+    def key(self) -> str:
+        """Return a text that names the form in the cache."""
+        return f"Form(image_size={self.image_size}, colors={self.colors!r}{', crop=True' if self.crop else ''})"
+
+
+def make_form(image_size: int | tuple[int, int] | None, colors: str | None = None, *, crop: bool = False) -> Form:
+    """Return the form that options of a data set ask for.
+
+    Args:
+        image_size: a side or (height, width) in pixels, or None.
+        colors: "grey", "rgb" or None.
+        crop: see `Form`.
+
+    Raises:
+        InputError: if images are to be cropped to no size.
+    """
+    if crop and image_size is None:
+        raise InputError("`data.image_size` must be given with data.crop=true; got null.")
+    return Form((image_size, image_size) if isinstance(image_size, int) else image_size, colors, crop)
 
 
 def decode_images(sources: Iterable[tuple[str, Callable[[], bytes]]], form: Form) -> np.ndarray:
@@ -69,6 +90,25 @@ def decode_images(sources: Iterable[tuple[str, Callable[[], bytes]]], form: Form
         images.append(image)
     channels = max(image.shape[2] for image in images)
     return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
+
+
+def decode_image(name: str, content: bytes, form: Form) -> np.ndarray:
+    """Decode an image of a PNG or JPEG file as `decode_images` does.
+
+    Returns:
+        uint8 pixels (H, W, C), C = 1 or 3.
+
+    Raises:
+        InputError: if it is damaged, too large or of more than 8 bits a channel; the message begins with `name`.
+    """
+    return _decode(name, content, lambda image: _bring_to(image, form))
+
+
+def bring_pixels_to(pixels: np.ndarray, form: Form) -> np.ndarray:
+    """Bring uint8 pixels (H, W, C), C = 1 or 3, to a form."""
+    from PIL import Image
+
+    return _bring_to(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), form)
 
 
 def decode_as_seen(name: str, content: bytes, colors: str) -> np.ndarray:
@@ -134,6 +174,15 @@ def _bring_to(image: Any, form: Form) -> np.ndarray:
     image = image.convert(mode)
     if form.image_size is not None:
         height, width = form.image_size
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        box = _middle(image.size, width / height) if form.crop else None
+        image = image.resize((width, height), Image.Resampling.BILINEAR, box)
     pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _middle(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of the largest rectangle of an aspect, width to height, in the middle."""
+    width, height = size
+    inner = min(width, height * aspect), min(height, width / aspect)
+    left, top = (width - inner[0]) / 2, (height - inner[1]) / 2
+    return left, top, left + inner[0], top + inner[1]

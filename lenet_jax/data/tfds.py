@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from lenet_jax.data.cache import Arrays, digest_files, load_or_decode
+from lenet_jax.data.images import Form, bring_pixels_to
 from lenet_jax.data.official import (
     ARCHIVE_SETS,
     BUILT_IN,
@@ -43,7 +44,9 @@ def tfds_directory(directory: str | None) -> Path:
     return Path(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def read_tfds(name: str, directory: str | None, manual_dir: str | None, label: str = "label") -> tuple[Arrays, int]:
+def read_tfds(
+    name: str, directory: str | None, manual_dir: str | None, label: str = "label", form: Form | None = None
+) -> tuple[Arrays, int]:
     """Read a data set, and prepare it first if it is one of `BUILT_IN`.
 
     Args:
@@ -51,6 +54,7 @@ def read_tfds(name: str, directory: str | None, manual_dir: str | None, label: s
         directory: see `tfds_directory`.
         manual_dir: folder of the official files; None: they are downloaded.
         label: the feature that is the label.
+        form: to which the images are brought; None: they stay as they are.
 
     Returns:
         The arrays {split}_images and {split}_labels of each split of the set, and the number of classes.
@@ -59,14 +63,24 @@ def read_tfds(name: str, directory: str | None, manual_dir: str | None, label: s
         InputError: if the set is neither prepared nor one of `BUILT_IN`, is not an image-classification set, or its
             files cannot be obtained or are not the official ones.
     """
+    prepared, files, num_classes = find_set(name, directory, manual_dir, label)
+    more = [] if label == "label" else [label]
+    more += [] if form is None else [form.key()]
+    key = digest_files(files, "tfds images and labels", *more)
+    return load_or_decode(key, lambda: _decode(prepared, label, form)), num_classes
+
+
+def find_set(
+    name: str, directory: str | None, manual_dir: str | None, label: str = "label"
+) -> tuple[Path, list[Path], int]:
+    """Return the folder of a prepared set, the files in it and the number of its classes; see `read_tfds`."""
     prepared = prepare(name, directory, manual_dir) if name in BUILT_IN else _find(name, tfds_directory(directory))
     num_classes = _num_classes(prepared, label)
     files = [path for path in prepared.iterdir() if not path.is_dir()]
     for path in files:
         if not path.is_file():  # opening a named pipe would block
             raise InputError(f"{path}: must be a file; it is something else.")
-    key = digest_files(files, "tfds images and labels", *([] if label == "label" else [label]))
-    return load_or_decode(key, lambda: _decode(prepared, label)), num_classes
+    return prepared, files, num_classes
 
 
 def prepare(name: str, directory: str | None, manual_dir: str | None) -> Path:
@@ -223,32 +237,43 @@ def _class_names(content: Any) -> Iterator[str]:
             yield from _class_names(json.loads(value) if key == "json" and isinstance(value, str) else value)
 
 
-def _decode(prepared: Path, label: str = "label") -> Arrays:
+def open_splits(prepared: Path) -> dict[str, Any]:
+    """Return the splits of a prepared set, each a sequence of decoded examples.
+
+    Raises:
+        InputError: if the set is damaged, or is not prepared in the array_record format.
+    """
     with _quiet_tfds(), _damage_reported(prepared):
         import tensorflow_datasets as tfds
 
         builder = tfds.builder_from_directory(prepared)
-        arrays = {}
-        for split in list(builder.info.splits):
-            try:
-                examples = list(builder.as_data_source(split))  # pyright: ignore[reportCallIssue]
-            except NotImplementedError as error:
-                file_format = getattr(builder.info.file_format, "value", None)
-                raise InputError(
-                    f"{prepared}: the set must be prepared in the array_record format; got {file_format}; "
-                    'prepare it again with file_format="array_record".'
-                ) from error
-            arrays[f"{split}_images"] = _stack(examples, f"{prepared} ({split})")
+        try:
+            return {split: builder.as_data_source(split) for split in builder.info.splits}
+        except NotImplementedError as error:
+            file_format = getattr(builder.info.file_format, "value", None)
+            raise InputError(
+                f"{prepared}: the set must be prepared in the array_record format; got {file_format}; "
+                'prepare it again with file_format="array_record".'
+            ) from error
+
+
+def _decode(prepared: Path, label: str = "label", form: Form | None = None) -> Arrays:
+    arrays = {}
+    for split, source in open_splits(prepared).items():
+        with _quiet_tfds(), _damage_reported(prepared):
+            examples = list(source)
+            images = [each["image"] if form is None else bring_pixels_to(each["image"], form) for each in examples]
+            arrays[f"{split}_images"] = _stack(images, f"{prepared} ({split})")
             arrays[f"{split}_labels"] = np.array([example[label] for example in examples], np.int64)
     return arrays
 
 
-def _stack(examples: list[dict[str, Any]], origin: str) -> np.ndarray:
-    images = [example["image"] for example in examples]
+def _stack(images: list[np.ndarray], origin: str) -> np.ndarray:
     shapes = {image.shape for image in images}
     if len(shapes) != 1:
         raise InputError(
-            f"{origin}: all images must have the same size; got {len(shapes)}, such as {sorted(shapes)[:3]}."
+            f"{origin}: all images must have the same size; got {len(shapes)}, such as {sorted(shapes)[:3]}; set "
+            "`data.image_size`."
         )
     return np.stack(images)
 

@@ -29,6 +29,7 @@ from lenet_jax.components import targets, targets_in
 from lenet_jax.config import Config, SweepConfig, from_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.config.checks import build
+from lenet_jax.data.streams import check_in_memory, is_streamed
 from lenet_jax.environment import install_command
 from lenet_jax.errors import InputError
 from lenet_jax.given_objects import is_given
@@ -63,6 +64,7 @@ from lenet_jax.hydra_app.sweep_jobs import (
 from lenet_jax.hydra_app.worker import disable_gpu_preallocation
 from lenet_jax.report.dry_run import dry_run_lines
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_runs
+from lenet_jax.runs.programs import choose_lanes
 from lenet_jax.runs.provenance import changed_conditions, changed_since, describe_process, describe_start
 from lenet_jax.runs.run_directory import RunDirectory, clear_run, write_patch
 from lenet_jax.runs.source_code import uncommitted_changes
@@ -143,12 +145,25 @@ def check_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> 
     _check_importable(base, configs)
     check_installed(configs)
     prepared = prepare_runs(job.config for job in jobs)
+    _check_streamed(base, options, prepared.values())
     _check_sweeper(base, options, jobs, hydra.config_loader)
     if not jobs:
         prepared = prepare_runs([to_config(base)])
     for job in jobs:
         RunDirectory(job.path)
     return CheckedSweep(base, options, jobs, prepared, chosen)
+
+
+def _check_streamed(base: Composed, options: SweepConfig, prepared: Iterable[PreparedRun]) -> None:
+    """Check that runs on streamed data, which run one after another, need not run in parallel.
+
+    Raises:
+        InputError: if they do.
+    """
+    for run in prepared:
+        choose_lanes(options.strategy, 1, streamed=is_streamed(run.data))
+        if plugin_name(base.hydra.sweeper) == "HalvingSweeper":
+            check_in_memory(run.data, "hydra/sweeper=halving or asha, which compares runs in parallel lanes,")
 
 
 def describe_sweep(sweep: CheckedSweep) -> list[str]:

@@ -9,7 +9,7 @@ from lenet_jax import layers
 from lenet_jax.config.checks import Count, Positive
 from lenet_jax.layers import Layer
 from lenet_jax.layers.model import make_model
-from lenet_jax.models.sizes import resized, scaled
+from lenet_jax.models.sizes import cropped, resized, scaled
 from lenet_jax.ops.initializers import fan_in_uniform, he_normal
 from lenet_jax.types import Model
 
@@ -33,6 +33,8 @@ def resnet(
     depth: Literal[18, 34, 50, 101, 152] = 50,
     width: Positive = 1.0,
     zero_initial_scale: bool = False,
+    stem: Literal["imagenet", "cifar"] = "imagenet",
+    crop_size: Count | None = None,
     image_size: Count | None = None,
     rematerialize: bool = False,
 ) -> Model:
@@ -57,6 +59,8 @@ def resnet(
         depth: number of layers with weights; blocks have two 3x3 convolutions (18, 34), or 1x1, 3x3 and 1x1 ones.
         width: factor on the number of channels, above 0.
         zero_initial_scale: whether blocks start as the identity (Goyal et al. 2017).
+        stem: "cifar", for images of about 32x32 pixels: conv1 is 3x3 with stride 1, and there is no pool1.
+        crop_size: height and width in pixels of the middle of the images, which alone is used; None: all of them.
         image_size: height and width in pixels to which images are resized on the device; None: no resizing.
         rematerialize: whether the backward pass recomputes each block, to save memory.
 
@@ -75,15 +79,27 @@ def resnet(
             channels = num_maps * (_EXPANSION if bottleneck else 1)
         stages[f"conv{stage + 2}"] = layers.serial(blocks)
     network = {
-        "conv1": _conv(first, 7, strides=2, padding=((3, 3), (3, 3))),
-        "norm1": layers.batch_normalization(),
-        "relu1": layers.activation(jax.nn.relu),
-        "pool1": layers.max_pooling(3, strides=2, padding=((1, 1), (1, 1))),
+        **_stem(first, small=stem == "cifar"),
         **stages,
         "mean": layers.global_average_pooling(),
         "fc": layers.dense(num_outputs, fan_in_uniform()),
     }
-    return make_model(resized(image_size, network), input_shape)
+    return make_model(resized(image_size, cropped(crop_size, network)), input_shape)
+
+
+def _stem(num_maps: int, *, small: bool) -> dict[str, Layer]:
+    """Return the first layers; for small images (He et al. 2016, section 4.2) those that keep their size."""
+    convolution = (
+        _conv(num_maps, 3, padding=((1, 1), (1, 1)))
+        if small
+        else _conv(num_maps, 7, strides=2, padding=((3, 3), (3, 3)))
+    )
+    first = {
+        "conv1": convolution,
+        "norm1": layers.batch_normalization(),
+        "relu1": layers.activation(jax.nn.relu),
+    }
+    return first if small else {**first, "pool1": layers.max_pooling(3, strides=2, padding=((1, 1), (1, 1)))}
 
 
 def _block(channels: int, num_maps: int, strides: int, *, bottleneck: bool, zero: bool) -> Layer:

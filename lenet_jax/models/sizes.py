@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import zeros
 
 from lenet_jax import layers
+from lenet_jax.errors import InputError
 from lenet_jax.ops.initializers import Initializer
 
 
@@ -30,6 +31,27 @@ def bias_initializer(bias_range: float) -> Initializer:
 def scaled(count: int, width: float, *, multiple: int = 1) -> int:
     """Return `width` times a number of kernels or units, rounded to a positive multiple of `multiple`."""
     return max(round(count * width / multiple), 1) * multiple
+
+
+def cropped(crop_size: int | None, parts: Mapping[str, layers.Layer]) -> Mapping[str, layers.Layer]:
+    """Return the layers, with a first one that takes a square in the middle of the images if its size is given.
+
+    Raises:
+        InputError: in `init`, if the images are smaller.
+    """
+    if crop_size is None:
+        return parts
+
+    def crop(x: jax.Array) -> jax.Array:
+        margins = [size - crop_size for size in x.shape[1:3]]
+        if min(margins) < 0:
+            raise InputError(
+                f"model: `crop_size` must be at most the size of the images, {x.shape[1:3]}; got {crop_size}."
+            )
+        top, left = (margin // 2 for margin in margins)
+        return x[:, top : top + crop_size, left : left + crop_size]
+
+    return {"crop": layers.function(crop), **parts}
 
 
 def resized(image_size: int | None, parts: Mapping[str, layers.Layer]) -> layers.Layer:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lenet_jax import components
 from lenet_jax.augment import Mixup, flatten
+from lenet_jax.data.stream_reader import read_split
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples, evaluate_task
 from lenet_jax.interop.conventions import example_of
@@ -79,7 +80,7 @@ def evaluate_average(
             )
         find_weights(record, weights)
     data = load_data(first, data_node)
-    split = data.splits()[part]
+    split = read_split(data, part)
     mean: Any = 0.0
     networks, accuracies = [], []
     for record in records:

@@ -13,6 +13,7 @@ import numpy as np
 from lenet_jax import components
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.data.folds import build_data
+from lenet_jax.data.stream_reader import read_split
 from lenet_jax.data.tfds import is_prepared
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import evaluate_task, predict_task
@@ -71,7 +72,7 @@ def evaluate_run(
     is_checked = check_file(record, path.relative_to(record.directory).as_posix()) or path == find_weights(record)
     data = load_data(record, data_node)
     model, variables = load_network(record, example_of(data.test.inputs), weights)
-    split = data.splits()[part]
+    split = read_split(data, part)
     task = Task(model, components.build(config.objective), (), config.trainer.compute_dtype, data.pixel_divisor)
     with jax.default_matmul_precision(config.trainer.matmul_precision):
         metrics = jax.jit(functools.partial(evaluate_task, task))(variables, split)

@@ -11,6 +11,7 @@ import numpy as np
 
 from lenet_jax import components
 from lenet_jax.data.folds import build_data
+from lenet_jax.data.stream_reader import read_split
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.evaluation import predict_task
 from lenet_jax.interop.conventions import example_of
@@ -72,7 +73,7 @@ def export_run(
     find_weights(record, weights)
     config = record.config
     data: Dataset = build_data(config.data)
-    inputs = data.test.inputs
+    inputs = read_split(data, "test").inputs
     if not hasattr(inputs, "shape"):
         raise InputError(f"export: `DIR` must be of a run whose inputs are one array; got a {type(inputs).__name__}.")
     model, variables = load_network(record, example_of(inputs), weights)

@@ -19,6 +19,7 @@ from lenet_jax.config import Config, to_dict, without_seed
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.config.folds import Fold
 from lenet_jax.data.folds import FoldedData, divide
+from lenet_jax.data.streams import check_in_memory
 from lenet_jax.environment import make_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import check_labels, check_splits, count_examples
@@ -370,6 +371,7 @@ def load_data(node: Mapping[str, Any]) -> tuple[Dataset, FoldedData | None]:
     data = _load(_as_key(whole))
     if fold is None:
         return data, None
+    check_in_memory(data, "`data.folds`: cross-validation")
     folded = divide(data, fold)
     return folded.at(fold.number), folded
 

@@ -15,15 +15,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lenet_jax.config import Config
 from lenet_jax.data.folds import FoldedData
-from lenet_jax.errors import unknown_name
+from lenet_jax.data.streams import is_streamed
+from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.evaluation import evaluate_task
 from lenet_jax.lanes import AXIS, STRATEGIES, advance, choose_strategy, over_lanes
 from lenet_jax.objective import no_examples
 from lenet_jax.runs.compilation_cache import use_compilation_cache
+from lenet_jax.runs.measured import Measured, results_of
 from lenet_jax.runs.parts import float_options
 from lenet_jax.runs.prepared_run import PreparedRun
+from lenet_jax.runs.streamed_programs import compile_passes
 from lenet_jax.traced_numbers import scalar
-from lenet_jax.training import Evaluation, TrainState, evaluation_variables, result_variables, train_interval
+from lenet_jax.training import Evaluation, TrainState, train_interval
 from lenet_jax.types import Dataset, Metrics, Status, Variables
 from lenet_jax.weights import unwrap_keys, wrap_keys
 
@@ -31,22 +34,12 @@ MAX_VMAPPED = 64  # default number of vmapped lanes; halved when out of memory
 _ALIGNMENT = 64  # bytes
 
 
-class Measured(NamedTuple):
-    """What a finished run leaves."""
-
-    variables: Variables  # the result: the best or the last ones, as the configuration says
-    train: Metrics
-    test: Metrics
-    last: Variables | None  # where the configuration keeps them
-    other: tuple[Metrics, Metrics] | None  # on both sets, of the best or last ones that are kept but not the result
-
-
 class Programs(NamedTuple):
     """Programs for runs with one signature, with their data; every array of `states` has a leading lane axis."""
 
     states: TrainState  # empty lanes, in which runs can start
     restore: Callable[[TrainState], TrainState]  # copies states of NumPy arrays with unwrapped keys to the devices
-    data: Dataset | FoldedData  # on the devices
+    data: Dataset | FoldedData  # on the devices, unless they are streamed
     initial: Any  # initial weights that the seed does not make, on the devices; None: there are none
     start: Callable[..., TrainState]  # (states, (is_new, seeds, values), initial) -> states
     advance: Callable[..., tuple[TrainState, Evaluation]]  # (states, (values, folds), data); `states` are donated
@@ -55,7 +48,12 @@ class Programs(NamedTuple):
 
 
 def choose_lanes(
-    strategy: str, num_jobs: int, max_parallel: int | None = None, *, may_divide: bool = False
+    strategy: str,
+    num_jobs: int,
+    max_parallel: int | None = None,
+    *,
+    may_divide: bool = False,
+    streamed: bool = False,
 ) -> tuple[str, int]:
     """Return the strategy and the number of lanes for the jobs of a group.
 
@@ -68,15 +66,23 @@ def choose_lanes(
         num_jobs: 1 or above.
         max_parallel: maximum number of lanes; None: one per device for "devices", 64 for "vmap".
         may_divide: `PreparedRun.may_divide`.
+        streamed: whether the data are read as they are needed; by one run at a time, as each has an order of its own.
 
     Returns:
         The strategy, other than "auto", and the number of lanes.
 
     Raises:
-        InputError: if the strategy is unknown.
+        InputError: if the strategy is unknown, or asks for several lanes on streamed data.
     """
     if strategy not in STRATEGIES:
         raise unknown_name("sweep.strategy", strategy, STRATEGIES)
+    if streamed:
+        if strategy not in ("auto", "map"):
+            raise InputError(
+                "`sweep.strategy` must be auto or map for streamed data, of which each run reads the examples in an "
+                f"order of its own; got {strategy}; use data.stream=false for runs in parallel lanes."
+            )
+        return "map", 1
     devices = jax.local_devices()
     if strategy == "auto":
         strategy = "map" if may_divide and devices[0].platform == "cpu" else choose_strategy(num_jobs, devices)
@@ -122,11 +128,7 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
         def if_finished(variables: Variables) -> tuple[Metrics, Metrics]:
             return lax.cond(finished, evaluate, lambda _: (nothing, nothing), variables)
 
-        variables = result_variables(trainer, state)
-        last = None if trainer.weights == "best" else evaluation_variables(state)
-        kept = {"best": None, "last": state.best, "both": last}[trainer.weights]
-        other = None if kept is None else if_finished(kept)
-        return Measured(variables, *if_finished(variables), last, other)
+        return results_of(trainer, state).measured(if_finished)
 
     state = prepared.state
     devices = jax.local_devices()[:1] if strategy == "map" else _devices_of_lanes(num_lanes)
@@ -140,18 +142,29 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
         return jit_over_lanes(fn, **options).lower(*args).compile()
 
     folds = None if prepared.folded is None else np.zeros(num_lanes, np.int32)
-    data = prepared.data if prepared.folded is None else prepared.folded
     tensors = prepared.initial_tensors
-    shapes, data_shapes, initial = jax.eval_shape(lambda *trees: trees, states, data, tensors)
+    shapes, initial = jax.eval_shape(lambda *trees: trees, states, tensors)
+
+    def compile_whole() -> tuple[Any, Callable, Callable]:
+        """Return data in memory on the devices, and the programs `advance` and `measure`."""
+        data = prepared.data if prepared.folded is None else prepared.folded
+        data_shapes = jax.eval_shape(lambda data: data, data)
+        advance = compiled(train, shapes, (values, folds), data_shapes, donate_argnums=0)
+        return _put_on(devices, data), advance, compiled(measure, shapes, (none, values, folds), data_shapes)
+
     with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
+        if is_streamed(prepared.data):
+            data, passes = prepared.data, compile_passes(prepared, jit_over_lanes, shapes, values, devices[0])
+        else:
+            data, *passes = compile_whole()
         return Programs(
             states=put(states),
             restore=lambda values: put(wrap_keys(values, states)),
-            data=_put_on(devices, data),
+            data=data,
             initial=_put_on(devices, tensors),
             start=compiled(start, shapes, (none, seeds, values), initial),
-            advance=compiled(train, shapes, (values, folds), data_shapes, donate_argnums=0),
-            measure=compiled(measure, shapes, (none, values, folds), data_shapes),
+            advance=passes[0],
+            measure=passes[1],
             compile_seconds=time.perf_counter() - start_time,
         )
 

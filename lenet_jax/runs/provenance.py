@@ -19,6 +19,7 @@ from lenet_jax.components import targets
 from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.data.class_names import class_names
+from lenet_jax.data.streams import StreamedDataset
 from lenet_jax.environment import command, is_deterministic
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples
@@ -257,7 +258,12 @@ def changed_since(what: str, key: str, old: Any, new: Any) -> InputError:
 
 
 def digest_dataset(dataset: Dataset) -> str:
-    """Return the SHA-256 of the inputs and targets of all splits, with their dtypes and shapes."""
+    """Return the SHA-256 of the inputs and targets of all splits, with their dtypes and shapes.
+
+    Of streamed data it is that of some of the examples; see `StreamedDataset.digest`.
+    """
+    if isinstance(dataset, StreamedDataset):
+        return dataset.digest()
     digest = hashlib.sha256()
     for part in ("train", "validation", "test"):
         for array in jax.tree.leaves(getattr(dataset, part)):

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 
 from lenet_jax.config import SweepConfig, from_dict, to_dict
+from lenet_jax.data.streams import is_streamed
 from lenet_jax.errors import InputError
 from lenet_jax.runs.prepared_run import PreparedRun, program_signature
 from lenet_jax.runs.programs import choose_lanes
+from lenet_jax.runs.streamed_programs import bytes_in_flight
 from lenet_jax.summary import summarize, training_bytes
 from lenet_jax.sweeps.groups import SweepJob, by_signature
 
@@ -49,9 +51,13 @@ def plan_groups(
     for signature, group in by_signature(jobs).items():
         strategy, num_lanes = "map", 1
         if in_lanes:
-            may_divide = prepared[signature].may_divide
+            run = prepared[signature]
             strategy, num_lanes = choose_lanes(
-                options.strategy, len(group), options.max_parallel, may_divide=may_divide
+                options.strategy,
+                len(group),
+                options.max_parallel,
+                may_divide=run.may_divide,
+                streamed=is_streamed(run.data),
             )
         plans.append(_plan(group, prepared[signature], strategy, num_lanes))
     return plans
@@ -69,7 +75,8 @@ def plan_run(overrides: Sequence[str], prepared: PreparedRun, path: Path) -> Gro
 
 
 def _plan(group: list[SweepJob], run: PreparedRun, strategy: str, num_lanes: int) -> GroupPlan:
-    sizes = _bytes(run.state), _bytes(run.state.variables.params), _activation_bytes(run), _bytes(run.data.splits())
+    data = bytes_in_flight(run) if is_streamed(run.data) else _bytes(run.data.splits())
+    sizes = _bytes(run.state), _bytes(run.state.variables.params), _activation_bytes(run), data
     return GroupPlan(group, strategy, num_lanes, min(num_lanes, jax.local_device_count()), *sizes)
 
 

@@ -12,6 +12,7 @@ import jax
 
 from lenet_jax.components import complete_like
 from lenet_jax.config import Config, SweepConfig, from_dict, to_dict
+from lenet_jax.data.streams import is_streamed
 from lenet_jax.errors import InputError, describe_error
 from lenet_jax.runs import Event, Failed, Finished, Started
 from lenet_jax.runs.group import Job, run_jobs
@@ -217,7 +218,11 @@ def _run_group(
     try:
         prepared = prepared or prepare_run(jobs[0].config)
         strategy, num_lanes = choose_lanes(
-            options.strategy, len(group), options.max_parallel, may_divide=prepared.may_divide
+            options.strategy,
+            len(group),
+            options.max_parallel,
+            may_divide=prepared.may_divide,
+            streamed=is_streamed(prepared.data),
         )
         runs = [Job(job.config, job.path, functools.partial(on_start, job), resume=True) for job in jobs]
         prune = None if should_prune is None else lambda index: should_prune(jobs[index].number)

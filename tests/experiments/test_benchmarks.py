@@ -250,7 +250,7 @@ def test_an_unknown_case_is_refused_with_the_valid_names(capsys):
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_case_is_led_by_ours_and_its_names_exist(case):
-    assert case.systems[0] in ("ours", "ours_trainer")
+    assert case.systems[0] in ("ours", "ours_trainer", "ours_stream")
     assert set(case.systems) <= set(SYSTEMS)
     assert all(set(goal.peers) <= set(case.peers) for goal in case.goals)
 

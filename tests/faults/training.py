@@ -20,6 +20,7 @@ WAYS = {
     "devices": [*GRID, "sweep.strategy=devices"],
     "vmap": [*GRID, "sweep.strategy=vmap"],
     "basic": [*GRID, "hydra/launcher=basic"],
+    "streamed": ["data=synthetic", "data.stream=true", "data.image_size=14", "data.channels=1"],
 }
 
 

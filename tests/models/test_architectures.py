@@ -48,6 +48,31 @@ def test_parameters_and_work_are_the_published_ones(name, variant):
         assert sum(row.multiply_adds for row in rows) == pytest.approx(1e6 * millions, rel=0.02)
 
 
+def test_the_resnet_for_small_images_is_that_of_the_published_programs():
+    """11,173,962 parameters and 0.56e9 multiply-adds, as of the usual PyTorch programs for CIFAR-10."""
+    model = lj.create_model("resnet18", input_shape=(32, 32, 3), num_classes=10, stem="cifar")
+    rows = lj.summarize(model)
+    assert sum(row.parameters for row in rows) == 11_173_962
+    assert sum(row.multiply_adds for row in rows) == pytest.approx(556e6, rel=0.01)
+    shapes = {row.layer: row.output_shape for row in rows}
+    assert shapes["conv1"] == (32, 32, 64)
+    assert "pool1" not in shapes
+
+
+def test_a_resnet_may_see_the_middle_of_the_images_alone():
+    options = {"width": 0.05, "num_classes": 3}
+    whole, cropped = (
+        lj.create_model("resnet18", input_shape=shape, **options, **crop)
+        for shape, crop in (((32, 32, 1), {}), ((39, 40, 1), {"crop_size": 32}))
+    )
+    variables = whole.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (2, 39, 40, 1))
+    expected, _ = whole.apply(variables, images[:, 3:35, 4:36])
+    params = {**cropped.init(jax.random.key(0)).params, **variables.params}
+    found, _ = cropped.apply(lj.Variables(params, variables.state), images)
+    np.testing.assert_array_equal(found, expected)
+
+
 ALEXNET = {
     "conv1.conv": (55, 55, 96), "pool1": (27, 27, 96), "conv2.conv": (27, 27, 256), "pool2": (13, 13, 256),
     "conv3.conv": (13, 13, 384), "conv4.conv": (13, 13, 384), "conv5.conv": (13, 13, 256), "pool5": (6, 6, 256),
@@ -233,6 +258,7 @@ def test_auxiliary_heads_count_in_training_only():
     [
         ("alexnet", {"input_shape": (28, 28, 1)}, "layer `pool2` does not fit an input of shape (2, 2, 256): max"),
         ("resnet18", {"input_shape": (28, 28, 0)}, "model: `input_shape` must be (height, width, channels), each 1 or"),
+        ("resnet18", {"input_shape": (30, 32, 1), "crop_size": 31}, "model: `crop_size` must be at most the size of"),
         ("resnet18", {"depth": 20}, "`model.depth` must be one of 18, 34, 50, 101, 152; got 20."),
         ("googlenet", {"variant": "torchvision", "auxiliary_heads": True}, "googlenet: `auxiliary_heads` must be"),
         ("googlenet", {"auxiliary_heads": True}, "layer `auxiliary1` does not fit an input of shape (2, 2, 512): "),
