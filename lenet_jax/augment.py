@@ -200,7 +200,10 @@ def random_crop(margin: NonNegativeInt) -> Augment:
 
 
 def random_resized_crop(
-    *, crop_size: Count | None = None, min_area: Fraction = 0.08, max_aspect: Annotated[float, AtLeast(1)] = 4 / 3
+    *,
+    crop_size: Count | None = None,
+    min_area: Fraction = 0.08,
+    max_aspect: Annotated[float, AtLeast(1)] = 1.3333333333333333,
 ) -> Augment:
     """Return the augmentation that resizes a random rectangle of an image to a square, as for ImageNet.
 
@@ -383,7 +386,7 @@ def imagenet(
     *,
     crop_size: Count | None = None,
     min_area: Fraction = 0.08,
-    max_aspect: Annotated[float, AtLeast(1)] = 4 / 3,
+    max_aspect: Annotated[float, AtLeast(1)] = 1.3333333333333333,
     flip: bool = True,
     lighting: NonNegative = 0.0,
     mixup: Positive | None = None,

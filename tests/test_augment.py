@@ -134,7 +134,7 @@ def test_a_resized_crop_is_that_of_pillow(size):
         whole = Image.fromarray(image[..., 0])
         box = (left, top, left + width, top + height)
         expected = np.asarray(whole.resize((columns, rows), Image.Resampling.BILINEAR, box))
-        changed = np.asarray(augment(key, image))[..., 0]
+        changed = np.asarray(augment(key, jnp.asarray(image)))[..., 0]
         above, before = (12 - rows) // 2, (10 - columns) // 2
         found = changed[above : above + rows, before : before + columns]
         np.testing.assert_allclose(found[1:-1, 1:-1], expected[1:-1, 1:-1], atol=2e-3)  # Pillow sees nothing outside

@@ -45,9 +45,7 @@ def cropped(crop_size: int | None, parts: Mapping[str, layers.Layer]) -> Mapping
     def crop(x: jax.Array) -> jax.Array:
         margins = [size - crop_size for size in x.shape[1:3]]
         if min(margins) < 0:
-            raise InputError(
-                f"model: `crop_size` must be at most the size of the images, {x.shape[1:3]}; got {crop_size}."
-            )
+            raise InputError(f"`crop_size` must be at most the size of the images, {x.shape[1:3]}; got {crop_size}.")
         top, left = (margin // 2 for margin in margins)
         return x[:, top : top + crop_size, left : left + crop_size]
 

@@ -258,7 +258,7 @@ def test_auxiliary_heads_count_in_training_only():
     [
         ("alexnet", {"input_shape": (28, 28, 1)}, "layer `pool2` does not fit an input of shape (2, 2, 256): max"),
         ("resnet18", {"input_shape": (28, 28, 0)}, "model: `input_shape` must be (height, width, channels), each 1 or"),
-        ("resnet18", {"input_shape": (30, 32, 1), "crop_size": 31}, "model: `crop_size` must be at most the size of"),
+        ("resnet18", {"input_shape": (9, 9, 1), "crop_size": 10}, "layer `crop` does not fit an input of shape (9, "),
         ("resnet18", {"depth": 20}, "`model.depth` must be one of 18, 34, 50, 101, 152; got 20."),
         ("googlenet", {"variant": "torchvision", "auxiliary_heads": True}, "googlenet: `auxiliary_heads` must be"),
         ("googlenet", {"auxiliary_heads": True}, "layer `auxiliary1` does not fit an input of shape (2, 2, 512): "),
