@@ -202,7 +202,8 @@ def _last_maps(model: Model, variables: Variables, image: Array) -> tuple[Closed
         output = equation.outvars[0]
         if output not in needed or not _are_maps(output):
             continue
-        follows = any(each is maps for each in equation.invars) and output.aval.shape[1:3] == maps.aval.shape[1:3]
+        follows = any(each is maps for each in equation.invars)
+        follows = follows and maps is not None and output.aval.shape[1:3] == maps.aval.shape[1:3]
         if equation.primitive.name in _CONVOLUTIONS or follows:
             maps = output
     if maps is None:

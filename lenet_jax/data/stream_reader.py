@@ -1,7 +1,7 @@
 """Reading the examples of a source in a given order, by Grain, ahead of where they are used."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -37,7 +37,9 @@ def part_of_process(indices: np.ndarray, process_index: int, process_count: int)
     return indices[:, process_index * size : (process_index + 1) * size]
 
 
-def read_chunks(source: Source, order: np.ndarray, size: int, reading: Reading) -> Iterator[tuple[Any, int]]:
+def read_chunks(
+    source: Source, order: np.ndarray, size: int, reading: Reading
+) -> Generator[tuple[Any, int], None, None]:
     """Yield the examples of a source in some order, in chunks of one size.
 
     Args:
@@ -109,9 +111,9 @@ class _Ordered:
         return f"{len(self)} examples of {self._source!r}"
 
 
-def _read_blocks(source: Source, order: np.ndarray, reading: Reading) -> Iterator[Any]:
+def _read_blocks(source: Source, order: np.ndarray, reading: Reading) -> Generator[Any, None, None]:
     """Yield the examples in blocks, each read by one thread."""
-    import grain
+    import grain  # pyright: ignore[reportMissingImports]
     from absl import flags
 
     if not flags.FLAGS.is_parsed():  # those of Grain have their defaults

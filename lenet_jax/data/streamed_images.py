@@ -118,7 +118,7 @@ def stream_divided(divided: Dataset, source: Any, reading: Reading) -> StreamedD
     """
     positions = {part: split.inputs for part, split in divided.splits().items()}
     return make_stream(
-        dict.fromkeys(positions, source),
+        {part: source for part in positions},  # noqa: C420  its type
         num_classes=divided.num_classes,
         pixel_divisor=divided.pixel_divisor,
         reading=reading,

@@ -237,7 +237,7 @@ def check_grain() -> None:
         InputError: if it cannot.
     """
     try:
-        import grain  # noqa: F401
+        import grain  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
             f"`data.stream` needs the package grain ({error}); install it: {install_command('stream')}."

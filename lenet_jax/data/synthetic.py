@@ -65,12 +65,14 @@ def load_synthetic(
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     ends = np.cumsum([train_size, validation_size, test_size])
     source = SyntheticImages((height, width, channels), num_classes, int(ends[-1]), seed)
-    places = dict(zip(("train", "validation", "test"), np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
+    places: dict[str, np.ndarray] = dict(
+        zip(("train", "validation", "test"), np.split(np.arange(ends[-1]), ends[:-1]), strict=True)
+    )
     if train_on_validation:
         places["train"] = np.concatenate([places["train"], places["validation"]])
     options = {"num_classes": num_classes, "pixel_divisor": pixel_divisor}
     if stream:
-        sources = dict.fromkeys(places, source)
+        sources = {part: source for part in places}  # noqa: C420  its type
         return make_stream(sources, positions=places, reading=Reading(workers, processes), **options)
     return Dataset(**{part: _examples(source, chosen) for part, chosen in places.items()}, **options)
 

@@ -248,7 +248,7 @@ def open_splits(prepared: Path) -> dict[str, Any]:
 
         builder = tfds.builder_from_directory(prepared)
         try:
-            return {split: builder.as_data_source(split) for split in builder.info.splits}
+            return {split: builder.as_data_source(split) for split in builder.info.splits}  # pyright: ignore[reportCallIssue]
         except NotImplementedError as error:
             file_format = getattr(builder.info.file_format, "value", None)
             raise InputError(
