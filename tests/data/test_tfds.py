@@ -280,7 +280,8 @@ def test_images_of_two_sizes_are_refused(tmp_path, message_of):
     images[:] = [image[: 7 + index % 2] for index, image in enumerate(IMAGES)]
     folder = prepare_shapes(tmp_path, images=images, shape=(None, None, 3))
     assert message_of(load_shapes, tmp_path) == (
-        f"{folder} (train): all images must have the same size; got 2, such as [(7, 6, 3), (8, 6, 3)]."
+        f"{folder} (train): all images must have the same size; got 2, such as [(7, 6, 3), (8, 6, 3)]; "
+        "set `data.image_size`."
     )
 
 

@@ -8,6 +8,7 @@ from tests.conftest import ROOT
 
 SHORT = ["data=embedded", "data.train_size=100", "trainer.max_epochs=1", "hydra.run.dir=run"]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+OTHERS = ("default", "resnet50_imagenet")  # of 224x224 pixels, in test_large.py
 NOTEBOOKS = sorted((ROOT / "experiments").glob("*/*.ipynb"))
 
 
@@ -24,7 +25,7 @@ SLOW = (
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in EXPERIMENTS if name != "default"],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in EXPERIMENTS if name not in OTHERS],
 )
 def test_an_experiment_runs_in_short(name, tmp_path, in_an_empty_folder, capsys):
     batch = [] if name == "csu_scg" else ["trainer.batch_size=50"]
