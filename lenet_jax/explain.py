@@ -197,7 +197,8 @@ def _layer_maps(model: Model, variables: Variables, image: Array, layer: str | N
 def _last_maps(model: Model, variables: Variables, image: Array) -> tuple[ClosedJaxpr, Any]:
     """Return the program of a network, and the variable in it of the last feature maps."""
     program = _inlined(functools.partial(_scores, model, variables), image)
-    needed, maps = _ancestors(program, program.jaxpr.outvars[-1]), None
+    needed = _ancestors(program, program.jaxpr.outvars[-1])
+    maps: Any = None
     for equation in program.jaxpr.eqns:
         output = equation.outvars[0]
         if output not in needed or not _are_maps(output):

@@ -24,6 +24,7 @@ from rich.progress import (
 
 from lenet_jax.components import short_name
 from lenet_jax.errors import describe_error
+from lenet_jax.report.columns import CurveColumn, MemoryColumn
 from lenet_jax.report.notebook import AboveBars, NotebookBar, writes_to_notebook
 from lenet_jax.report.text import counted, is_fraction, show_metric, spoken
 from lenet_jax.runs import Evaluated, Event, Failed, Finished, Interrupted, Monitor, Started
@@ -52,15 +53,23 @@ def make_console() -> Console:
 
 
 _NARROW = 60  # columns of a terminal, for which texts and a bar are too long
+_MEDIUM = 80  # those that have room for a curve
+_WIDE = 100  # and for the memory
+_CURVE = 12  # characters
 _LONG = 30.0  # seconds of compilation after which an output that is no terminal says so
 
 
-def _make_bar(console: Console, *texts: ProgressColumn) -> Any:
-    """Return a progress bar of one line, whatever the width of the terminal is."""
+def _make_bar(console: Console, *texts: ProgressColumn, curve: CurveColumn | None = None) -> Any:
+    """Return a progress bar of one line, whatever the width of the terminal is; with a curve where it has room."""
     if isinstance(console.file, AboveBars) and not console.quiet:
         return NotebookBar()
     left = (TextColumn("left"), TimeRemainingColumn())
-    columns = (TimeElapsedColumn(),) if console.width < _NARROW else (BarColumn(), TimeElapsedColumn(), *left)
+    columns: tuple[ProgressColumn, ...] = (BarColumn(), TimeElapsedColumn(), *left)
+    if console.width < _NARROW:
+        columns = (TimeElapsedColumn(),)
+    elif curve is not None and console.width >= _MEDIUM and "utf" in console.encoding:
+        memory = (MemoryColumn(),) if console.width >= _WIDE else ()
+        columns = (curve, BarColumn(bar_width=20), TimeElapsedColumn(), *left, *memory)
     return Progress(*texts, *columns, console=console, transient=True, disable=not console.is_terminal)
 
 
@@ -95,8 +104,9 @@ def show(events: Iterable[Event], console: Console | None = None) -> Finished | 
         console: where to print; None: standard output.
     """
     console = make_console() if console is None else console
+    curve, key = CurveColumn(_CURVE), Monitor().key
     with (
-        _make_bar(console, TextColumn("{task.description}"), MofNCompleteColumn()) as bar,
+        _make_bar(console, TextColumn("{task.description}"), MofNCompleteColumn(), curve=curve) as bar,
         _LongCompilation(console) as compilation,
     ):
         task = bar.add_task("preparing", total=None)
@@ -104,10 +114,12 @@ def show(events: Iterable[Event], console: Console | None = None) -> Finished | 
             compilation.end()
             match event:
                 case Started():
-                    done = len(event.previous_evaluations)
+                    done, key = len(event.previous_evaluations), event.monitor.key
+                    curve.values = [line.get(key) for line in event.previous_evaluations]
                     bar.update(task, total=event.num_evaluations, completed=done, description="compiling")
                     compilation.begin()
                 case Evaluated():
+                    curve.values.append(event.record.get(key))
                     bar.update(task, advance=1, description="evaluation")
                 case _:
                     bar.stop()

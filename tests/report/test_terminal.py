@@ -9,6 +9,7 @@ from rich.console import Console
 
 from lenet_jax.components import complete_config
 from lenet_jax.config import Config
+from lenet_jax.report.columns import resident_memory, sparkline
 from lenet_jax.report.terminal import (
     SweepDisplay,
     describe_evaluation,
@@ -177,3 +178,36 @@ def test_a_sweep_is_compiling_until_a_job_is_evaluated():
         assert display.description == "jobs 0/2, 2 running"
         display.show(1, [], STARTED)
         assert display.description == "jobs 0/2, 2 running"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], ""),
+        ([0.5], "▁"),
+        ([1, 1], "▁▁"),
+        ([0, 7, 3, None, float("nan")], "▁█▄  "),
+        (list(range(8)), "▁▂▃▄▅▆▇█"),
+        (list(range(15)), "▁▂▃▄▅▆▇█"),
+    ],
+)
+def test_a_curve_is_from_the_lowest_to_the_highest_value(values, expected):
+    assert sparkline(values, 8) == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "has_curve", "has_memory"), [(120, True, True), (80, True, False), (40, False, False)]
+)
+def test_a_curve_the_time_left_and_the_memory_are_shown_where_there_is_room(finished, width, has_curve, has_memory):
+    def events():
+        for event in (STARTED, EVALUATED, Evaluated({**RECORD, "validation_accuracy": 0.9}), finished):
+            yield event
+            time.sleep(0.15)  # the bar is drawn ten times a second
+
+    lines = re.split(r"[\r\n]+", printed_on_a_terminal(events(), width))
+    bars = [line for line in lines if re.match(r"evaluation +2/2 ", line)]
+    assert bars
+    assert all(len(line) <= width for line in bars)
+    assert any("▁█" in line for line in bars) == has_curve
+    assert any(" left " in line for line in bars) == has_curve
+    assert any(line.rstrip().endswith("GB") for line in bars) == (has_memory and resident_memory() is not None)
