@@ -130,7 +130,9 @@ def test_a_file_opens_with_a_comment_or_is_hydras(file):
 
 def test_every_function_that_a_file_names_is_of_this_package():
     files = [file for file in FILES if not str(file).startswith("hydra/")]  # Hydra makes those itself
-    named = {found for file in files for found in re.findall(rf"(?m)^[^#\n]*{TARGET}: ([\w.]+)", (CONF / file).read_text())}
+    named = {
+        found for file in files for found in re.findall(rf"(?m)^[^#\n]*{TARGET}: ([\w.]+)", (CONF / file).read_text())
+    }
     assert named == built_in_targets()
 
 

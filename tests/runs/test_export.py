@@ -19,6 +19,9 @@ from lenet_jax.runs.trust import read_allowed
 from lenet_jax.weights import named_leaves
 from tests.runs.small import component, make_config, run_whole
 
+# Orbax leaves tasks behind when it ends on an error.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 
 MODELS = {
@@ -108,7 +111,6 @@ def test_orbax_reads_what_is_written_and_other_checkpoints_are_read(folder, tmp_
     np.testing.assert_array_equal(theirs.params["softmax"]["bias"], evaluation.variables.params["softmax"]["bias"])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tasks that Orbax leaves on an error
 def test_bad_orbax_checkpoints_are_refused(folder, tmp_path):
     model, wider = (lj.create_model("lenet", num_kernels=(n, 3), hidden_units=10) for n in (2, 4))
     variables = model.init(jax.random.key(0))
