@@ -19,10 +19,10 @@ from lenet_jax.runs.trust import read_allowed
 from lenet_jax.weights import named_leaves
 from tests.runs.small import component, make_config, run_whole
 
-# Orbax leaves tasks behind when it ends on an error.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-pytestmark = pytest.mark.usefixtures("without_type_checks")
+pytestmark = [
+    pytest.mark.usefixtures("without_type_checks"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # tasks that Orbax leaves on an error
+]
 
 MODELS = {
     "lenet": component("model", "lenet", num_kernels=[2, 3], hidden_units=10),
