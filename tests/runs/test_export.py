@@ -21,7 +21,8 @@ from tests.runs.small import component, make_config, run_whole
 
 pytestmark = [
     pytest.mark.usefixtures("without_type_checks"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # tasks that Orbax leaves on an error
+    # Orbax leaves tasks behind when it ends on an error.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 MODELS = {
