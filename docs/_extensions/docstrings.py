@@ -7,12 +7,14 @@ from typing import Any
 from sphinx.application import Sphinx
 
 _CODE = re.compile(r"(`[^`]*`)")
+_OF_A_FIELD = "Alias for field number"  # what Python says of a field without a docstring
 _DEFINITION = re.compile(r"^[a-z]\w*: \S")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the event, after that of napoleon."""
     app.connect("autodoc-process-docstring", _process, priority=800)
+    app.connect("autodoc-process-signature", _shorten)
     return {"parallel_read_safe": True}
 
 
@@ -26,7 +28,17 @@ def to_restructured_text(lines: list[str]) -> list[str]:
 
 
 def _process(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = to_restructured_text(lines)
+    lines[:] = [] if lines and lines[0].startswith(_OF_A_FIELD) else to_restructured_text(lines)
+
+
+def _shorten(
+    app: Sphinx, what: str, name: str, found: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Return a signature with short names, also where a default is a function and Sphinx cannot read it."""
+    if signature is None or "<function " not in signature:
+        return signature, returned
+    short = re.sub(r"~[\w.]*?(\w+)(?![\w.])", r"\1", signature)
+    return re.sub(r"<function .*?>(?=[,)])", "...", short), returned
 
 
 def _kind(line: str) -> str:
