@@ -59,7 +59,7 @@ class TrainerConfig:
     """Length, batching and precision of training."""
 
     batch_size: Count | None = 50  # examples a step; what is left over of an epoch is dropped; null: the whole set
-    max_epochs: Count = 20
+    max_epochs: Count = 20  # passes over the training set, at most
     shuffle: bool = True  # a new order in each epoch; false: the order of the data
     checkpoint_every: Count | None = 1  # epochs from one checkpoint to the next; null: none
     matmul_precision: Literal["default", "high", "highest"] = "highest"  # highest: no TensorFloat-32 on a GPU
