@@ -1,6 +1,5 @@
 """What a sweep would do: its groups, their lanes, and an estimate of the memory that each group needs."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import jax
 
 from lenet_jax.config import SweepConfig, from_dict, to_dict
 from lenet_jax.errors import InputError
+from lenet_jax.runs.lane_memory import num_bytes
 from lenet_jax.runs.prepared_run import PreparedRun, program_signature
 from lenet_jax.runs.programs import choose_lanes
 from lenet_jax.summary import summarize, training_bytes
@@ -69,13 +69,9 @@ def plan_run(overrides: Sequence[str], prepared: PreparedRun, path: Path) -> Gro
 
 
 def _plan(group: list[SweepJob], run: PreparedRun, strategy: str, num_lanes: int) -> GroupPlan:
-    sizes = _bytes(run.state), _bytes(run.state.variables.params), _activation_bytes(run), _bytes(run.data.splits())
+    state, gradient, data = map(num_bytes, (run.state, run.state.variables.params, run.data.splits()))
+    sizes = state, gradient, _activation_bytes(run), data
     return GroupPlan(group, strategy, num_lanes, min(num_lanes, jax.local_device_count()), *sizes)
-
-
-def _bytes(tree: Any) -> int:
-    leaves = (leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape"))
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _activation_bytes(run: PreparedRun) -> int | None:
