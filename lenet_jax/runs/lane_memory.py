@@ -18,11 +18,6 @@ class ProgramMemory(NamedTuple):
     temporary: int
     outputs: int  # without those that take the place of arguments
 
-    @property
-    def total(self) -> int:
-        """Return all that there is at once while the program runs."""
-        return sum(self)
-
 
 def program_memory(compiled: Any) -> ProgramMemory | None:
     """Return the memory that a compiled program of JAX needs; None if the platform does not say."""
@@ -49,16 +44,18 @@ class Needed(NamedTuple):
 def needed_memory(programs: Iterable[Any], states: int, shared: int) -> Needed | None:
     """Return what compiled programs need that do not run at the same time; None if the platform does not say.
 
+    Their arguments are on the devices whether or not a program uses them.
+
     Args:
         programs: compiled programs of JAX.
-        states: bytes of the empty states of the lanes of a device, which are kept beside the states in use.
-        shared: bytes of data and initial weights, arguments of the programs.
+        states: bytes of the states of all lanes of a device; empty ones are kept beside those in use.
+        shared: bytes of data and initial weights.
     """
     found = [program_memory(program) for program in programs]
     known = [memory for memory in found if memory is not None]
     if len(known) < len(found):
         return None
-    return Needed(max(max(memory.total for memory in known) - shared, 0) + states, shared)
+    return Needed(2 * states + max(memory.temporary + memory.outputs for memory in known), shared)
 
 
 def lanes_that_fit(num_lanes: int, needed: Needed, devices: Sequence[Any]) -> int:

@@ -201,8 +201,8 @@ def compile_executables(prepared: PreparedRun, layout: Layout) -> Executables:
             compiled(train, states, (values, folds), data, donate_argnums=0),
             compiled(measure, states, (none, values, folds), data),
         )
-    empty = num_bytes(prepared.state) * num_lanes // len(layout.devices)
-    return Executables(*programs, needed_memory(programs, empty, num_bytes((data, initial))))
+    bytes_of_states = num_bytes(prepared.state) * num_lanes // len(layout.devices)
+    return Executables(*programs, needed_memory(programs, bytes_of_states, num_bytes((data, initial))))
 
 
 def lane_data(prepared: PreparedRun) -> Dataset | FoldedData:
