@@ -225,7 +225,7 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         (
             ["trian"],
             "`command` has no 'trian'; choose one of: train, compare, completion, data, evaluate, export, extend, log, "
-            "new, predict, report, resume, summary, verify.",
+            "new, plan, predict, report, resume, summary, verify.",
         ),
         (["data"], "data: usage: lenet-jax data prepare NAME [data.directory=DIR] [data.manual_dir=DIR]"),
         (
@@ -591,7 +591,7 @@ def test_a_wheel_brings_the_configuration(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", ["resume", "verify", "evaluate", "report", "log", "summary", "new", "data", "completion"]
+    "command", ["plan", "resume", "verify", "evaluate", "report", "log", "summary", "new", "data", "completion"]
 )
 def test_each_command_explains_itself(command, capsys):
     assert main([command, "--help"]) == 0
@@ -626,6 +626,8 @@ def test_options_may_stand_before_the_directory(arguments, directory, others):
         ("evaluate outputs/a/", ["outputs/a/1", "outputs/a/2/"]),
         ("completion ", ["bash", "fish", "zsh"]),
         ("compl", ["completion"]),
+        ("pl", ["plan"]),
+        ("plan -m model=lenet5", ["model=lenet5"]),
         ("evaluate outputs/a/1 data=emb", ["data=embedded"]),
     ],
 )

@@ -25,6 +25,10 @@ usage: lenet-jax COMMAND [...]
   train [-m] --dry-run ... check and prepare everything, and print the jobs, the programs and the memory they need
   train debug=NAME ...     find a fault: fast (everything once), overfit (one minibatch), nan (values that are not
                            finite), profile (where the time goes); or a learning rate: lr_find
+  plan [-m] [KEY=VALUE ...]
+                           what a run or a sweep would cost: its programs are compiled, a few steps of each are
+                           timed, nothing is written; lanes, parameters, memory, operations, and the time on 1 to N
+                           devices; --devices=N, --json
   resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed
   extend DIR trainer.max_epochs=N
                            go on from the last state of a finished run, up to N epochs, as a run of its own; the state
@@ -68,11 +72,25 @@ yet.
 """
 
 _COMMANDS = (
-    *("train", "resume", "extend", "verify", "evaluate", "predict", "export", "compare", "report", "log", "summary"),
+    *(
+        "train",
+        "plan",
+        "resume",
+        "extend",
+        "verify",
+        "evaluate",
+        "predict",
+        "export",
+        "compare",
+        "report",
+        "log",
+        "summary",
+    ),
     *("new", "data", "completion"),
 )
 
 USAGE = {
+    "plan": "[-m] [KEY=VALUE ...] [--json] [--devices=N], with the keys and options of lenet-jax train",
     "resume": "DIR [--allow-changed] [--retry-failed] [hydra/launcher=NAME ...] [--allow PACKAGE] [--trust]",
     "extend": "DIR trainer.max_epochs=N [trainer.keep_state=true] [--directory=NEW] [--allow-changed]",
     "verify": "DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]",
@@ -133,6 +151,7 @@ def _dispatch(arguments: list[str]) -> int:
     from lenet_jax.cli.extend import extend
     from lenet_jax.cli.log import log
     from lenet_jax.cli.new import new
+    from lenet_jax.cli.plan import plan
     from lenet_jax.cli.predict import predict
 
     match arguments:
@@ -169,6 +188,8 @@ def _dispatch(arguments: list[str]) -> int:
             }
             call = calls.get(command) or getattr(inspect, command)
             return call(Path(directory), options)
+        case ["plan", *overrides]:
+            return plan(overrides)
         case ["compare", *directories]:
             return compare(directories)
         case ["summary", *overrides]:

@@ -4,6 +4,7 @@ Hydra 1.3.8 keeps `get_args_parser`, the parser of `hydra.main`, to itself; `hyd
 """
 
 import contextlib
+import functools
 import os
 import re
 import shlex
@@ -19,25 +20,15 @@ from lenet_jax.runs.signals import RESUMABLE, outlive_readers, signals_interrupt
 
 def train(arguments: list[str], commands: tuple[str, ...] = ()) -> int:
     """Run `lenet-jax train` and return its exit code; `commands` are those that a shell may complete."""
-    from lenet_jax.hydra_app.composition import get_args_parser, is_multirun, open_hydra
+    from lenet_jax.hydra_app.composition import is_multirun, open_hydra
 
-    find_own_modules()
-    parser = get_args_parser()
-    parser.error = _refuse_option
-    parser.add_argument("--dry-run", action="store_true")
-    options = parser.parse_intermixed_args(arguments)  # options may stand between overrides
-    if options.experimental_rerun:
-        raise InputError("`--experimental-rerun` must not be used: it loads a pickle; repeat the run's overrides.")
+    options, folders = parse_overrides("train", arguments, switches=("--dry-run",))
     if options.shell_completion:
         from lenet_jax.hydra_app.completion import complete
 
         complete(options.overrides, commands)
         return 0
     name, overrides = options.config_name or "config", options.overrides
-    folders = {
-        key: value and os.path.abspath(value)  # noqa: PTH100  of the user's own configuration
-        for key, value in (("config_path", options.config_path), ("config_dir", options.config_dir))
-    }
     with open_hydra(**folders, shows_required=options.help) as hydra:
         if options.help or options.hydra_help or options.cfg or options.info:
             _answer(hydra, name, options, [folder for folder in folders.values() if folder])
@@ -47,10 +38,46 @@ def train(arguments: list[str], commands: tuple[str, ...] = ()) -> int:
 
             if options.dry_run:
                 checked = check_sweep(hydra, overrides, name=name)
-                return _print_lines([*_init_lines(checked.prepared.values()), *describe_sweep(checked)])
+                return print_lines([*_init_lines(checked.prepared.values()), *describe_sweep(checked)])
             with start_sweep(hydra, overrides, name=name, folders=folders) as sweep:
                 return _run_sweep(sweep)
         return _run(hydra, name, overrides, dry=options.dry_run)
+
+
+def parse_overrides(
+    command: str, arguments: list[str], *, switches: Iterable[str] = (), values: Iterable[str] = ()
+) -> tuple[Any, dict[str, Any]]:
+    """Read options of Hydra and overrides, in any order.
+
+    Args:
+        command: its name, for messages.
+        arguments: those after the command.
+        switches: options of the command itself that have no value.
+        values: options of the command itself that have one.
+
+    Returns:
+        The options as Hydra's parser has them, and the arguments of `open_hydra`.
+
+    Raises:
+        InputError: if an option is unknown or not admitted.
+    """
+    from lenet_jax.hydra_app.composition import get_args_parser
+
+    find_own_modules()
+    parser = get_args_parser()
+    parser.error = functools.partial(_refuse_option, command)
+    for switch in switches:
+        parser.add_argument(switch, action="store_true")
+    for each in values:
+        parser.add_argument(each)
+    options = parser.parse_intermixed_args(arguments)  # options may stand between overrides
+    if options.experimental_rerun:
+        raise InputError("`--experimental-rerun` must not be used: it loads a pickle; repeat the run's overrides.")
+    folders = {
+        key: value and os.path.abspath(value)  # noqa: PTH100  of the user's own configuration
+        for key, value in (("config_path", options.config_path), ("config_dir", options.config_dir))
+    }
+    return options, folders
 
 
 def _answer(hydra: Any, name: str, options: Any, folders: list[str]) -> None:
@@ -80,14 +107,15 @@ def _answer(hydra: Any, name: str, options: Any, folders: list[str]) -> None:
         hydra.show_info(options.info, config_name=name, overrides=overrides, run_mode=mode)
 
 
-def _refuse_option(message: str) -> NoReturn:
+def _refuse_option(command: str, message: str) -> NoReturn:
     found = re.match(r"unrecognized arguments: --([\w.]+)(?:[= ](\S+))?", message)
     if found:
         message = f"{message}; a key has no dashes: {found[1]}={found[2] or 'VALUE'}"
-    raise InputError(f"train: {message}; see lenet-jax train --help.")
+    raise InputError(f"{command}: {message}; see lenet-jax {command} --help.")
 
 
-def _print_lines(lines: Iterable[str]) -> int:
+def print_lines(lines: Iterable[str]) -> int:
+    """Print lines, and return the exit code of a command that has done its work."""
     for line in lines:
         print(line)
     return 0
@@ -99,13 +127,13 @@ def _run(hydra: Any, name: str, overrides: list[str], *, dry: bool = False) -> i
     from lenet_jax.hydra_app.single_run import prepare_single_run
 
     run = prepare_single_run(hydra, overrides, name=name)
-    _print_lines(_init_lines([run.prepared]))
+    print_lines(_init_lines([run.prepared]))
     if dry:
         refuse_mode(run.composed, "no --dry-run")
         from lenet_jax.report.dry_run import dry_run_lines
         from lenet_jax.sweeps.dry_run import plan_run
 
-        return _print_lines(dry_run_lines([plan_run(overrides, run.prepared, run.directory)], str(run.directory)))
+        return print_lines(dry_run_lines([plan_run(overrides, run.prepared, run.directory)], str(run.directory)))
     mode = debug_mode(run.composed)
     if mode is not None:
         from lenet_jax.cli.debug import debug
@@ -230,7 +258,7 @@ def _run_sweep(sweep: Any) -> int:
     from lenet_jax.sweeps.ledger import DONE
 
     outlive_readers()
-    _print_lines(_init_lines(sweep.prepared.values()))
+    print_lines(_init_lines(sweep.prepared.values()))
     try:
         with signals_interrupt():
             run_sweep(sweep)

@@ -79,7 +79,7 @@ class SweepConfig:
     """How the jobs of a sweep run; none of it decides the result of a job."""
 
     strategy: Literal["auto", "map", "devices", "vmap"] = "auto"  # see lenet_jax/runs/programs.py
-    max_parallel: Count | None = None  # jobs trained in parallel; null: one a device, 64 on a GPU
+    max_parallel: Count | None = None  # jobs trained in parallel; null: one a device, on a GPU what fits, at most 64
     on_failure: Literal["continue", "stop"] = "continue"  # stop: a failure leaves the remaining jobs pending
 
 

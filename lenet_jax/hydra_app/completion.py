@@ -15,7 +15,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import get_args_parser, open_hydra
 
 _LINE = "COMP_LINE"
-_WITH_OVERRIDES = ("train", "summary", "evaluate")  # commands that take keys and values
+_WITH_OVERRIDES = ("train", "plan", "summary", "evaluate")  # commands that take keys and values
 _WITH_DIRECTORY = ("resume", "extend", "verify", "evaluate", "predict", "export", "compare", "report", "log")
 _CHOICES = {"completion": ("bash", "fish", "zsh"), "data": ("prepare",)}
 _ZSH = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }\nautoload -Uz bashcompinit && bashcompinit"

@@ -70,7 +70,7 @@ from lenet_jax.runs.run_directory import RunDirectory, clear_run, write_patch
 from lenet_jax.runs.source_code import uncommitted_changes
 from lenet_jax.runs.trust import GRIDS, check_code, complete_allowed, refuse_links
 from lenet_jax.storage import locked, to_json
-from lenet_jax.sweeps.dry_run import plan_groups
+from lenet_jax.sweeps.dry_run import GroupPlan, plan_groups
 from lenet_jax.sweeps.groups import SweepJob, by_signature, configurations, in_parallel, to_entry, whole_configurations
 from lenet_jax.sweeps.halving import Halving
 from lenet_jax.sweeps.ledger import FAILED, IDENTITY, PENDING, PLAN, Ledger, refuse_taken
@@ -166,23 +166,42 @@ def _check_streamed(base: Composed, options: SweepConfig, prepared: Iterable[Pre
             check_in_memory(run.data, "hydra/sweeper=halving or asha, which compares runs in parallel lanes,")
 
 
+class SweepPlan(NamedTuple):
+    """What a sweep would do."""
+
+    groups: list[GroupPlan]
+    directory: str
+    launcher: str  # that of Hydra which runs each job by itself; "": none
+    notes: list[str]  # lines that come first
+
+
+def plan_sweep(sweep: CheckedSweep) -> SweepPlan:
+    """Return what a sweep would do.
+
+    Args:
+        sweep: the result of `check_sweep`.
+    """
+    base, jobs, options = sweep.base, sweep.jobs, sweep.options
+    notes = []
+    if not jobs:
+        notes = ["The sweeper chooses the jobs as it goes; here is the one job that has no choices in it.", ""]
+        jobs = [SweepJob(0, (), to_config(base), Path(base.hydra.sweep.dir))]
+    if plugin_name(base.hydra.sweeper) == "HalvingSweeper":
+        jobs, options, _ = plan_halving(base, options, jobs)
+    in_lanes = plugin_name(base.hydra.launcher) in (LANES, *ENGINES)
+    groups = plan_groups(jobs, options, sweep.prepared, in_lanes=in_lanes)
+    launcher = "" if plugin_name(base.hydra.launcher) == LANES else plugin_name(base.hydra.launcher)
+    return SweepPlan(groups, str(base.hydra.sweep.dir), launcher, notes)
+
+
 def describe_sweep(sweep: CheckedSweep) -> list[str]:
     """Return what a sweep would do, as lines.
 
     Args:
         sweep: the result of `check_sweep`.
     """
-    base, jobs, options = sweep.base, sweep.jobs, sweep.options
-    lines = []
-    if not jobs:
-        lines = ["The sweeper chooses the jobs as it goes; here is the one job that has no choices in it.", ""]
-        jobs = [SweepJob(0, (), to_config(base), Path(base.hydra.sweep.dir))]
-    if plugin_name(base.hydra.sweeper) == "HalvingSweeper":
-        jobs, options, _ = plan_halving(base, options, jobs)
-    in_lanes = plugin_name(base.hydra.launcher) in (LANES, *ENGINES)
-    plans = plan_groups(jobs, options, sweep.prepared, in_lanes=in_lanes)
-    launcher = "" if plugin_name(base.hydra.launcher) == LANES else plugin_name(base.hydra.launcher)
-    return [*lines, *dry_run_lines(plans, str(base.hydra.sweep.dir), launcher=launcher)]
+    groups, directory, launcher, notes = plan_sweep(sweep)
+    return [*notes, *dry_run_lines(groups, directory, launcher=launcher)]
 
 
 @contextlib.contextmanager

@@ -20,13 +20,22 @@ def dry_run_lines(plans: Sequence[GroupPlan], directory: str, *, launcher: str =
         directory: in which it would be recorded.
         launcher: that of Hydra which runs each job by itself; "": none.
     """
+    lines = [*job_lines(plans), "", *_group_lines(plans), "", programs_line(plans, launcher)]
+    return [*lines, f"directory: {directory}", "", *_NOTES]
+
+
+def job_lines(plans: Sequence[GroupPlan]) -> list[str]:
+    """Return a header, and a line for each job: its group, and what distinguishes it from the others.
+
+    Args:
+        plans: the groups.
+    """
     jobs = sorted((job.number, number, job.overrides) for number, plan in enumerate(plans) for job in plan.jobs)
     common = set.intersection(*(set(overrides) for *_, overrides in jobs)) if len(jobs) > 1 else set()
     cells = [("job", "group", "overrides")]
     for number, group, overrides in jobs:
         cells.append((str(number), str(group), " ".join(each for each in overrides if each not in common)))
-    lines = [f"{first.rjust(3)}  {group.rjust(5)}  {text}".rstrip() for first, group, text in cells]
-    return [*lines, "", *_group_lines(plans), "", _programs(plans, launcher), f"directory: {directory}", "", *_NOTES]
+    return [f"{first.rjust(3)}  {group.rjust(5)}  {text}".rstrip() for first, group, text in cells]
 
 
 def _group_lines(plans: Sequence[GroupPlan]) -> list[str]:
@@ -38,7 +47,13 @@ def _group_lines(plans: Sequence[GroupPlan]) -> list[str]:
     return align(cells)
 
 
-def _programs(plans: Sequence[GroupPlan], launcher: str) -> str:
+def programs_line(plans: Sequence[GroupPlan], launcher: str) -> str:
+    """Return a line about the number of jobs and of the programs that they share.
+
+    Args:
+        plans: the groups.
+        launcher: as in `dry_run_lines`.
+    """
     num_jobs = sum(len(plan.jobs) for plan in plans)
     jobs = f"{num_jobs} job{'s' if num_jobs > 1 else ''}"
     if launcher:

@@ -18,8 +18,9 @@ from lenet_jax.config import Config
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples
 from lenet_jax.runs import Event, Failed, Monitor, Started
+from lenet_jax.runs.lane_memory import TooManyLanesError, fewer_lanes
 from lenet_jax.runs.prepared_run import PreparedRun
-from lenet_jax.runs.programs import LaneInputs, Programs, compile_programs, lane_inputs
+from lenet_jax.runs.programs import LaneInputs, Programs, compile_programs, lane_inputs, make_layout
 from lenet_jax.runs.provenance import reproducibility
 from lenet_jax.runs.recorder import Recorder, RestoredRun
 from lenet_jax.runs.run_directory import RunDirectory
@@ -50,8 +51,9 @@ def run_jobs(
 ) -> Iterator[tuple[int, Event]]:
     """Run the jobs of a group, `num_lanes` in parallel, each recorded like a single run.
 
-    The programs are compiled once. If the device runs out of memory, the number of lanes is halved, the programs are
-    compiled again, and the running jobs resume from their checkpoints.
+    The programs are compiled once. If they need more memory than the devices have, they are compiled again with as many
+    lanes as fit. If a device runs out of memory nevertheless, with half as many, and the running jobs resume from their
+    checkpoints.
 
     Args:
         jobs: jobs whose configurations have the same `program_signature`.
@@ -79,11 +81,11 @@ def run_jobs(
             try:
                 runner = GroupRunner(queue, prepared, strategy, num_lanes)
                 yield from runner.run(should_prune, interrupted, in_order=in_order)
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or num_lanes == 1:
+            except (jax.errors.JaxRuntimeError, TooManyLanesError) as error:
+                fewer = fewer_lanes(error, num_lanes, len(make_layout(strategy, num_lanes).devices))
+                if fewer is None:
                     raise
-                num_lanes //= 2
-                reason = str(error).splitlines()[0]
+                num_lanes, reason = fewer, str(error).splitlines()[0]
                 _log.warning("out of memory; continuing with %d runs in parallel: %s", num_lanes, reason)
                 queue.requeue()
 

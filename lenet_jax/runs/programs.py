@@ -21,6 +21,7 @@ from lenet_jax.evaluation import evaluate_task
 from lenet_jax.lanes import AXIS, STRATEGIES, advance, choose_strategy, over_lanes
 from lenet_jax.objective import no_examples
 from lenet_jax.runs.compilation_cache import use_compilation_cache
+from lenet_jax.runs.lane_memory import Needed, check_fits, needed_memory, num_bytes
 from lenet_jax.runs.measured import Measured, results_of
 from lenet_jax.runs.parts import float_options
 from lenet_jax.runs.prepared_run import PreparedRun
@@ -30,7 +31,7 @@ from lenet_jax.training import Evaluation, TrainState, train_interval
 from lenet_jax.types import Dataset, Metrics, Status, Variables
 from lenet_jax.weights import unwrap_keys, wrap_keys
 
-MAX_VMAPPED = 64  # default number of vmapped lanes; halved when out of memory
+MAX_VMAPPED = 64  # default number of vmapped lanes a device; fewer where its memory is too small
 _ALIGNMENT = 64  # bytes
 
 
@@ -64,12 +65,14 @@ def choose_lanes(
     Args:
         strategy: one of `lenet_jax.lanes.STRATEGIES`, as in `compile_programs`.
         num_jobs: 1 or above.
-        max_parallel: maximum number of lanes; None: one per device for "devices", 64 for "vmap".
+        max_parallel: maximum number of lanes; None: one per device for "devices", 64 per device for "vmap".
         may_divide: `PreparedRun.may_divide`.
         streamed: whether the data are read as they are needed; by one run at a time, as each has an order of its own.
 
     Returns:
-        The strategy, other than "auto", and the number of lanes.
+        The strategy, other than "auto", and the number of lanes. If there are more than devices, each device has the
+        same number: where all jobs run in parallel, no job runs in the lanes that are left over; else there are fewer
+        lanes than the maximum. How many fit into the memory is known once the programs are compiled.
 
     Raises:
         InputError: if the strategy is unknown, or asks for several lanes on streamed data.
@@ -86,11 +89,38 @@ def choose_lanes(
     devices = jax.local_devices()
     if strategy == "auto":
         strategy = "map" if may_divide and devices[0].platform == "cpu" else choose_strategy(num_jobs, devices)
-    default = {"map": 1, "devices": len(devices), "vmap": MAX_VMAPPED}[strategy]
-    num_lanes = 1 if strategy == "map" else min(num_jobs, default if max_parallel is None else max_parallel)
+    default = {"map": 1, "devices": len(devices), "vmap": MAX_VMAPPED * len(devices)}[strategy]
+    most = 1 if strategy == "map" else default if max_parallel is None else max_parallel
+    num_lanes = min(num_jobs, most)
     if num_lanes > len(devices):
-        num_lanes += -num_lanes % len(devices)  # the same number on each device
+        num_lanes += -num_lanes % len(devices) if num_jobs <= most else -(num_lanes % len(devices))
     return strategy, num_lanes
+
+
+class Layout(NamedTuple):
+    """Where the lanes of a group are."""
+
+    strategy: str
+    num_lanes: int
+    devices: list[Any]  # with the same number of lanes on each
+    put: Callable[[Any], Any]  # copies states to the devices
+    jit_over_lanes: "JitOverLanes"
+
+
+def make_layout(strategy: str, num_lanes: int) -> Layout:
+    """Return where the lanes of a group are; arguments as in `compile_programs`."""
+    devices = jax.local_devices()[:1] if strategy == "map" else _devices_of_lanes(num_lanes)
+    functions = _single_run(devices[0]) if strategy == "map" else _in_parallel(devices, strategy)
+    return Layout(strategy, num_lanes, devices, *functions)
+
+
+class Executables(NamedTuple):
+    """The compiled programs of `Programs`; no array is on a device yet."""
+
+    start: Any
+    advance: Any
+    measure: Any
+    needed: Needed | None  # of the memory of each device; None: the platform does not say
 
 
 def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes: int = 1) -> Programs:
@@ -102,8 +132,36 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
             devices; bit-identical to a single run. "vmap": the lanes are sharded over the devices and vectorized on
             each; equal to a single run within rounding.
         num_lanes: number of runs that are trained in parallel; 1 for "map".
+
+    Raises:
+        TooManyLanesError: if the lanes need more memory than the devices have, and fewer would do.
     """
     start_time = time.perf_counter()
+    layout = make_layout(strategy, num_lanes)
+    with use_compilation_cache():
+        start, advance, measure, needed = compile_executables(prepared, layout)
+    compile_seconds = time.perf_counter() - start_time
+    check_fits(num_lanes, needed, layout.devices)
+    states = empty_lanes(prepared.state, num_lanes)
+    return Programs(
+        states=layout.put(states),
+        restore=lambda values: layout.put(wrap_keys(values, states)),
+        data=prepared.data if is_streamed(prepared.data) else put_on(layout.devices, lane_data(prepared)),
+        initial=put_on(layout.devices, prepared.initial_tensors),
+        start=start,
+        advance=advance,
+        measure=measure,
+        compile_seconds=compile_seconds,
+    )
+
+
+def compile_executables(prepared: PreparedRun, layout: Layout) -> Executables:
+    """Compile the programs for runs with one signature, from shapes alone.
+
+    Args:
+        prepared: any of the runs.
+        layout: where their lanes are.
+    """
     trainer = prepared.config.trainer
 
     def start(state: TrainState, lane: Any, initial: Any) -> TrainState:
@@ -112,12 +170,12 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
 
     def train(state: TrainState, lane: Any, data: Any) -> tuple[TrainState, Evaluation]:
         values, fold = lane
-        step = train_interval if strategy == "map" else advance
-        return step(*prepared.at(values), state, _of_fold(data, fold))
+        step = train_interval if layout.strategy == "map" else advance
+        return step(*prepared.at(values), state, of_fold(data, fold))
 
     def measure(state: TrainState, lane: Any, data: Any) -> Measured:
         finished, values, fold = lane
-        task, data = prepared.at(values).task, _of_fold(data, fold)
+        task, data = prepared.at(values).task, of_fold(data, fold)
 
         def evaluate(variables: Variables) -> tuple[Metrics, Metrics]:
             train, test = (evaluate_task(task, variables, split) for split in (data.train, data.test))
@@ -130,43 +188,33 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
 
         return results_of(trainer, state).measured(if_finished)
 
-    state = prepared.state
-    devices = jax.local_devices()[:1] if strategy == "map" else _devices_of_lanes(num_lanes)
-    put, jit_over_lanes = _single_run(devices[0]) if strategy == "map" else _in_parallel(devices, strategy)
+    def compiled(fn: Callable, *args: Any, **options: Any) -> Any:
+        return layout.jit_over_lanes(fn, **options).lower(*args).compile()
 
-    states = _empty_lanes(state, num_lanes)
+    num_lanes = layout.num_lanes
+    states = jax.eval_shape(lambda: empty_lanes(prepared.state, num_lanes))
     none, seeds = np.zeros(num_lanes, bool), np.zeros(num_lanes, np.uint32)
     values = {path: scalar((num_lanes,)) for path in prepared.options}
-
-    def compiled(fn: Callable, *args: Any, **options: Any) -> Any:
-        return jit_over_lanes(fn, **options).lower(*args).compile()
-
     folds = None if prepared.folded is None else np.zeros(num_lanes, np.int32)
     tensors = prepared.initial_tensors
-    shapes, initial = jax.eval_shape(lambda *trees: trees, states, tensors)
-
-    def compile_whole() -> tuple[Any, Callable, Callable]:
-        """Return data in memory on the devices, and the programs `advance` and `measure`."""
-        data = prepared.data if prepared.folded is None else prepared.folded
-        data_shapes = jax.eval_shape(lambda data: data, data)
-        advance = compiled(train, shapes, (values, folds), data_shapes, donate_argnums=0)
-        return _put_on(devices, data), advance, compiled(measure, shapes, (none, values, folds), data_shapes)
-
-    with use_compilation_cache(), jax.default_matmul_precision(trainer.matmul_precision):
+    with jax.default_matmul_precision(trainer.matmul_precision):
+        start_program = compiled(start, states, (none, seeds, values), jax.eval_shape(lambda tree: tree, tensors))
         if is_streamed(prepared.data):
-            data, passes = prepared.data, compile_passes(prepared, jit_over_lanes, shapes, values, devices[0])
-        else:
-            data, *passes = compile_whole()
-        return Programs(
-            states=put(states),
-            restore=lambda values: put(wrap_keys(values, states)),
-            data=data,
-            initial=_put_on(devices, tensors),
-            start=compiled(start, shapes, (none, seeds, values), initial),
-            advance=passes[0],
-            measure=passes[1],
-            compile_seconds=time.perf_counter() - start_time,
+            passes = compile_passes(prepared, layout.jit_over_lanes, states, values, layout.devices[0])
+            return Executables(start_program, *passes, None)
+        data, initial = jax.eval_shape(lambda *trees: trees, lane_data(prepared), tensors)
+        programs = (
+            start_program,
+            compiled(train, states, (values, folds), data, donate_argnums=0),
+            compiled(measure, states, (none, values, folds), data),
         )
+    bytes_of_states = num_bytes(prepared.state) * num_lanes // len(layout.devices)
+    return Executables(*programs, needed_memory(programs, bytes_of_states, num_bytes((data, initial))))
+
+
+def lane_data(prepared: PreparedRun) -> Dataset | FoldedData:
+    """Return the data that all lanes share, of all folds where they are divided."""
+    return prepared.data if prepared.folded is None else prepared.folded
 
 
 JitOverLanes = Callable[..., Any]  # (fn, **options of jax.jit) -> a jitted function (states, lanes, shared)
@@ -201,7 +249,7 @@ def _in_parallel(devices: list[Any], strategy: str) -> tuple[Callable[[Any], Any
     return lambda states: jax.device_put(states, sharded), jit_over_lanes
 
 
-def _put_on(devices: list[Any], tree: Any) -> Any:
+def put_on(devices: list[Any], tree: Any) -> Any:
     """Replicate arrays on every device; the devices of one CPU share a single copy of each NumPy array."""
     replicated = NamedSharding(Mesh(devices, (AXIS,)), PartitionSpec())
     if devices[0].platform == "cpu":
@@ -247,11 +295,12 @@ def lane_inputs(prepared: PreparedRun, configs: Sequence[Config]) -> LaneInputs:
     return LaneInputs(np.array([config.seed for config in configs], np.uint32), columns, folds)
 
 
-def _of_fold(data: Any, fold: Any) -> Dataset:
+def of_fold(data: Any, fold: Any) -> Dataset:
+    """Return the data of a lane: its fold of those that all lanes share, which are not divided if it is None."""
     return data if fold is None else data.at(fold)
 
 
-def _empty_lanes(state: TrainState, num_lanes: int) -> TrainState:
+def empty_lanes(state: TrainState, num_lanes: int) -> TrainState:
     """Return the stacked states of lanes in which no run trains."""
     shapes = jax.eval_shape(unwrap_keys, state)
     empty = jax.tree.map(lambda leaf: np.zeros((num_lanes, *leaf.shape), leaf.dtype), shapes)

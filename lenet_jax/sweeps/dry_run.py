@@ -1,6 +1,8 @@
-"""What a sweep would do: its groups, their lanes, and an estimate of the memory that each group needs."""
+"""What a sweep would do: its groups, their lanes, and an estimate of the memory that each group needs.
 
-import math
+With `measure_groups` its programs are compiled as well, and their memory, operations and time are no estimates.
+"""
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,8 +10,10 @@ from typing import Any, NamedTuple
 import jax
 
 from lenet_jax.config import SweepConfig, from_dict, to_dict
-from lenet_jax.data.streams import is_streamed
+from lenet_jax.data.streams import check_in_memory, is_streamed
 from lenet_jax.errors import InputError
+from lenet_jax.runs.cost import ProgramCost, measure_cost
+from lenet_jax.runs.lane_memory import num_bytes
 from lenet_jax.runs.prepared_run import PreparedRun, program_signature
 from lenet_jax.runs.programs import choose_lanes
 from lenet_jax.runs.streamed_programs import bytes_in_flight
@@ -28,6 +32,7 @@ class GroupPlan(NamedTuple):
     gradient_bytes: int  # a lane
     activation_bytes: int | None  # a lane: the outputs of all layers for what is computed at once; None: unknown
     data_bytes: int  # a device
+    prepared: PreparedRun  # any of the jobs
 
     @property
     def bytes(self) -> int:
@@ -74,15 +79,42 @@ def plan_run(overrides: Sequence[str], prepared: PreparedRun, path: Path) -> Gro
     return _plan([SweepJob(0, tuple(overrides), prepared.config, path)], prepared, "map", 1)
 
 
+class GroupCost(NamedTuple):
+    """A group, and what its program costs."""
+
+    plan: GroupPlan
+    program: ProgramCost
+
+    def seconds(self, num_devices: int) -> float:
+        """Return the time of the training steps of all jobs on a number of devices like those of the measurement.
+
+        Each device has the same number of jobs, as far as they can be divided, and a step of a device takes in
+        proportion to the runs that it trains.
+        """
+        program = self.program
+        of_a_run = program.seconds * program.num_devices / program.num_lanes
+        return -(-len(self.plan.jobs) // num_devices) * program.steps * of_a_run
+
+
+def measure_groups(plans: Sequence[GroupPlan]) -> list[GroupCost]:
+    """Compile the program of each group, run a few steps of it, and return what it costs.
+
+    Args:
+        plans: the groups.
+
+    Raises:
+        InputError: if the data of one are streamed.
+    """
+    for plan in plans:
+        check_in_memory(plan.prepared.data, "lenet-jax plan")
+    return [GroupCost(plan, measure_cost(plan.prepared, plan.strategy, plan.num_lanes)) for plan in plans]
+
+
 def _plan(group: list[SweepJob], run: PreparedRun, strategy: str, num_lanes: int) -> GroupPlan:
-    data = bytes_in_flight(run) if is_streamed(run.data) else _bytes(run.data.splits())
-    sizes = _bytes(run.state), _bytes(run.state.variables.params), _activation_bytes(run), data
-    return GroupPlan(group, strategy, num_lanes, min(num_lanes, jax.local_device_count()), *sizes)
-
-
-def _bytes(tree: Any) -> int:
-    leaves = (leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape"))
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    state, gradient = map(num_bytes, (run.state, run.state.variables.params))
+    data = bytes_in_flight(run) if is_streamed(run.data) else num_bytes(run.data.splits())
+    sizes = state, gradient, _activation_bytes(run), data
+    return GroupPlan(group, strategy, num_lanes, min(num_lanes, jax.local_device_count()), *sizes, run)
 
 
 def _activation_bytes(run: PreparedRun) -> int | None:

@@ -180,7 +180,7 @@ def whole_configurations(options: SweepConfig, num_jobs: int) -> SweepConfig:
         InputError: if the options are for fewer lanes.
     """
     strategy, devices = in_parallel(options, num_jobs).strategy, jax.local_device_count()
-    lanes = {"map": 1, "devices": devices, "vmap": MAX_VMAPPED}[strategy]
+    lanes = {"map": 1, "devices": devices, "vmap": MAX_VMAPPED * devices}[strategy]
     if strategy != "map":
         lanes = options.max_parallel or max(lanes, math.lcm(num_jobs, devices))
     possible = [n for n in range(num_jobs, lanes + 1, num_jobs) if n <= devices or n % devices == 0]

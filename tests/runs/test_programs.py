@@ -30,6 +30,24 @@ def test_there_are_as_many_lanes_as_help():
         choose_lanes("pmap", 2)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "num_jobs", "max_parallel", "num_lanes"),
+    [
+        ("devices", 6, None, 4),
+        ("devices", 3, None, 3),
+        ("vmap", 6, None, 8),  # all at once, and two lanes in which no job runs
+        ("vmap", 6, 6, 8),
+        ("vmap", 24, 6, 4),  # no more at once than the user allows
+        ("vmap", 24, 3, 3),
+        ("vmap", 1000, None, 256),
+        ("auto", 6, None, 4),
+    ],
+)
+def test_each_of_four_devices_has_as_many_lanes(monkeypatch, strategy, num_jobs, max_parallel, num_lanes):
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1] * 4)
+    assert choose_lanes(strategy, num_jobs, max_parallel)[1] == num_lanes
+
+
 def test_seeds_and_traced_options_of_runs_are_columns_over_the_lanes():
     prepared, options = prepare_run(make_config(0)), ("optimizer.learning_rate", "optimizer.weight_decay")
     prepared = prepared._replace(as_constants=tuple(path for path in prepared.options if path not in options))
@@ -70,9 +88,9 @@ def test_cpu_devices_share_one_copy_of_the_data():
     code = """
 import json
 import jax, numpy as np
-from lenet_jax.runs.programs import _put_on
+from lenet_jax.runs.programs import put_on
 host = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]
-array = _put_on(jax.devices(), {"a": host, "b": 1.0})["a"]
+array = put_on(jax.devices(), {"a": host, "b": 1.0})["a"]
 host[...] = 0
 shards = [shard.data for shard in array.addressable_shards]
 print(json.dumps([len({s.unsafe_buffer_pointer() for s in shards}), [np.asarray(s).tolist() for s in shards]]))
