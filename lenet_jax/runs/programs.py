@@ -15,13 +15,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lenet_jax.config import Config
 from lenet_jax.data.folds import FoldedData
-from lenet_jax.errors import unknown_name
+from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.evaluation import evaluate_task
 from lenet_jax.lanes import AXIS, STRATEGIES, advance, choose_strategy, over_lanes
 from lenet_jax.objective import no_examples
 from lenet_jax.runs.compilation_cache import use_compilation_cache
+from lenet_jax.runs.mesh import over_mesh
 from lenet_jax.runs.parts import float_options
 from lenet_jax.runs.prepared_run import PreparedRun
+from lenet_jax.runs.processes import put as put_on
 from lenet_jax.traced_numbers import scalar
 from lenet_jax.training import Evaluation, TrainState, evaluation_variables, result_variables, train_interval
 from lenet_jax.types import Dataset, Metrics, Status, Variables
@@ -55,7 +57,7 @@ class Programs(NamedTuple):
 
 
 def choose_lanes(
-    strategy: str, num_jobs: int, max_parallel: int | None = None, *, may_divide: bool = False
+    strategy: str, num_jobs: int, max_parallel: int | None = None, *, may_divide: bool = False, is_sharded: bool = False
 ) -> tuple[str, int]:
     """Return the strategy and the number of lanes for the jobs of a group.
 
@@ -68,15 +70,22 @@ def choose_lanes(
         num_jobs: 1 or above.
         max_parallel: maximum number of lanes; None: one per device for "devices", 64 for "vmap".
         may_divide: `PreparedRun.may_divide`.
+        is_sharded: whether each job is divided over devices; then they run one after another.
 
     Returns:
         The strategy, other than "auto", and the number of lanes.
 
     Raises:
-        InputError: if the strategy is unknown.
+        InputError: if the strategy is unknown, or is for several jobs on devices that each of them needs.
     """
     if strategy not in STRATEGIES:
         raise unknown_name("sweep.strategy", strategy, STRATEGIES)
+    if is_sharded:
+        if strategy not in ("auto", "map"):
+            raise InputError(
+                f"`sweep.strategy` must be auto or map where each run takes all devices, by `sharding`; got {strategy}."
+            )
+        return "map", 1
     devices = jax.local_devices()
     if strategy == "auto":
         strategy = "map" if may_divide and devices[0].platform == "cpu" else choose_strategy(num_jobs, devices)
@@ -129,8 +138,11 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
         return Measured(variables, *if_finished(variables), last, other)
 
     state = prepared.state
-    devices = jax.local_devices()[:1] if strategy == "map" else _devices_of_lanes(num_lanes)
-    put, jit_over_lanes = _single_run(devices[0]) if strategy == "map" else _in_parallel(devices, strategy)
+    if prepared.mesh is not None:
+        devices, (put, jit_over_lanes) = prepared.mesh.devices, over_mesh(prepared.mesh, state)
+    else:
+        devices = jax.local_devices()[:1] if strategy == "map" else _devices_of_lanes(num_lanes)
+        put, jit_over_lanes = _single_run(devices[0]) if strategy == "map" else _in_parallel(devices, strategy)
 
     states = _empty_lanes(state, num_lanes)
     none, seeds = np.zeros(num_lanes, bool), np.zeros(num_lanes, np.uint32)
@@ -193,7 +205,7 @@ def _put_on(devices: list[Any], tree: Any) -> Any:
     replicated = NamedSharding(Mesh(devices, (AXIS,)), PartitionSpec())
     if devices[0].platform == "cpu":
         tree = jax.tree.map(lambda x: _copy_aligned(x) if isinstance(x, np.ndarray) else x, tree)
-    return jax.device_put(tree, replicated)
+    return put_on(tree, jax.tree.map(lambda _: replicated, tree))
 
 
 def _copy_aligned(x: np.ndarray) -> np.ndarray:

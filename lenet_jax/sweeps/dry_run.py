@@ -49,9 +49,13 @@ def plan_groups(
     for signature, group in by_signature(jobs).items():
         strategy, num_lanes = "map", 1
         if in_lanes:
-            may_divide = prepared[signature].may_divide
+            run = prepared[signature]
             strategy, num_lanes = choose_lanes(
-                options.strategy, len(group), options.max_parallel, may_divide=may_divide
+                options.strategy,
+                len(group),
+                options.max_parallel,
+                may_divide=run.may_divide,
+                is_sharded=run.mesh is not None,
             )
         plans.append(_plan(group, prepared[signature], strategy, num_lanes))
     return plans
@@ -70,7 +74,8 @@ def plan_run(overrides: Sequence[str], prepared: PreparedRun, path: Path) -> Gro
 
 def _plan(group: list[SweepJob], run: PreparedRun, strategy: str, num_lanes: int) -> GroupPlan:
     sizes = _bytes(run.state), _bytes(run.state.variables.params), _activation_bytes(run), _bytes(run.data.splits())
-    return GroupPlan(group, strategy, num_lanes, min(num_lanes, jax.local_device_count()), *sizes)
+    num_devices = min(num_lanes, jax.local_device_count()) if run.mesh is None else len(run.mesh.devices)
+    return GroupPlan(group, strategy, num_lanes, num_devices, *sizes)
 
 
 def _bytes(tree: Any) -> int:

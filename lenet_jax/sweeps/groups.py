@@ -213,7 +213,11 @@ def _run_group(
     try:
         prepared = prepared or prepare_run(jobs[0].config)
         strategy, num_lanes = choose_lanes(
-            options.strategy, len(group), options.max_parallel, may_divide=prepared.may_divide
+            options.strategy,
+            len(group),
+            options.max_parallel,
+            may_divide=prepared.may_divide,
+            is_sharded=prepared.mesh is not None,
         )
         runs = [Job(job.config, job.path, functools.partial(on_start, job), resume=True) for job in jobs]
         prune = None if should_prune is None else lambda index: should_prune(jobs[index].number)
