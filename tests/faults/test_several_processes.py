@@ -78,3 +78,12 @@ def test_a_port_that_is_taken_is_one_line(zygote, tmp_path):
         "lenet-jax: `distributed.coordinator` must be at a free port of the first process; 127.0.0.1:"
     )
     assert not (tmp_path / "0" / "r").exists()
+
+
+def test_processes_that_nothing_tells_of_each_other_is_one_line(zygote, tmp_path):
+    hidden = {name: "" for name in os.environ if name.startswith(("SLURM", "OMPI"))}
+    ended = zygote.run(["train", "sharding=data", "distributed=auto", "hydra.run.dir=r"], tmp_path, **hidden)
+    assert ended.code == 2
+    (line,) = ended.output.splitlines()
+    assert line.startswith("lenet-jax: `distributed=auto` must be used in a job of SLURM or MPI")
+    assert not (tmp_path / "r").exists()
