@@ -36,6 +36,7 @@ __all__ = [
     "EarlyStoppingConfig",
     "SweepConfig",
     "TrainerConfig",
+    "beside_a_job",
     "from_dict",
     "renamed_key",
     "to_dict",
@@ -125,6 +126,15 @@ class DistributedConfig:
                 f"`distributed.process_id` must be 0 to distributed.num_processes - 1, {self.num_processes} - 1; got "
                 f"{self.process_id}."
             )
+
+
+def beside_a_job(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of the composition of a job that decide no result: those of a run alone.
+
+    Args:
+        sweep: the options of the sweep.
+    """
+    return {"sweep": dict(sweep), "distributed": dict(vars(DistributedConfig()))}
 
 
 _DEFAULT_OPTIONS = {

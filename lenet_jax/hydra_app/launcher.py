@@ -16,9 +16,9 @@ from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
-from lenet_jax.config import SweepConfig, from_dict, to_dict
+from lenet_jax.config import SweepConfig, beside_a_job, from_dict, to_dict
 from lenet_jax.errors import InputError
-from lenet_jax.hydra_app.composition import SWEEP, Composed, task_overrides, to_config, to_sweep_config
+from lenet_jax.hydra_app.composition import Composed, task_overrides, to_config, to_sweep_config
 from lenet_jax.hydra_app.hydra_files import EVENTS, configure_terminal, for_job, write_hydra_files
 from lenet_jax.hydra_app.recorded_loader import RecordedJob, RecordedLoader, without_interpolations
 from lenet_jax.hydra_app.sweep import LANES, OPTUNA, Sweep, plan_halving, plan_search
@@ -100,7 +100,7 @@ def _launch(sweep: Sweep, jobs: Sequence[SweepJob], options: SweepConfig, pruner
         launch_lanes(jobs, sweep.ledger, options, sweep.prepared, hydra, pruner, sweep.callbacks)
         return
     register(jobs, sweep.ledger)
-    content = {SWEEP: dict(vars(options))}
+    content = beside_a_job(vars(options))
     directory = sweep.ledger.directory
     overrides = {job.number: (*job.overrides, f"hydra.job.num={job.number}") for job in jobs}  # two may have the same
     recorded = {
@@ -198,7 +198,7 @@ class _JobCallbacks:
             self._callbacks.on_job_end(config=composed, job_return=returned)
 
     def _composed(self, job: SweepJob) -> Composed:
-        content = without_interpolations({**to_dict(job.config), SWEEP: dict(vars(self._options))})
+        content = without_interpolations({**to_dict(job.config), **beside_a_job(vars(self._options))})
         composed = OmegaConf.create({**content, "hydra": for_job(job, self._hydra)})
         HydraConfig.instance().cfg = composed  # pyright: ignore[reportAttributeAccessIssue]
         return composed
