@@ -20,6 +20,7 @@ from lenet_jax.objective import (
 )
 from lenet_jax.objectives import classification
 from lenet_jax.ops import BATCH_SIZE, map_batches
+from lenet_jax.sharding import num_shards, replicate, shard_examples
 from lenet_jax.types import Dataset, Key, Metrics, Model, Objective, Split, Variables, has_weights, is_concrete
 
 
@@ -71,12 +72,13 @@ def evaluate_task(task: Task, variables: Variables, split: Split, *, batch_size:
     _check_split("evaluate", "`split`", split, task.objective)
     split = on_device(split)
     batch_size = min(batch_size, num_examples)
+    batch_size += -batch_size % num_shards()
 
     def add(totals: Totals, start: Array) -> tuple[Totals, None]:
-        indices = start + jnp.arange(batch_size)
+        indices = shard_examples(start + jnp.arange(batch_size))
         mask = indices < num_examples
         inputs, targets = jax.tree.map(lambda x: x[jnp.minimum(indices, num_examples - 1)], split)
-        return add_examples(task, variables, totals, inputs, targets, mask), None
+        return add_examples(task, replicate(variables), totals, inputs, targets, mask), None
 
     starts = jnp.arange(0, num_examples, batch_size)
     totals, _ = lax.scan(add, no_totals(task.objective, split.targets), starts)

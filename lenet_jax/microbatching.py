@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from lenet_jax.errors import InputError
+from lenet_jax.sharding import num_shards
 from lenet_jax.types import Variables
 
 LossFn = Callable[[Variables, PyTree], tuple[Array, PyTree]]
@@ -26,7 +27,7 @@ def choose_size(batch_size: int, grad_accumulation_steps: int, *, is_separable: 
         batch_size: number of examples of the minibatch.
         grad_accumulation_steps: number of microbatches that the user asks for; it divides the batch.
         is_separable: whether the loss of an example does not depend on its microbatch; if so, one of more than 512
-            examples is divided further on a CPU.
+            examples a device is divided further on a CPU.
 
     Raises:
         InputError: if `grad_accumulation_steps` does not divide the batch.
@@ -36,10 +37,11 @@ def choose_size(batch_size: int, grad_accumulation_steps: int, *, is_separable: 
             f"train_step: `grad_accumulation_steps` must be 1 or above and divide the minibatch of {batch_size} "
             f"examples; got {grad_accumulation_steps!r}."
         )
-    asked = batch_size // grad_accumulation_steps
-    if not is_separable or asked <= _LARGEST or jax.default_backend() != "cpu":
+    asked, shards = batch_size // grad_accumulation_steps, num_shards()
+    share = asked // shards
+    if not is_separable or share <= _LARGEST or jax.default_backend() != "cpu":
         return asked
-    return next((n for n in range(_LARGEST, _LARGEST // 8, -1) if asked % n == 0), asked)
+    return next((n * shards for n in range(_LARGEST, _LARGEST // 8, -1) if share % n == 0), asked)
 
 
 def accumulate_gradients(

@@ -53,6 +53,7 @@ from lenet_jax.optimizers.standard_form import (
     fit_to_run,
     standard_form,
 )
+from lenet_jax.sharding import replicate, shard_examples
 from lenet_jax.train_plan import TrainPlan, minibatches, plan_run
 from lenet_jax.types import (
     Dataset,
@@ -250,13 +251,14 @@ def _step(
     batch_size = indices.shape[0]
     has_state = bool(jax.tree.leaves(state.variables.state))
     is_separable = task.model.takes_example_keys and not has_state
-    batch = _draw_keys(task, state, indices)
+    batch = replicate(_draw_keys(task, state, indices))
     size = choose_size(batch_size, grad_accumulation_steps, is_separable=is_separable)
 
     def loss_fn(variables: Variables, part: "_Indexed") -> tuple[Array, PyTree]:
         model_state, sums = variables.state
-        variables = variables._replace(state=model_state)
-        losses, model_state, more = training_loss_and_metrics(task, variables, _gather(examples, part), running)
+        variables = replicate(variables._replace(state=model_state))
+        batch = shard_examples(_gather(examples, shard_examples(part)))
+        losses, model_state, more = training_loss_and_metrics(task, variables, batch, running)
         return losses, (model_state, jax.tree.map(jnp.add, sums, more))
 
     sums = {name: jnp.zeros((), jnp.float32) for name in running}

@@ -65,15 +65,16 @@ def load_variables(path: str | Path, model: Model) -> Variables:
 def wrap_keys(values: Any, like: Any) -> Any:
     """Reverse `unwrap_keys`; `like` is the pytree with its keys."""
     wrap = jax.random.wrap_key_data
-    return jax.tree.map(lambda x, leaf: wrap(jnp.asarray(x)) if _is_key(leaf) else x, values, like)
+    return jax.tree.map(lambda x, leaf: wrap(jnp.asarray(x)) if is_key(leaf) else x, values, like)
 
 
 def unwrap_keys(tree: Any) -> Any:
     """Return a pytree with the integers of its random keys in place of the keys, so that it can be saved."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
+    """Return whether an array is one of random keys."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 

@@ -99,8 +99,8 @@ UNKNOWN = [
     (
         "+extra.key=1",
         "`configuration` has no 'extra'; choose one of: "
-        "augment, data, init, init_exclude, init_include, model, notes, objective, optimizer, schedule, seed, tags, "
-        "trackers, trainer.",
+        "augment, data, init, init_exclude, init_include, model, notes, objective, optimizer, schedule, seed, "
+        "sharding, tags, trackers, trainer.",
     ),
 ]
 
@@ -240,7 +240,7 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         (
             ["resume"],
             "resume: usage: lenet-jax resume DIR [--allow-changed] [--retry-failed] [hydra/launcher=NAME ...] "
-            "[--allow PACKAGE] [--trust]",
+            "[--distributed=auto] [--allow PACKAGE] [--trust]",
         ),
         (["resume", "nowhere"], "`DIR` must be of a run or a sweep, with a run.json or sweep.json in it; got nowhere."),
         (

@@ -13,7 +13,8 @@ from lenet_jax.cli.options import take_directory
 from lenet_jax.environment import set_command, tune_environment
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.hydra_app.error_messages import to_message
-from lenet_jax.runs.signals import outlive_terminal
+from lenet_jax.runs.signals import RESUMABLE, outlive_terminal
+from lenet_jax.runs.supervision import LOST, adopt_child, is_lost, report
 
 HELP = """\
 lenet-jax: functional, reproducible training of small convolutional networks in JAX.
@@ -29,7 +30,9 @@ usage: lenet-jax COMMAND [...]
                            what a run or a sweep would cost: its programs are compiled, a few steps of each are
                            timed, nothing is written; lanes, parameters, memory, operations, and the time on 1 to N
                            devices; --devices=N, --json
-  resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed
+  resume DIR               resume an interrupted run or sweep; --allow-changed; of a sweep: --retry-failed; of a run of
+                           several processes: --distributed=auto, or --distributed.coordinator=HOST:PORT,
+                           --distributed.num_processes=N, --distributed.process_id=I
   extend DIR trainer.max_epochs=N
                            go on from the last state of a finished run, up to N epochs, as a run of its own; the state
                            is kept by trainer.keep_state=true; --directory=NEW, --allow-changed
@@ -91,7 +94,8 @@ _COMMANDS = (
 
 USAGE = {
     "plan": "[-m] [KEY=VALUE ...] [--json] [--devices=N], with the keys and options of lenet-jax train",
-    "resume": "DIR [--allow-changed] [--retry-failed] [hydra/launcher=NAME ...] [--allow PACKAGE] [--trust]",
+    "resume": "DIR [--allow-changed] [--retry-failed] [hydra/launcher=NAME ...] [--distributed=auto] [--allow PACKAGE] "
+    "[--trust]",
     "extend": "DIR trainer.max_epochs=N [trainer.keep_state=true] [--directory=NEW] [--allow-changed]",
     "verify": "DIR [--tolerance=0.001] [--jobs=0,3] [--allow PACKAGE] [--trust]",
     "evaluate": "DIR [data=...] [--tta=N] [--ensemble] [--allow PACKAGE] [--trust], DIR of a finished run or a sweep.",
@@ -121,9 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Loading a compiled program, XLA logs an error about each tuning hint that is no feature of a processor.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    adopt_child()
     tune_environment()
     set_command(["lenet-jax", *arguments])
     outlive_terminal()
+    code = _exit_code(arguments)
+    report(code)
+    return code
+
+
+def _exit_code(arguments: list[str]) -> int:
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         code = _dispatch(arguments)
@@ -136,6 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("lenet-jax: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
+        if is_lost(error):
+            print(LOST, file=sys.stderr)
+            return RESUMABLE
         line = to_message(error, next(iter(arguments), None))
         if line is None or wants_traceback:
             raise

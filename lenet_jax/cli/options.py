@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lenet_jax.config import DistributedConfig
+from lenet_jax.config.checks import build
 from lenet_jax.errors import InputError, unknown_name
 
 
@@ -68,6 +70,28 @@ def parse(
     return Options(frozenset(found - {"--trust"}), given, allowed, rest)
 
 
+DISTRIBUTED = tuple(
+    f"--distributed{name}" for name in ("", ".coordinator", ".num_processes", ".process_id", ".timeout")
+)
+"""Options that say how the processes of a run that goes on find each other, as the part `distributed` of `train`."""
+
+
+def distributed_option(options: Options) -> DistributedConfig:
+    """Return what the options of `DISTRIBUTED` say.
+
+    Raises:
+        InputError: if one is out of its range, or another one is missing.
+    """
+    texts = {name.partition(".")[2]: value for name, value in options.values.items() if name in DISTRIBUTED}
+    chosen = texts.pop("", "none")
+    if chosen not in ("none", "auto"):
+        raise InputError(f"resume: `--distributed` must be none or auto; got {chosen!r}.")
+    values = {name: int(text) if text.isdecimal() else text for name, text in texts.items()}
+    config = build(DistributedConfig, "distributed", {"detect": chosen == "auto", **values})
+    config.check()
+    return config
+
+
 _WITH_VALUE = (
     *(
         "--allow",
@@ -82,6 +106,7 @@ _WITH_VALUE = (
         "--directory",
     ),
     *("--to", "--output", "--batch", "--tta", "--seed"),
+    *DISTRIBUTED,
 )
 
 

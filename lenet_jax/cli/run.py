@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lenet_jax.cli.options import find_own_modules, parse
+from lenet_jax.cli.options import DISTRIBUTED, distributed_option, find_own_modules, parse
 from lenet_jax.errors import InputError
 from lenet_jax.runs.signals import RESUMABLE, outlive_readers, signals_interrupt
 
@@ -160,12 +160,14 @@ def resume(directory: Path, arguments: list[str]) -> int:
     if not is_sweep and not (directory / RUN).is_file():
         raise InputError(f"`DIR` must be of a run or a sweep, with a {RUN} or {IDENTITY} in it; got {directory}.")
     switches = ("--allow-changed", "--retry-failed") if is_sweep else ("--allow-changed",)
-    options = parse("resume", arguments, switches=switches)
+    values = () if is_sweep else DISTRIBUTED
+    options = parse("resume", arguments, switches=switches, values=values)
     if options.rest and not is_sweep:
         remedy = "train anew with other options" if "=" in options.rest[0] else "resume one directory at a time"
         raise InputError(f"resume: a run is resumed as it began; got {' '.join(options.rest)}; {remedy}.")
     allow_changed = "--allow-changed" in options.switches
     if not is_sweep:
+        from lenet_jax.runs.processes import is_writer, join
         from lenet_jax.runs.run import log_to, resume_run
         from lenet_jax.runs.trust import read_allowed
         from lenet_jax.sweeps.ledger import locked_sweep_of
@@ -173,8 +175,15 @@ def resume(directory: Path, arguments: list[str]) -> int:
         from lenet_jax.trackers.destinations import check_destinations
 
         record = read_allowed(directory, options.allowed)
+        distributed = distributed_option(options)
         check_destinations(record.config, options.allowed, str(directory))
         check_installed([record.config])
+        if distributed.is_distributed and record.result is not None:
+            print(_ended(record))  # each process says so; only one could lock the directory
+            return 0
+        join(distributed)
+        if not is_writer():
+            return show_run(resume_run(record, allow_changed=allow_changed), directory)
         with locked_sweep_of(directory):
             if record.result is None:
                 log_to(directory)
@@ -269,15 +278,18 @@ def _run_sweep(sweep: Any) -> int:
 
 
 def show_run(events: Generator[Any], directory: Path) -> int:
-    """Show the events of a run and return its exit code."""
+    """Show the events of a run and return its exit code; nothing in a process that does not record it."""
     from lenet_jax.report.terminal import show
+    from lenet_jax.runs.processes import is_writer
     from lenet_jax.runs.run_directory import RUN
 
     outlive_readers()
     try:
         with signals_interrupt(), contextlib.closing(events):
-            finished = show(events)
+            finished = show(events) if is_writer() else _last_event(events)
     except KeyboardInterrupt:
+        if not is_writer():
+            return RESUMABLE
         if not (directory / RUN).is_file():
             raise
         return _interrupted(directory)
@@ -286,6 +298,13 @@ def show_run(events: Generator[Any], directory: Path) -> int:
             error.filename = str(directory)
         raise
     return 1 if finished is None or finished.result["stopped_by"] == "diverged" else 0
+
+
+def _last_event(events: Iterable[Any]) -> Any:
+    """Consume the events of a run up to the end, where those who show them stop as well, and return the last one."""
+    from lenet_jax.runs import Finished
+
+    return next((event for event in events if isinstance(event, Finished)), None)
 
 
 def _interrupted(directory: Path) -> int:

@@ -17,6 +17,7 @@ from lenet_jax.config.checks import (
     Fraction,
     Iterations,
     NonNegative,
+    NonNegativeInt,
     Positive,
     Seed,
     Text,
@@ -31,9 +32,11 @@ from lenet_jax.errors import InputError, unknown_name
 __all__ = [
     "RUN_KEYS",
     "Config",
+    "DistributedConfig",
     "EarlyStoppingConfig",
     "SweepConfig",
     "TrainerConfig",
+    "beside_a_job",
     "from_dict",
     "renamed_key",
     "to_dict",
@@ -83,12 +86,64 @@ class SweepConfig:
     on_failure: Literal["continue", "stop"] = "continue"  # stop: a failure leaves the remaining jobs pending
 
 
+@config_dataclass("distributed")
+class DistributedConfig:
+    """How the processes of one run find each other; none of it decides the result."""
+
+    detect: bool = False  # what SLURM or Open MPI says of them, who have started them
+    coordinator: Text | None = None  # HOST:PORT at which the first one waits for the others; null: there are no others
+    num_processes: Count | None = None
+    process_id: NonNegativeInt | None = None  # number of this one, from 0
+    timeout: Count = 300  # seconds to wait for the others
+
+    @property
+    def is_distributed(self) -> bool:
+        """Return whether there are several processes."""
+        return self.detect or self.coordinator is not None
+
+    def check(self) -> None:
+        """Check that the options belong together.
+
+        Raises:
+            InputError: if one is missing, or out of the range that another gives it.
+        """
+        host, _, port = (self.coordinator or "").rpartition(":")
+        if self.coordinator is not None and not (host and port.isdecimal() and 0 < int(port) < 2**16):
+            raise InputError(
+                f"`distributed.coordinator` must be HOST:PORT, with a port of 1 to 65535; got {self.coordinator!r}."
+            )
+        own = {"num_processes": self.num_processes, "process_id": self.process_id}
+        for name, value in own.items():
+            if self.coordinator is None and not self.detect and value is not None:
+                raise InputError(f"`distributed.{name}` must come with distributed.coordinator=HOST:PORT; got none.")
+            if self.coordinator is not None and not self.detect and value is None:
+                raise InputError(
+                    f"`distributed.{name}` must be given with distributed.coordinator; got none; give it, or choose "
+                    "distributed=auto in a job of SLURM or Open MPI."
+                )
+        if self.num_processes and self.process_id is not None and self.process_id >= self.num_processes:
+            raise InputError(
+                f"`distributed.process_id` must be 0 to distributed.num_processes - 1, {self.num_processes} - 1; got "
+                f"{self.process_id}."
+            )
+
+
+def beside_a_job(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of the composition of a job that decide no result: those of a run alone.
+
+    Args:
+        sweep: the options of the sweep.
+    """
+    return {"sweep": dict(sweep), "distributed": dict(vars(DistributedConfig()))}
+
+
 _DEFAULT_OPTIONS = {
     "model": "lenet",
     "data": "embedded",
     "optimizer": "sgd",
     "schedule": "constant",
     "objective": "classification",
+    "sharding": "none",
 }
 
 
@@ -109,6 +164,7 @@ class Config:
     augment: Any = dataclasses.field(default_factory=dict)  # one, several by name in their order, or a list of them
     objective: Node = dataclasses.field(default_factory=lambda: _default("objective"))
     trackers: Any = dataclasses.field(default_factory=dict)  # the same
+    sharding: Node = dataclasses.field(default_factory=lambda: _default("sharding"))  # of one run over devices
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from lenet_jax.config import checks
 
 PACKAGE = "lenet_jax"
 TARGET = "_target_"
-GROUPS = ("model", "data", "optimizer", "schedule", "augment", "objective", "trackers")
+GROUPS = ("model", "data", "optimizer", "schedule", "augment", "objective", "trackers", "sharding")
 """The groups of `conf/` whose options are components."""
 
 SURROUNDINGS = {

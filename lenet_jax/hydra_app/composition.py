@@ -39,7 +39,7 @@ from omegaconf import OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from lenet_jax import components
-from lenet_jax.config import Config, SweepConfig, TrainerConfig, from_dict, renamed_key
+from lenet_jax.config import Config, DistributedConfig, SweepConfig, TrainerConfig, from_dict, renamed_key
 from lenet_jax.config.catalogue import GROUPS, built_in, config_directory, option_names
 from lenet_jax.config.checks import build
 from lenet_jax.errors import InputError, unknown_name
@@ -54,6 +54,9 @@ Composed = Any
 """A composed configuration, a `DictConfig`; run-time type checkers reject the annotations of its base classes."""
 
 SWEEP = "sweep"
+DISTRIBUTED = "distributed"
+NOT_OF_A_RUN = (SWEEP, DISTRIBUTED)
+"""Parts of a composition that decide no result, and are not recorded with the run."""
 
 _HYDRA_DEFAULTS = {"help": "lenet_jax", "job_logging": "file", "launcher": "lanes", "sweeper": "grid"}
 """Group of Hydra's part -> the file that is chosen unless an override, or a file by `override /hydra/...`, chooses."""
@@ -240,7 +243,7 @@ def _parts_of_list(group: str, parts: Iterable[Any]) -> Iterator[Any]:
 def to_config(composed: Composed, allowed: Collection[str] | None = None) -> Config:
     """Convert a composed configuration to the checked and complete configuration of a run.
 
-    Hydra's own part and the part `sweep` are ignored.
+    Hydra's own part and those of `NOT_OF_A_RUN` are ignored.
 
     Args:
         composed: the composition.
@@ -249,7 +252,7 @@ def to_config(composed: Composed, allowed: Collection[str] | None = None) -> Con
     Raises:
         InputError: for the first option that is unknown or out of its range; the message has the full key.
     """
-    config = from_dict({key: value for key, value in _resolve(composed).items() if key != SWEEP})
+    config = from_dict({key: value for key, value in _resolve(composed).items() if key not in NOT_OF_A_RUN})
     if allowed is not None:
         components.check_allowed(components.targets(config), allowed, "the sweep")
         check_destinations(config, allowed, "the sweep")
@@ -264,6 +267,18 @@ def to_sweep_config(composed: Composed) -> SweepConfig:
     """
     options: Any = OmegaConf.to_container(composed[SWEEP], resolve=True, throw_on_missing=True)
     return build(SweepConfig, SWEEP, options)
+
+
+def to_distributed_config(composed: Composed) -> DistributedConfig:
+    """Convert the part `distributed` of a composed configuration to its checked options.
+
+    Raises:
+        InputError: for the first option that is unknown or out of its range; the message has the full key.
+    """
+    options: Any = OmegaConf.to_container(composed[DISTRIBUTED], resolve=True, throw_on_missing=True)
+    config = build(DistributedConfig, DISTRIBUTED, options)
+    config.check()
+    return config
 
 
 def task_overrides(hydra: Any) -> list[str]:
@@ -302,9 +317,9 @@ def register_schemas() -> None:
         ("init_include", Any, dataclasses.field(default_factory=lambda: list(Config.init_include))),
         ("init_exclude", Any, dataclasses.field(default_factory=list)),
     ]
-    fields += [(name, Any, dataclasses.field(default="???")) for name in (*GROUPS, "trainer", SWEEP)]
+    fields += [(name, Any, dataclasses.field(default="???")) for name in (*GROUPS, "trainer", *NOT_OF_A_RUN)]
     store.store(name="schema", node=dataclasses.make_dataclass("Root", fields), provider="lenet_jax")
-    for name, schema in (("trainer", TrainerConfig), (SWEEP, SweepConfig)):
+    for name, schema in (("trainer", TrainerConfig), (SWEEP, SweepConfig), (DISTRIBUTED, DistributedConfig)):
         store.store(group=f"schema/{name}", name=name, node=_editable(schema), provider="lenet_jax")
 
 
@@ -470,7 +485,7 @@ def help_text(hydra: Hydra, overrides: list[str], *, name: str, folders: Sequenc
     composed = compose(hydra, overrides, name=name)
     values = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     lines = []
-    for group in (*GROUPS, "trainer", SWEEP, "experiment", "debug"):
+    for group in (*GROUPS, "trainer", *NOT_OF_A_RUN, "experiment", "debug"):
         names = [each for folder in folders for each in option_names(Path(folder), group)]
         text = ", ".join(dict.fromkeys(names))
         lines.append(textwrap.fill(text, 116, initial_indent=f"  {group:<12}", subsequent_indent=" " * 14))

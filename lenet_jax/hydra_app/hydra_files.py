@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 
-from lenet_jax.config import Config, to_dict
+from lenet_jax.config import Config, beside_a_job, to_dict
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.checks import check_name
 from lenet_jax.hydra_app.recorded_loader import describe_overrides, without_interpolations
@@ -41,7 +41,7 @@ def write_hydra_files(job: SweepJob, hydra: Mapping[str, Any], sweep: Mapping[st
         OSError: if a file cannot be written.
     """
     job.path.mkdir(parents=True, exist_ok=True)
-    own, content = for_job(job, hydra), {**to_dict(job.config), "sweep": dict(sweep)}
+    own, content = for_job(job, hydra), {**to_dict(job.config), **beside_a_job(sweep)}
     if own["output_subdir"] is not None:
         check_name("hydra.output_subdir", own["output_subdir"])
         folder = job.path / own["output_subdir"]

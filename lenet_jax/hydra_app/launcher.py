@@ -11,9 +11,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
-from lenet_jax.config import SweepConfig, from_dict, to_dict
+from lenet_jax.config import SweepConfig, beside_a_job, from_dict, to_dict
 from lenet_jax.errors import InputError
-from lenet_jax.hydra_app.composition import SWEEP, Composed, plugin_name, task_overrides, to_config, to_sweep_config
+from lenet_jax.hydra_app.composition import Composed, plugin_name, task_overrides, to_config, to_sweep_config
 from lenet_jax.hydra_app.engine_choice import ENGINES, make_engine
 from lenet_jax.hydra_app.lanes import launch_lanes, to_return
 from lenet_jax.hydra_app.launch_groups import launch_groups
@@ -117,7 +117,7 @@ def _choose_launch(sweep: Sweep, opened: contextlib.ExitStack) -> Launch:
 def _launch_jobs(sweep: Sweep, jobs: Sequence[SweepJob], options: SweepConfig) -> None:
     """Have another launcher of Hydra run each job by itself."""
     register(jobs, sweep.ledger)
-    content = {SWEEP: dict(vars(options))}
+    content = beside_a_job(vars(options))
     directory = sweep.ledger.directory
     overrides = {job.number: (*job.overrides, f"hydra.job.num={job.number}") for job in jobs}  # two may have the same
     recorded = {

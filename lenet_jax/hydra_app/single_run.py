@@ -8,10 +8,18 @@ from hydra._internal.hydra import Hydra
 
 from lenet_jax.config import Config
 from lenet_jax.hydra_app.checks import check_folder
-from lenet_jax.hydra_app.composition import Composed, compose, run_composed, to_config, to_sweep_config
+from lenet_jax.hydra_app.composition import (
+    Composed,
+    compose,
+    run_composed,
+    to_config,
+    to_distributed_config,
+    to_sweep_config,
+)
 from lenet_jax.hydra_app.debug_modes import refuse_mode
 from lenet_jax.runs import Event
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_run
+from lenet_jax.runs.processes import is_writer, join
 from lenet_jax.runs.run import run_locked
 from lenet_jax.runs.run_directory import RunDirectory
 from lenet_jax.trackers import check_installed, tracked
@@ -37,6 +45,9 @@ class SingleRun(NamedTuple):
             InputError: if another process has taken the directory, or the configuration asks for no run.
         """
         refuse_mode(self.composed, "a command of its own, lenet-jax train")
+
+        if not is_writer():
+            return consume(run_locked(self.prepared, self.directory), self.directory)
 
         def run_in(directory: Path) -> Any:
             return consume(tracked(run_locked(self.prepared, directory), self.config, directory), directory)
@@ -74,6 +85,8 @@ def prepare_single_run(hydra: Hydra, overrides: list[str], *, name: str = "confi
     check_folder("hydra.run.dir", composed.hydra.run.dir)
     directory = Path(composed.hydra.run.dir)
     to_sweep_config(composed)  # checks it
+    distributed = to_distributed_config(composed)
     check_installed([config])
     RunDirectory(directory)
+    join(distributed)
     return SingleRun(hydra, composed, name, config, prepare_run(config), directory)

@@ -41,12 +41,14 @@ from lenet_jax.hydra_app.checks import (
     check_subdirectory,
 )
 from lenet_jax.hydra_app.composition import (
+    NOT_OF_A_RUN,
     SWEEP,
     Composed,
     compose,
     open_hydra,
     plugin_name,
     to_config,
+    to_distributed_config,
     to_sweep_config,
 )
 from lenet_jax.hydra_app.debug_modes import refuse_mode
@@ -135,6 +137,10 @@ def check_sweep(hydra: Hydra, overrides: list[str], *, name: str = "config") -> 
     _check_plugins(base)
     _prepare_process(base)
     options = to_sweep_config(base)
+    if to_distributed_config(base).is_distributed:
+        raise InputError(
+            "`distributed` must be none for a sweep, whose launchers divide it; train its jobs one by one."
+        )
     known = known_jobs(base, hydra.config_loader)
     if known is None:
         unresolved: Any = OmegaConf.to_container(base.hydra.sweep)
@@ -466,7 +472,7 @@ def _named_functions(configs: Iterable[Config]) -> list[str]:
 
 
 def _base_values(base: Composed) -> dict[str, Any]:
-    own = OmegaConf.masked_copy(base, [str(key) for key in base if key not in ("hydra", SWEEP)])
+    own = OmegaConf.masked_copy(base, [str(key) for key in base if key not in ("hydra", *NOT_OF_A_RUN)])
     content: Any = OmegaConf.to_container(own, resolve=False)  # a value may refer to the number of its job
     return content
 

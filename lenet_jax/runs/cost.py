@@ -55,7 +55,7 @@ def measure_cost(prepared: PreparedRun, strategy: str, num_lanes: int) -> Progra
         num_lanes: as in `compile_programs`.
     """
     while True:
-        layout = make_layout(strategy, num_lanes)
+        layout = make_layout(strategy, num_lanes, prepared)
         try:
             memory, seconds = _measure(prepared, layout)
             break

@@ -18,8 +18,10 @@ from lenet_jax.config import Config
 from lenet_jax.errors import InputError
 from lenet_jax.evaluation import count_examples
 from lenet_jax.runs import Event, Failed, Monitor, Started
+from lenet_jax.runs.follower import Follower
 from lenet_jax.runs.lane_memory import TooManyLanesError, fewer_lanes
 from lenet_jax.runs.prepared_run import PreparedRun
+from lenet_jax.runs.processes import agreed, check_same, fetch, is_writer
 from lenet_jax.runs.programs import LaneInputs, Programs, compile_programs, lane_inputs, make_layout
 from lenet_jax.runs.provenance import reproducibility
 from lenet_jax.runs.recorder import Recorder, RestoredRun
@@ -76,7 +78,8 @@ def run_jobs(
     """
     directories = [RunDirectory(job.path, resume=job.resume) for job in jobs]
     queue = Queue(list(jobs), directories, collections.deque(range(len(jobs))), {})
-    with postponed_signals() as interrupted:
+    with postponed_signals() as own_interrupted:
+        interrupted = agreed(own_interrupted)
         while queue.pending:
             try:
                 runner = GroupRunner(queue, prepared, strategy, num_lanes)
@@ -171,7 +174,7 @@ class GroupRunner:
             "execution": {"strategy": self._strategy, "lanes": self._num_lanes},
             "reproducibility": reproducibility(self._description, self._strategy),
         }
-        return Recorder(
+        return (Recorder if is_writer() else Follower)(
             number,
             config,
             queue.directories[number],
@@ -203,9 +206,7 @@ class GroupRunner:
             self._states = self._programs.start(self._states, lane, self._programs.initial)
         if resumed:
             self._states = self._programs.restore(
-                _with_rows(
-                    jax.device_get(unwrap_keys(self._states)), {lane: found.state for lane, found in resumed.items()}
-                )
+                _with_rows(fetch(unwrap_keys(self._states)), {lane: found.state for lane, found in resumed.items()})
             )
 
     @functools.cached_property
@@ -222,6 +223,7 @@ class GroupRunner:
         recorder, prepared = self._queue.running[lane], self._prepared
         job = self._queue.jobs[recorder.number]
         found = recorder.find_checkpoint(self._expected, max_iteration) if job.resume else None
+        check_same(f"{job.path}: the newest checkpoint", -1 if found is None else found.checkpoint.iteration)
         started = Started(
             job.config,
             count_examples(prepared.data.train),
@@ -266,7 +268,7 @@ class GroupRunner:
         measure, data = self._programs.measure, self._programs.data
         _, *inputs = self._lane_inputs()
         measured = measure(self._states, (_mask(finished, self._num_lanes), *inputs), data)
-        measured, states = jax.device_get((measured, unwrap_keys(self._states)))
+        measured, states = fetch((measured, unwrap_keys(self._states)))
         for lane in finished:
             finish = functools.partial(running[lane].finish, _at(states, lane), _at(measured, lane))
             yield from self._record(lane, finish)
@@ -277,7 +279,7 @@ class GroupRunner:
         running = self._queue.running
         due = [lane for lane in running if at_once or running[lane].is_due(int(self._iterations[lane]))]
         if due:
-            states = jax.device_get(unwrap_keys(self._states))
+            states = fetch(unwrap_keys(self._states))
             for lane in due:
                 yield from self._record(lane, functools.partial(running[lane].save, _at(states, lane)))
 

@@ -25,6 +25,7 @@ from lenet_jax.errors import InputError
 from lenet_jax.evaluation import check_labels, check_splits, count_examples
 from lenet_jax.objective import Task, scale_inputs
 from lenet_jax.runs.initial_weights import InitialWeights, read_initial_weights
+from lenet_jax.runs.mesh import RunMesh, build_mesh
 from lenet_jax.runs.parts import CONSTANT, Parts, build_parts, float_options, trace_step, trace_update, with_numbers
 from lenet_jax.runs.platforms import check_compilation, check_platform
 from lenet_jax.runs.provenance import describe_data, describe_run
@@ -55,6 +56,7 @@ class PreparedRun(NamedTuple):
     as_constants: tuple[str, ...] = ()  # paths of the float options that are no values of the programs
     as_arrays: tuple[str, ...] = ()  # paths of those that are traced as plain arrays
     initial: InitialWeights | None = None  # those that are not made by the seed
+    mesh: RunMesh | None = None  # its devices, where it is divided over several
 
     @property
     def task(self) -> Task:
@@ -108,7 +110,8 @@ class PreparedRun(NamedTuple):
 
     def describe(self) -> dict[str, Any]:
         """Return what `run.json` records of the run before it starts."""
-        return {**describe_run(self.config, self.describe_data()), **self.describe_init()}
+        mesh = {} if self.mesh is None else {"mesh": self.mesh.describe()}
+        return {**describe_run(self.config, self.describe_data()), **self.describe_init(), **mesh}
 
     def describe_init(self) -> dict[str, Any]:
         """Return what `run.json` records of initial weights that the seed has not made; nothing if there are none."""
@@ -138,6 +141,9 @@ def prepare_run(config: Config) -> PreparedRun:
     check_compilation()
     data, folded = load_data(config.data)
     plan = plan_run(config.trainer, count_examples(data.train))
+    mesh = build_mesh(config, plan)
+    if mesh is not None:
+        check_in_memory(data, "`sharding` over several devices")
     _check_optimizer(config, plan)
     parts = build_parts(config, data, plan)
     with components.reporting("`model` or `optimizer`"):
@@ -147,7 +153,7 @@ def prepare_run(config: Config) -> PreparedRun:
         check_labels(data, data.num_classes)
     _check_augment(config, data)
     initial = read_initial_weights(config, state.variables, data.num_classes)
-    run = PreparedRun(config, data, plan, parts, state, folded, initial=initial)
+    run = PreparedRun(config, data, plan, parts, state, folded, initial=initial, mesh=mesh)
     # Built-in components fit where the data are images and labels, and tracing a large network takes seconds.
     if config.objective[TARGET] == _CLASSIFICATION and _is_built_in(config) and not config.objective["class_weights"]:
         return run

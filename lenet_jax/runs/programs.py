@@ -23,8 +23,10 @@ from lenet_jax.objective import no_examples
 from lenet_jax.runs.compilation_cache import use_compilation_cache
 from lenet_jax.runs.lane_memory import Needed, check_fits, needed_memory, num_bytes
 from lenet_jax.runs.measured import Measured, results_of
+from lenet_jax.runs.mesh import over_mesh
 from lenet_jax.runs.parts import float_options
 from lenet_jax.runs.prepared_run import PreparedRun
+from lenet_jax.runs.processes import put
 from lenet_jax.runs.streamed_programs import compile_passes
 from lenet_jax.traced_numbers import scalar
 from lenet_jax.training import Evaluation, TrainState, train_interval
@@ -55,6 +57,7 @@ def choose_lanes(
     *,
     may_divide: bool = False,
     streamed: bool = False,
+    is_sharded: bool = False,
 ) -> tuple[str, int]:
     """Return the strategy and the number of lanes for the jobs of a group.
 
@@ -68,6 +71,7 @@ def choose_lanes(
         max_parallel: maximum number of lanes; None: one per device for "devices", 64 per device for "vmap".
         may_divide: `PreparedRun.may_divide`.
         streamed: whether the data are read as they are needed; by one run at a time, as each has an order of its own.
+        is_sharded: whether each job is divided over devices; then they run one after another.
 
     Returns:
         The strategy, other than "auto", and the number of lanes. If there are more than devices, each device has the
@@ -75,11 +79,16 @@ def choose_lanes(
         lanes than the maximum. How many fit into the memory is known once the programs are compiled.
 
     Raises:
-        InputError: if the strategy is unknown, or asks for several lanes on streamed data.
+        InputError: if the strategy is unknown, or asks for several lanes on streamed data, or on devices that each
+            job needs.
     """
     if strategy not in STRATEGIES:
         raise unknown_name("sweep.strategy", strategy, STRATEGIES)
-    if streamed:
+    if is_sharded and strategy not in ("auto", "map"):
+        raise InputError(
+            f"`sweep.strategy` must be auto or map where each run takes all devices, by `sharding`; got {strategy}."
+        )
+    if streamed or is_sharded:
         if strategy not in ("auto", "map"):
             raise InputError(
                 "`sweep.strategy` must be auto or map for streamed data, of which each run reads the examples in an "
@@ -107,8 +116,16 @@ class Layout(NamedTuple):
     jit_over_lanes: "JitOverLanes"
 
 
-def make_layout(strategy: str, num_lanes: int) -> Layout:
-    """Return where the lanes of a group are; arguments as in `compile_programs`."""
+def make_layout(strategy: str, num_lanes: int, prepared: PreparedRun | None = None) -> Layout:
+    """Return where the lanes of a group are.
+
+    Args:
+        strategy: as in `compile_programs`.
+        num_lanes: as in `compile_programs`.
+        prepared: any of the runs, which may be divided over devices; None: they are not.
+    """
+    if prepared is not None and prepared.mesh is not None:
+        return Layout(strategy, num_lanes, prepared.mesh.devices, *over_mesh(prepared.mesh, prepared.state))
     devices = jax.local_devices()[:1] if strategy == "map" else _devices_of_lanes(num_lanes)
     functions = _single_run(devices[0]) if strategy == "map" else _in_parallel(devices, strategy)
     return Layout(strategy, num_lanes, devices, *functions)
@@ -137,7 +154,7 @@ def compile_programs(prepared: PreparedRun, *, strategy: str = "map", num_lanes:
         TooManyLanesError: if the lanes need more memory than the devices have, and fewer would do.
     """
     start_time = time.perf_counter()
-    layout = make_layout(strategy, num_lanes)
+    layout = make_layout(strategy, num_lanes, prepared)
     with use_compilation_cache():
         start, advance, measure, needed = compile_executables(prepared, layout)
     compile_seconds = time.perf_counter() - start_time
@@ -208,6 +225,8 @@ def compile_executables(prepared: PreparedRun, layout: Layout) -> Executables:
             compiled(train, states, (values, folds), data, donate_argnums=0),
             compiled(measure, states, (none, values, folds), data),
         )
+    if prepared.mesh is not None:  # there are no fewer lanes than one
+        return Executables(*programs, None)
     bytes_of_states = num_bytes(prepared.state) * num_lanes // len(layout.devices)
     return Executables(*programs, needed_memory(programs, bytes_of_states, num_bytes((data, initial))))
 
@@ -254,7 +273,7 @@ def put_on(devices: list[Any], tree: Any) -> Any:
     replicated = NamedSharding(Mesh(devices, (AXIS,)), PartitionSpec())
     if devices[0].platform == "cpu":
         tree = jax.tree.map(lambda x: _copy_aligned(x) if isinstance(x, np.ndarray) else x, tree)
-    return jax.device_put(tree, replicated)
+    return put(tree, jax.tree.map(lambda _: replicated, tree))
 
 
 def _copy_aligned(x: np.ndarray) -> np.ndarray:

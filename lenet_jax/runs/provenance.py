@@ -33,7 +33,9 @@ _PACKAGES = (
 )
 _PLATFORM_PACKAGES = ("jax-", "nvidia-", "libtpu")  # beginnings of the names of those that compute on accelerators
 # Keys that may change the result.
-_CONDITIONS = ("code", "versions", "data", "init", "devices", "platform", "environment", "precision", "settings")
+_CONDITIONS = (
+    *("code", "versions", "data", "init", "devices", "mesh", "platform", "environment", "precision", "settings"),
+)
 _EXTENDED = ("versions", "platform", "precision", "settings")  # conditions that have fewer keys in older records
 _SETTINGS = (
     "jax_threefry_partitionable", "jax_default_prng_impl", "jax_random_seed_offset", "jax_default_matmul_precision",

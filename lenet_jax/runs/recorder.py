@@ -180,7 +180,7 @@ class Recorder:
         self._training_seconds += seconds
         self._timings.setdefault("first_step", round(self._elapsed() - seconds, 3))
         self._last = evaluation
-        record = {**_to_record(evaluation, self._plan, self._objective), "seconds": self._elapsed()}
+        record = {**to_record(evaluation, self._plan, self._objective), "seconds": self._elapsed()}
         self._directory.append_metrics(record)
         return Evaluated(record)
 
@@ -214,7 +214,7 @@ class Recorder:
             measured: the resulting weights and their metrics.
         """
         is_last = self._config.trainer.weights == "last"
-        result = _to_result(state, measured, self._last, self._plan, self._objective, is_last=is_last)
+        result = to_result(state, measured, self._last, self._plan, self._objective, is_last=is_last)
         if self._last is not None:
             result |= _running(self._last)
             if int(state.status) == Status.PRUNED:  # its result is of its best weights; this is where it stood
@@ -273,7 +273,8 @@ def _rename_tensors(tensors: Tensors, expected: TrainState) -> Tensors:
     return renamed
 
 
-def _to_record(evaluation: Evaluation, plan: TrainPlan, objective: Objective) -> dict[str, Any]:
+def to_record(evaluation: Evaluation, plan: TrainPlan, objective: Objective) -> dict[str, Any]:
+    """Return the line of `metrics.jsonl` of an evaluation, without its time."""
     iteration = int(evaluation.iteration)
     return {
         "epoch": _to_epochs(iteration, plan),
@@ -289,7 +290,7 @@ def _running(evaluation: Evaluation) -> dict[str, float]:
     return {f"running_train_{name}": float(mean) for name, mean in evaluation.running.items()}
 
 
-def _to_result(
+def to_result(
     state: TrainState,
     measured: Measured,
     last: Evaluation | None,

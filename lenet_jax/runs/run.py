@@ -1,5 +1,6 @@
 """One run, from its configuration to `result.json`: a group of one."""
 
+import contextlib
 import logging
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from lenet_jax.runs import Event, Failed, Finished
 from lenet_jax.runs.group import Job, run_jobs
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_run
+from lenet_jax.runs.processes import is_writer
 from lenet_jax.runs.provenance import changed_conditions, changed_since
 from lenet_jax.runs.run_directory import Record, RunDirectory, read_record
 
@@ -30,7 +32,7 @@ def run(prepared: PreparedRun, path: Path, *, resume: bool = False) -> Iterator[
         yield from run_locked(prepared, path, resume=resume)
 
 
-def run_locked(prepared: PreparedRun, path: Path, *, resume: bool = False) -> Iterator[Event]:
+def run_locked(prepared: PreparedRun, path: Path, *, resume: bool = False) -> Generator[Event]:
     """Do the same in a directory that the caller has locked."""
     for _, event in run_jobs([Job(prepared.config, path, resume=resume)], prepared):
         if isinstance(event, Failed):
@@ -49,7 +51,8 @@ def resume_run(record: Record, *, allow_changed: bool = False) -> Generator[Even
         InputError: if a file of it is damaged, or something has changed; the message names it.
         OSError, KeyboardInterrupt: as `run`.
     """
-    with RunDirectory(record.directory, resume=True).locked():
+    alone = contextlib.nullcontext() if not is_writer() else RunDirectory(record.directory, resume=True).locked()
+    with alone:
         result = record.result or read_record(record.directory).result  # of another process, since it was read
         if result is not None:
             yield Finished(result, record.directory)

@@ -63,6 +63,7 @@ def plan_groups(
                 options.max_parallel,
                 may_divide=run.may_divide,
                 streamed=is_streamed(run.data),
+                is_sharded=run.mesh is not None,
             )
         plans.append(_plan(group, prepared[signature], strategy, num_lanes))
     return plans
@@ -114,7 +115,8 @@ def _plan(group: list[SweepJob], run: PreparedRun, strategy: str, num_lanes: int
     state, gradient = map(num_bytes, (run.state, run.state.variables.params))
     data = bytes_in_flight(run) if is_streamed(run.data) else num_bytes(run.data.splits())
     sizes = state, gradient, _activation_bytes(run), data
-    return GroupPlan(group, strategy, num_lanes, min(num_lanes, jax.local_device_count()), *sizes, run)
+    num_devices = min(num_lanes, jax.local_device_count()) if run.mesh is None else len(run.mesh.devices)
+    return GroupPlan(group, strategy, num_lanes, num_devices, *sizes, run)
 
 
 def _activation_bytes(run: PreparedRun) -> int | None:

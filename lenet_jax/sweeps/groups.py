@@ -223,6 +223,7 @@ def _run_group(
             options.max_parallel,
             may_divide=prepared.may_divide,
             streamed=is_streamed(prepared.data),
+            is_sharded=prepared.mesh is not None,
         )
         runs = [Job(job.config, job.path, functools.partial(on_start, job), resume=True) for job in jobs]
         prune = None if should_prune is None else lambda index: should_prune(jobs[index].number)

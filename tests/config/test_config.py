@@ -139,7 +139,7 @@ def test_a_dictionary_of_a_configuration_has_plain_values_only():
             {"sead": 1},
             "`configuration` has no 'sead'; choose one of: "
             "seed, augment, data, init, init_exclude, init_include, model, notes, objective, optimizer, schedule, "
-            "tags, trackers, trainer.",
+            "sharding, tags, trackers, trainer.",
         ),
         (
             {"trainer": {"early_stopping": {"patince": 1}}},
