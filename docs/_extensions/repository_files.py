@@ -1,7 +1,7 @@
 """Pages that are files of the repository: Markdown that a page includes, and notebooks.
 
-The links of an included file are relative to its own folder. They are turned into links to the page that includes the
-other file, or to a copy of it where no page does.
+A link to a file of the repository is turned into one to the page that includes it, or to a copy of it where no page
+does. The links of an included file are relative to its own folder.
 """
 
 import json
@@ -18,7 +18,7 @@ _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the two events."""
-    app.connect("source-read", _read_notebook)
+    app.connect("source-read", _read_page)
     app.connect("include-read", _rewrite_links)
     return {"parallel_read_safe": True}
 
@@ -62,6 +62,8 @@ def rewrite_links(text: str, file: Path, page: Path, docs: Path) -> str:
         name = pages.get(readme if readme in pages else wanted)
         if name is not None:
             return f"{image}[{label}](/{name}.md{hash_}{anchor})"
+        if wanted.is_relative_to(docs) and wanted.suffix in (".md", ".ipynb"):
+            return f"{image}[{label}](/{wanted.relative_to(docs).as_posix()}{hash_}{anchor})"
         if wanted.is_file():
             scheme = "" if image else "path:"
             return f"{image}[{label}]({scheme}{os.path.relpath(wanted, page.parent)})"
@@ -70,9 +72,12 @@ def rewrite_links(text: str, file: Path, page: Path, docs: Path) -> str:
     return _LINK.sub(rewrite, text)
 
 
-def _read_notebook(app: Sphinx, name: str, content: list[str]) -> None:
-    if app.env.doc2path(name).suffix == ".ipynb":
+def _read_page(app: Sphinx, name: str, content: list[str]) -> None:
+    page = Path(app.env.doc2path(name))
+    if page.suffix == ".ipynb":
         content[0] = notebook_to_markdown(content[0])
+    elif page.is_file():
+        content[0] = rewrite_links(content[0], page, page, Path(app.srcdir))
 
 
 def _rewrite_links(app: Sphinx, path: Path, _: str, content: list[str]) -> None:
