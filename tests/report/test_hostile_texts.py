@@ -63,6 +63,7 @@ def page_of_a_run(text):
     run["started"] = run["host"] = run["command"] = text
     components = {name: {"_target_": text, "option": text} for name in ("model", "optimizer", "schedule", "objective")}
     components |= {"data": Config().data, "augment": {text: {"_target_": text}}, "trackers": {}}
+    components["sharding"] = {"_target_": text}
     config = object.__new__(Config)  # without its checks
     vars(config).update(seed=text, notes=text, tags=(text,), trainer=Config().trainer, **components)
     summary = {
