@@ -307,6 +307,7 @@ def _resolve(composed: Composed) -> dict[str, Any]:
 def register_schemas() -> None:
     """Register the dataclasses of `lenet_jax.config` as the schemas that `conf/` names, and its resolvers."""
     OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(4), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("folder_of", lambda experiment: experiment or "default", replace=True)
     OmegaConf.register_new_resolver("two_minibatches", lambda size: 100 if size is None else 2 * size, replace=True)
     store = ConfigStore.instance()
     fields: list[Any] = [

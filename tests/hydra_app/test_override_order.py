@@ -88,3 +88,12 @@ def test_a_sweep_is_the_single_runs_of_its_values(overrides, hydra):
     jobs = known_jobs(base, hydra.config_loader) or []
     found = {outcome(lambda job=job, number=number: composer.compose(job, number)) for number, job in enumerate(jobs)}
     assert found == set(single_runs(hydra, overrides).values())
+
+
+@pytest.mark.parametrize(
+    ("override", "folder"),
+    [("~experiment", "default"), ("experiment=default", "default"), ("experiment=csu_scg", "csu_scg")],
+)
+def test_a_run_has_the_folder_of_its_experiment(hydra, override, folder):
+    composed = compose(hydra, [override])
+    assert composed.hydra.run.dir.split("/")[:2] == ["outputs", folder]
