@@ -146,7 +146,7 @@ def _exit_code(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("lenet-jax: interrupted", file=sys.stderr)
         return 130
-    except Exception as error:
+    except Exception as error:  # becomes one line if it is known; else it is raised again
         if is_lost(error):
             print(LOST, file=sys.stderr)
             return RESUMABLE

@@ -28,10 +28,8 @@ def debug(run: SingleRun, mode: str) -> int:
 
 
 def _overfit(prepared: PreparedRun) -> int:
-    progress = None
     for progress in overfit(prepared):
         print(f"step {progress.step:4}  loss {progress.loss:.6f}", flush=True)
-    assert progress is not None
     if progress.reached:
         print(f"The loss on one minibatch is near zero: at most {progress.goal:.6f}, {THRESHOLD:.0%} of the first.")
         return 0

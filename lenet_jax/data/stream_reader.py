@@ -132,7 +132,7 @@ def _read_blocks(source: Source, order: np.ndarray, reading: Reading) -> Generat
                 return
             except InputError:
                 raise
-            except Exception as error:
+            except Exception as error:  # of the user's source or of a damaged file, whatever it is
                 raise _cannot_be_read(error) from error
             yield block
     finally:

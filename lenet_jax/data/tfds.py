@@ -285,7 +285,7 @@ def _damage_reported(prepared: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:
+    except Exception as error:  # a damaged file can make its reader raise almost any exception
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(
             f"{prepared}: the prepared set is damaged ({reason}); delete the folder, prepare it again."

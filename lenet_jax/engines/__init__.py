@@ -113,7 +113,7 @@ class Running:
             return End(task, future.result())
         except self._engine.lost as error:
             return End(task, error=error, lost=True)
-        except Exception as error:
+        except Exception as error:  # of the task, whatever it is: the caller decides
             return End(task, error=error)
 
 

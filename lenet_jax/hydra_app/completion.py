@@ -61,7 +61,7 @@ def complete(overrides: list[str], commands: tuple[str, ...]) -> None:
         folders = {"config_path": options.config_path, "config_dir": options.config_dir}
         with open_hydra(**folders, shows_required=True) as hydra:
             _ask(hydra, options.config_name or "config", overrides)
-    except Exception:
+    except Exception:  # a shell that completes a line has no place for a message
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
     return None

@@ -48,7 +48,7 @@ def to_onnx(function: Callable[[Any], Any], example: jax.ShapeDtypeStruct, batch
     inputs = jax.ShapeDtypeStruct((rows, *example.shape), example.dtype)
     try:
         closed = jax.make_jaxpr(function)(inputs)
-    except Exception as error:
+    except Exception as error:  # of a function that asks for the size of the batch, whatever it raises
         if batch_size is not None or isinstance(error, InputError):
             raise
         first = next(iter(str(error).splitlines()), "").rstrip(".")

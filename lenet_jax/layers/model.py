@@ -35,7 +35,7 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
     input_shape = shape
     try:
         jax.eval_shape(lambda key: layer.init(key, input_shape)[0], jax.random.key(0))
-    except Exception as error:
+    except Exception as error:  # of a layer, perhaps the user's own, that takes no such shape
         if len(input_shape) == 3:
             raise
         raise InputError(f"{message}, which these layers do not take.") from error

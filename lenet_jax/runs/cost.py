@@ -59,7 +59,7 @@ def measure_cost(prepared: PreparedRun, strategy: str, num_lanes: int) -> Progra
         try:
             memory, seconds = _measure(prepared, layout)
             break
-        except Exception as error:
+        except Exception as error:  # if memory is exhausted, fewer lanes may fit; else it is raised again
             fewer = fewer_lanes(error, num_lanes, len(layout.devices))
             if fewer is None:
                 raise
