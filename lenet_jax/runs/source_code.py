@@ -150,6 +150,8 @@ def _own_modules(components: Mapping[str, Any]) -> list[str]:
     They are those of the components' packages, and those beside them: imported from the same folder.
     """
     packages = _packages(components)
+    if not packages:
+        return []
     files = {name: _file(name) for name in sorted(sys.modules) if _top(name) not in (PACKAGE, *sys.stdlib_module_names)}
     folders = {
         name: _import_folder(name, file) for name, file in files.items() if file and _INSTALLED.isdisjoint(file.parts)
