@@ -8,7 +8,9 @@ from jaxtyping import Array, Float
 
 from lenet_jax.traced_numbers import TracedNumber
 
-_beartype = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({float: float | int | Float[Array, ""] | TracedNumber})))
+_beartype = beartype(
+    conf=BeartypeConf(hint_overrides=FrozenDict({float: float | int | Float[Array, ""] | TracedNumber}))
+)
 
 
 def check(function):

@@ -20,6 +20,7 @@ SLOW = (
     "alexnet_mnist",
     "googlenet_mnist",
     "resnet18_mnist",
+    "resnet18_cifar10",
 )
 
 

@@ -22,7 +22,9 @@ TWO_STEPS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("experiment", TWO_STEPS)
+@pytest.mark.parametrize(
+    "experiment", [pytest.param(name, marks=[pytest.mark.slow] * (name == "resnet50_imagenet")) for name in TWO_STEPS]
+)
 def test_an_experiment_takes_two_steps_on_random_images(experiment):
     if "data.stream=true" in TWO_STEPS[experiment]:
         pytest.importorskip("grain")

@@ -33,6 +33,7 @@ def nothing_is_trained(in_an_empty_folder, monkeypatch, tmp_path):
     monkeypatch.setattr("lenet_jax.sweeps.groups.prepare_run", lambda config: None)
     monkeypatch.setattr("lenet_jax.sweeps.groups.run_jobs", lambda *arguments, **options: iter(()))
     monkeypatch.setattr("lenet_jax.cli.inspect.report_sweep", lambda ledger: None)
+    monkeypatch.setattr("lenet_jax.hydra_app.sweep._check_streamed", lambda *_: None)
     monkeypatch.setattr("lenet_jax.hydra_app.sweep._describe", lambda *_: {"code": {}, "versions": {}, "data": []})
     variables = dict(os.environ)
     yield

@@ -30,7 +30,7 @@ def check_kills(way, numbers, tmp_path):
             kill_and_resume(zygote, way, tmp_path / str(number), whole, number)
 
 
-QUICK = ("run", "lanes")
+QUICK = ("lanes",)
 
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.slow] * (way not in QUICK)) for way in WAYS])
@@ -221,6 +221,7 @@ def check_endurance(epochs):
     assert found["epochs"]
 
 
+@pytest.mark.slow
 def test_500_epochs_need_no_more_memory_than_100():
     check_endurance(500)
 

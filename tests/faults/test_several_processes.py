@@ -48,7 +48,7 @@ def test_one_of_four_is_killed_all_end_and_resume_to_the_same_bits(zygote, tmp_p
         kill_and_resume(zygote, tmp_path / str(number), 4, expected, number)
 
 
-@pytest.mark.parametrize("asked", [0, 1])
+@pytest.mark.parametrize("asked", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_all_stop_where_one_is_asked_to_and_say_how_to_resume(asked, zygote, tmp_path):
     run = Several(zygote, tmp_path, 2)
     run.start("trainer.max_epochs=100000", late=2.0)  # and the second one is late

@@ -27,7 +27,9 @@ def run(*arguments):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "scenario", [pytest.param(name, marks=[pytest.mark.slow] * (name == "rotate")) for name in SCENARIOS]
+)
 def test_killed_before_each_system_call(scenario):
     found = run("kill", scenario)
     assert found["calls"] == found["old"] + found["new"] > 10
@@ -35,7 +37,9 @@ def test_killed_before_each_system_call(scenario):
     assert found["new"] > 0 or scenario == "append"  # the append may be its last call but closing
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "scenario", [pytest.param(name, marks=[pytest.mark.slow] * (name == "rotate")) for name in SCENARIOS]
+)
 def test_the_file_system_fails_at_each_call(scenario):
     found = run("fail", scenario)
     assert found["raised"] > 0

@@ -105,7 +105,7 @@ def test_the_maps_of_each_stage_are_those_of_the_paper(name, size, maps):
     assert {stage: found[stage] for stage in maps} == maps
 
 
-@pytest.mark.parametrize("depth", _BLOCKS)
+@pytest.mark.parametrize("depth", [pytest.param(n, marks=[pytest.mark.slow] * (n in (34, 101))) for n in _BLOCKS])
 def test_the_maps_of_a_resnet_are_those_of_table_1(depth):
     rows = {row.layer: row for row in summary(f"resnet{depth}")}
     wide = 1 if depth < 50 else 4
@@ -199,7 +199,7 @@ def test_recomputing_changes_nothing_and_a_map_is_each_alone(name):
             np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9 * (1 + np.max(np.abs(b))))
 
 
-@pytest.mark.parametrize("name", slow_for("googlenet", "resnet18", "resnet50", "zfnet"))
+@pytest.mark.parametrize("name", slow_for("alexnet", "googlenet", "resnet50", "zfnet"))
 def test_a_small_one_learns_in_lanes_as_it_does_alone(name):
     split = digits(32)
     data, config = Dataset(split, split, split), TrainerConfig(batch_size=8, max_epochs=4)

@@ -176,7 +176,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("strategy", "then"), [("devices", 2), ("devices", 3), ("vmap", 1)])
+@pytest.mark.parametrize(
+    ("strategy", "then"),
+    [("devices", 3), *(pytest.param(*each, marks=pytest.mark.slow) for each in (("devices", 2), ("vmap", 1)))],
+)
 def test_a_sweep_killed_on_four_devices_goes_on_with_another_number(strategy, then, folder):
     name = f"{strategy}-{then}"
     options = [f"sweep.strategy={strategy}", "sweep.max_parallel=6", f"hydra.sweep.dir={name}"]

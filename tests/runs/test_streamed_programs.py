@@ -100,14 +100,23 @@ PATIENT = EarlyStoppingConfig(enabled=True, patience=7)  # validates more than o
 @pytest.mark.parametrize(
     "options",
     [
-        {"batch_size": 32},
-        {"batch_size": 32, "shuffle": False, "weights": "last"},
-        {"batch_size": 40, "weights": "both", "grad_accumulation_steps": 4, "early_stopping": PATIENT},
-        {"batch_size": 32, "groups": {"augment": component("augment", "affine")}},
-        {"batch_size": None, "groups": {"objective": component("objective", "classification", label_smoothing=0.1)}},
-        {"batch_size": 32, "data": {"weighted": True}, "running_metrics": True},
+        pytest.param({"batch_size": 32}, id="plain", marks=pytest.mark.slow),
+        pytest.param({"batch_size": 32, "shuffle": False, "weights": "last"}, id="in order", marks=pytest.mark.slow),
+        pytest.param(
+            {"batch_size": 40, "weights": "both", "grad_accumulation_steps": 4, "early_stopping": PATIENT},
+            id="accumulated and patient",
+        ),
+        pytest.param({"batch_size": 32, "groups": {"augment": component("augment", "affine")}}, id="augmented"),
+        pytest.param(
+            {
+                "batch_size": None,
+                "groups": {"objective": component("objective", "classification", label_smoothing=0.1)},
+            },
+            id="whole batches",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"batch_size": 32, "data": {"weighted": True}, "running_metrics": True}, id="weighted"),
     ],
-    ids=["plain", "in order", "accumulated and patient", "augmented", "whole batches", "weighted"],
 )
 def test_a_streamed_run_gives_the_bits_of_the_run_in_memory(options, tmp_path):
     (result, lines), (expected, expected_lines) = (
@@ -125,6 +134,7 @@ def test_a_streamed_run_gives_the_bits_of_the_run_in_memory(options, tmp_path):
                 assert one[key] == other[key], key
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_those_in_memory_within_rounding(tmp_path):
     """XLA may add the products of the average otherwise in another program."""
     found = []
@@ -135,6 +145,7 @@ def test_averaged_weights_are_those_in_memory_within_rounding(tmp_path):
         np.testing.assert_allclose(found[0][name], expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(tmp_path):
     found = [outcome(config_of("streamed", data={"workers": n}), tmp_path / str(n)) for n in (1, 5)]
     assert found[0] == found[1]
@@ -169,7 +180,7 @@ def test_a_streamed_run_verifies(tmp_path):
     assert not verification.changed
 
 
-@pytest.mark.parametrize("part", ["test", "train"])
+@pytest.mark.parametrize("part", ["train", pytest.param("test", marks=pytest.mark.slow)])
 def test_a_streamed_run_is_evaluated_on_a_part_of_its_data(part, tmp_path):
     config = config_of("streamed", batch_size=32)
     result = run_whole(config, tmp_path)[-1].result

@@ -150,7 +150,9 @@ def options_of(sampler):
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-@pytest.mark.parametrize("sampler", SEARCHES)
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(name, marks=[pytest.mark.slow] * (name == "gp")) for name in SEARCHES]
+)
 def test_an_interrupted_study_asks_for_the_same_trials(sampler, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -188,7 +190,9 @@ def test_a_job_worse_than_the_median_of_those_before_is_pruned(tmp_path):
         batches.tell([judge(first + index, overrides) for index, overrides in enumerate(batch)])
 
 
-@pytest.mark.parametrize("sampler", SEARCHES)
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(name, marks=[pytest.mark.slow] * (name == "gp")) for name in SEARCHES]
+)
 def test_a_journal_that_ends_anywhere_is_continued_as_if_it_had_not(sampler, tmp_path):
     options = options_of(sampler)
     (tmp_path / "whole").mkdir()
@@ -209,7 +213,9 @@ def test_a_shuffled_choice_has_its_values_in_one_order(loader):
     assert spaces[0] == spaces[1] == expected
 
 
-@pytest.mark.parametrize("sampler", SEARCHES)
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(name, marks=[pytest.mark.slow] * (name == "gp")) for name in SEARCHES]
+)
 def test_a_later_batch_is_continued_too(sampler, tmp_path):
     options = options_of(sampler)
     (tmp_path / "whole").mkdir()
