@@ -1,6 +1,7 @@
 """Wheel and sdist: what they hold, that they have the same bytes whoever builds them, that they work alone."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,8 @@ import zipfile
 from datetime import date
 from pathlib import Path
 
+import jax
+import numpy
 import pytest
 import yaml
 
@@ -127,6 +130,14 @@ def test_the_citation_has_the_version_of_the_package_and_a_date():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"]
     assert isinstance(citation["date-released"], date)
+
+
+def test_the_bill_of_materials_has_each_package_once_with_its_version():
+    bill = json.loads(run([sys.executable, str(ROOT / ".ci" / "sbom.py")], ROOT))
+    names = [each["purl"].rpartition("@")[0] for each in bill["components"]]
+    assert names == sorted(set(names))
+    versions = {each["name"]: each["version"] for each in bill["components"]}
+    assert (versions["jax"], versions["numpy"]) == (jax.__version__, numpy.__version__)
 
 
 def test_the_matrix_has_the_pythons_that_the_package_claims():

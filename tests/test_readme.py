@@ -1,4 +1,4 @@
-"""The README's library examples run as printed, and its commands are commands."""
+"""The library examples of the README and of docs/library.md run as printed, and the README's commands are commands."""
 
 import re
 import shlex
@@ -16,30 +16,42 @@ pytestmark = pytest.mark.usefixtures("without_type_checks")
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-OWN_MODEL = EXAMPLES[-1]
+PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/library.md")}
+EXAMPLES = {name: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for name, text in PAGES.items()}
+OWN_MODEL = EXAMPLES["README.md"][0]
+RUNS = r"(?s).*\n0\.[89].*best run: job.*Job\(\d.* Run\('outputs/tiny', .* Sweep\('multirun/tiny', 4 of 4"
 
 
 def test_every_example_is_run_here():
-    assert len(EXAMPLES) == 5
+    assert [len(examples) for examples in EXAMPLES.values()] == [3, 4]
     assert OWN_MODEL.startswith("# mylab/nets.py\n")
 
 
-@pytest.mark.usefixtures("optimized")
+@pytest.mark.usefixtures("optimized", "own_model", "in_an_empty_folder")
 @pytest.mark.parametrize(
-    ("number", "prints"),
+    ("page", "number", "prints"),
     [
-        (0, r"test accuracy 9\d\."),
-        (1, r"(?s).*0\.[89]\d* \[.*best run: job.*Job\(\d.* Run\('outputs/tiny', .* Sweep\('multirun/tiny', 4 of 4"),
-        (2, r"0\.[89]"),
-        (3, r"\(4, 10\) \(4, 2\)"),
+        ("README.md", 1, RUNS),
+        ("README.md", 2, r"test accuracy 9\d\."),
+        pytest.param("docs/library.md", 0, r"mean absolute error 0\.0", marks=pytest.mark.slow),
+        ("docs/library.md", 1, r"0\.[89]"),
+        ("docs/library.md", 2, r"\(4, 10\) \(4, 2\)"),
+        pytest.param("docs/library.md", 3, RUNS, marks=pytest.mark.slow),  # nearly that of the README
     ],
 )
-def test_the_library_examples_run_as_printed(number, prints, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_library_examples_run_as_printed(page, number, prints, capsys):
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        exec(compile(EXAMPLES[number], "README.md", "exec"), {})
+        exec(compile(EXAMPLES[page][number], page, "exec"), {})
     assert re.match(prints, capsys.readouterr().out)
+
+
+def test_the_links_of_the_readme_lead_to_files_and_sections():
+    links = [link for link in re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)", README) if "://" not in link]
+    assert len(links) > 30
+    for path, _, anchor in (link.partition("#") for link in links):
+        assert (ROOT / path).is_file(), path
+        titles = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {title.lower().replace(" ", "-") for title in titles}, (path, anchor)
 
 
 def train_commands():
