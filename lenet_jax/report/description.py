@@ -9,7 +9,7 @@ import numpy as np
 from lenet_jax.components import short_name
 from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import GROUPS, TARGET
-from lenet_jax.report.document import Facts, Link, Links, Stacked, Table
+from lenet_jax.report.document import Code, Facts, Link, Links, Stacked, Table
 from lenet_jax.report.text import code_text, is_fraction, show_metric, spoken, utc
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.evaluate import EvaluationReport
@@ -49,7 +49,7 @@ def facts(record: Record, evaluation: EvaluationReport) -> Facts:
         "machine": _machine(run),
         "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items() if version is not None),
         "code": code_text(run["code"]),
-        "command": run.get("command", ""),
+        "command": Code(run["command"]) if run.get("command") else "",
         "parameters, SHA-256": result.get("parameters_sha256", ""),
     }
     return Facts({name: value for name, value in values.items() if value != ""})
@@ -83,11 +83,11 @@ def _best_epoch(record: Record, monitor: Monitor) -> str:
 def _time(result: Mapping[str, Any]) -> str:
     if "seconds" not in result:
         return ""
-    parts = [f"{result['seconds']} s"]
+    parts = [f"{result['seconds']:.1f} s"]
     if result.get("compile_seconds") is not None:
-        parts.append(f"of which compilation {result['compile_seconds']} s")
+        parts.append(f"of which compilation {result['compile_seconds']:.1f} s")
     if result.get("images_per_second") is not None:
-        parts.append(f"{result['images_per_second']} examples a second")
+        parts.append(f"{result['images_per_second']:,.0f} examples a second")
     return ", ".join(parts)
 
 
