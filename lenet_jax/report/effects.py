@@ -16,6 +16,7 @@ from lenet_jax.report.figures import COLOURS, DPI, INK, ON_LIGHT, decorate
 _MAX_CHARACTERS = 120  # of a label; a label wider than the figure would leave no room for the curves
 _DECIMAL = re.compile(r"[+-]?(\d*\.\d+|\d+(?:\.\d*)?(?=[eE]))(?:[eE][+-]?\d+)?", re.ASCII)
 _MAX_TICK = 24  # characters of the name of a category
+_MAX_NAME = 28  # of that of a key below its own axis
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _MIN_GAP = 0.12  # of the axis, between ticks that all have labels
 _BEST_TO_WORST = LinearSegmentedColormap.from_list("errors", COLOURS[:2])  # to see on a light and on a dark page
@@ -100,7 +101,7 @@ def _draw_group(
     axis: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str, label: str, *, joined: bool
 ) -> None:
     """Draw runs as dots, and the means of the values of x, which a line joins where they are numbers."""
-    axis.plot(x, y, marker, color=colour, alpha=0.5, ms=5, label=label)
+    axis.plot(x, y, marker, color=colour, alpha=0.7, ms=5, label=label)
     distinct = np.unique(x)
     means = [y[x == value].mean() for value in distinct]
     if len(distinct) > 8 and len(distinct) == len(x):  # a line through single runs shows their noise
@@ -201,7 +202,7 @@ def parallel_coordinates(
     for run in np.argsort(-y, kind="stable"):
         axis.plot(lines[:, run], color=drawn.to_rgba(y[run : run + 1])[0], lw=1.2, alpha=0.8)
     names = [literal(name) for name in values]
-    is_crowded = max(map(len, names)) > _MAX_TICK
+    is_crowded = max(map(len, names)) > _MAX_NAME
     rotation = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if is_crowded else {}
     axis.set_xticks(range(len(names)), names, fontsize=8, **rotation)
     axis.tick_params(length=0)

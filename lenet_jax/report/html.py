@@ -23,9 +23,10 @@ from lenet_jax.report.svg import inline_svg
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #222; --page: #fff; --quiet: #5a5a5a; --box: #f4f4f4; --line: #d8d8d8;
-  --link: #0b57a4; }
+  --link: #0b57a4; --blue: #0072b2; }
 @media (prefers-color-scheme: dark) {
-  :root { --text: #e4e4e4; --page: #16181b; --quiet: #a8adb3; --box: #22262b; --line: #3a3f46; --link: #8ab8f0; } }
+  :root { --text: #e4e4e4; --page: #16181b; --quiet: #a8adb3; --box: #22262b; --line: #3a3f46; --link: #8ab8f0;
+    --blue: #4aa3df; } }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); max-width: 70rem;
   margin: 1.5rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
@@ -38,10 +39,10 @@ td, th { text-align: left; padding: .2rem 1.1rem .2rem 0; vertical-align: top; }
 thead th { border-bottom: 1px solid var(--line); vertical-align: bottom; } .scroll td { white-space: nowrap; }
 tbody th { color: var(--quiet); font-weight: normal; }
 .facts { width: 100%; } .facts td { width: 100%; overflow-wrap: anywhere; } .facts th { white-space: nowrap; }
-th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
-th button::after { content: " \\2195"; color: var(--quiet); }
-th[aria-sort=ascending] button::after { content: " \\2191"; }
-th[aria-sort=descending] button::after { content: " \\2193"; }
+th button { font: inherit; text-align: left; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
+th button::after { content: "\\a0\\2195"; color: var(--quiet); }
+th[aria-sort=ascending] button::after { content: "\\a0\\2191"; }
+th[aria-sort=descending] button::after { content: "\\a0\\2193"; }
 figure { margin: 0; }
 .card { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; padding: .4rem; }
 .card svg { display: block; height: auto; margin: auto; } svg * { stroke-linejoin: round; stroke-linecap: butt; }
@@ -57,7 +58,8 @@ pre { overflow-x: auto; background: var(--box); padding: .8rem; font-size: 13px;
   .list td::before { content: attr(data-name) ": "; color: var(--quiet); }
   .list td[data-name=""]::before { content: none; } .list td[data-name=""] { font-weight: bold; } }
 @media print {
-  :root { --text: #000; --page: #fff; --quiet: #444; --box: #fff; --line: #bbb; --link: #000; }
+  :root { --text: #000; --page: #fff; --quiet: #444; --box: #fff; --line: #bbb; --link: #000;
+    --blue: #0072b2; }
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0; } pre { white-space: pre-wrap; }
   .card, .scroll { overflow: visible; border: 0; padding: 0; } .card svg { min-width: 0 !important; }
   .scroll table { font-size: 8pt; } .scroll td { white-space: normal; padding-right: .5rem; }

@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from lenet_jax.report.document import Picture
-from lenet_jax.report.figures import INK
+from lenet_jax.report.figures import COLOURS, INK
 
 _OF_RASTERIZED_PARTS = 144  # dots an inch, of what a figure draws as pixels
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -16,7 +16,8 @@ _UNUSED_IDS = re.compile(r"<g id=\"[^\"]*\"")  # alike in all figures, while tho
 _NAMESPACES = re.compile(r" (?:xmlns(?::xlink)?|version)=\"[^\"]*\"")
 _STYLE = re.compile(r"<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>")  # which the page has once for all figures
 _SIZE = re.compile(r"width=\"[\d.]+pt\" height=\"[\d.]+pt\"")
-_INK = re.compile(rf"(?<=fill: |roke: )(?:#000000|{INK})")  # of axes and text, which are light on a dark page
+_COLOURS = {"#000000": "--text", INK: "--text", COLOURS[0].lower(): "--blue"}  # those that a dark page has lighter
+_COLOUR = re.compile(rf"(?<=fill: |roke: )(?:{'|'.join(_COLOURS)})")
 _SMALLEST = 0.85  # of the size of a figure, on a narrow screen
 
 
@@ -39,7 +40,7 @@ def inline_svg(figure: Figure, *, name: str, caption: str) -> str:
     """Return a figure as an `<svg>` element of HTML; the same bytes for the same figure.
 
     It fills the width of what is around it, but is never so wide that it is blown up, nor so narrow that its text is
-    too small to read. Behind it is the page, and its axes and texts have the page's colour `--text`.
+    too small to read. Behind it is the page, whose colours its axes and texts have.
 
     Args:
         figure: the figure.
@@ -53,4 +54,4 @@ def inline_svg(figure: Figure, *, name: str, caption: str) -> str:
     size = f'style="width:100%;min-width:{_SMALLEST * points:.0f}px;max-width:{points * 4 / 3:.0f}px"'
     head = _SIZE.sub(f'{size} role="img" aria-label="{escape(caption)}"', _NAMESPACES.sub("", text[start:end]))
     body = _UNUSED_IDS.sub("<g", _STYLE.sub("", text[end:], count=1)).strip()
-    return head + _INK.sub("var(--text)", body)
+    return head + _COLOUR.sub(lambda found: f"var({_COLOURS[found[0]]})", body)
