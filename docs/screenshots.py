@@ -20,6 +20,7 @@ from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
+from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 FOLDER = Path(__file__).parent / "_static" / "screenshots"
@@ -106,7 +107,8 @@ def terminal_page(screens: dict[str, str]) -> str:
     for title, screen in screens.items():
         console = Console(record=True, width=SIZE[0], file=io.StringIO())
         console.print(Text.from_ansi(screen), soft_wrap=True)
-        parts.append(f"<p>{title}</p><pre>{console.export_html(code_format='{code}', inline_styles=True)}</pre>")
+        code = console.export_html(theme=MONOKAI, code_format="{code}", inline_styles=True)
+        parts.append(f"<p>{title}</p><pre>{code}</pre>")
     return "".join(parts)
 
 

@@ -17,7 +17,10 @@ from lenet_jax.runs.run_directory import CHECKPOINTS, Record
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.statistics import wilson_interval
 
-_FILES = ("*.json", "*.jsonl", "*.csv", "*.log", "*.patch", ".hydra/*.yaml", f"{CHECKPOINTS}/*.safetensors", "figures")
+_FILES = (
+    *("*.json", "*.jsonl", "*.csv", "*.log", "*.patch", ".hydra/*.yaml", f"{CHECKPOINTS}/*.safetensors", "figures"),
+    *("*.pdf", "model.*", "tensorboard"),
+)
 
 
 def facts(record: Record, evaluation: EvaluationReport) -> Facts:
@@ -83,12 +86,16 @@ def _best_epoch(record: Record, monitor: Monitor) -> str:
 def _time(result: Mapping[str, Any]) -> str:
     if "seconds" not in result:
         return ""
-    parts = [f"{result['seconds']:.1f} s"]
+    parts = [f"{_rounded(result['seconds'], 1)} s"]
     if result.get("compile_seconds") is not None:
-        parts.append(f"of which compilation {result['compile_seconds']:.1f} s")
+        parts.append(f"of which compilation {_rounded(result['compile_seconds'], 1)} s")
     if result.get("images_per_second") is not None:
-        parts.append(f"{result['images_per_second']:,.0f} examples a second")
+        parts.append(f"{_rounded(result['images_per_second'], 0)} examples a second")
     return ", ".join(parts)
+
+
+def _rounded(value: object, digits: int) -> str:
+    return f"{value:,.{digits}f}" if isinstance(value, int | float) else str(value)
 
 
 def _machine(run: Mapping[str, Any]) -> str:

@@ -239,7 +239,7 @@ def learning_curves(
     for name, style, colour in (("train", "-", COLOURS[0]), ("validation", "--", COLOURS[1])):
         loss = np.asarray(metrics[f"{name}_loss"], np.float64)
         left.plot(epoch, loss, style, color=colour, label=name, marker=marker)
-    _count_epochs(left, right)
+    count_epochs(left, right)
     decorate(left, "epoch", "mean cross-entropy (nats)" if unit else "mean loss")
     left.set_yscale("log", subs=[2, 5])
     left.yaxis.set_major_formatter("{x:g}")
@@ -291,6 +291,7 @@ def learning_rate(epochs: ArrayLike, rates: ArrayLike, *, label: str = "learning
     axis = figure.subplots()
     axis.plot(np.asarray(epochs), np.asarray(rates), color=COLOURS[0])
     axis.set_ylim(bottom=0)
+    count_epochs(axis)
     decorate(axis, "epoch", label)
     return figure
 
@@ -393,9 +394,10 @@ def _symmetric(values: np.ndarray) -> tuple[float, float]:
     return -largest, largest
 
 
-def _count_epochs(*axes: Axes) -> None:
+def count_epochs(*axes: Axes) -> None:
+    """Put the ticks of an axis of epochs at whole numbers."""
     for axis in axes:
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def decorate(axis: Axes, x: str, y: str) -> None:

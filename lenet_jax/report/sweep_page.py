@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from lenet_jax.components import short_name
@@ -24,7 +23,7 @@ from lenet_jax.report.effects import (
     numbers,
     parallel_coordinates,
 )
-from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
+from lenet_jax.report.figures import COLOURS, DPI, INK, count_epochs, decorate
 from lenet_jax.report.formats import write_document
 from lenet_jax.report.text import (
     best_lines,
@@ -309,7 +308,7 @@ def group_curves(
         medians.append(float(np.nanmedian(np.asarray(errors, np.float64))))
         highest = max(highest, float(np.nanmax(np.asarray(errors, np.float64))))
     decorate(axis, "epoch", label)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_epochs(axis)
     axis.set_ylim(bottom=0, top=min(1.05 * highest, 4 * max(medians)) + 0.1)
     figure.legend(loc="outside lower left", frameon=False, fontsize=8)
     axis.set_title(title, fontsize=10, color=INK)
