@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from lenet_jax.report.figures import COLOURS, DPI, INK, ON_LIGHT, decorate
+from lenet_jax.report.figures import COLOURS, DPI, INK, ON_LIGHT, PRUNED, decorate
 
 _MAX_CHARACTERS = 120  # of a label; a label wider than the figure would leave no room for the curves
 _DECIMAL = re.compile(r"[+-]?(\d*\.\d+|\d+(?:\.\d*)?(?=[eE]))(?:[eE][+-]?\d+)?", re.ASCII)
@@ -88,7 +88,7 @@ def hyperparameter_effect(
         _draw_group(axis, place[: len(y)][of_group], y[of_group], colour, marker, title, joined=x is not None)
     if pruned[0]:
         title = f"pruned ({len(pruned[0])}), where they stopped"
-        axis.plot(place[len(y) :], pruned[1], "x", color="#777777", ms=4, alpha=0.7, label=title)
+        axis.plot(place[len(y) :], pruned[1], "x", color=PRUNED, ms=4, label=title)
     if x is None:
         _name_categories(axis, names)
     decorate(axis, literal(name), label)

@@ -23,6 +23,7 @@ from lenet_jax.metrics import to_percent
 INK = "#222222"  # of axes and text; light on a dark page
 ON_LIGHT = "#111111"  # of text on a light colour, on any page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito 2008
+PRUNED = "#888888"
 DIVERGING = "RdBu_r"  # colours of values of two signs, white in the middle
 DPI = 120
 

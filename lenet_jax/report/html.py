@@ -62,7 +62,8 @@ pre { overflow-x: auto; background: var(--box); padding: .8rem; font-size: 13px;
     --blue: #0072b2; }
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0; } pre { white-space: pre-wrap; }
   .card, .scroll { overflow: visible; border: 0; padding: 0; } .card svg { min-width: 0 !important; }
-  .scroll table { font-size: 8pt; } .scroll td { white-space: normal; padding-right: .5rem; }
+  .scroll table { font-size: 7.5pt; } .scroll td, .scroll th { padding-right: .6rem; }
+  .scroll table:not(.sortable) td, .list td { white-space: normal; }
   figure, tr { break-inside: avoid; } h2 { break-after: avoid; } th button::after { content: ""; } }
 """
 

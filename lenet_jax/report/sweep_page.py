@@ -23,7 +23,7 @@ from lenet_jax.report.effects import (
     numbers,
     parallel_coordinates,
 )
-from lenet_jax.report.figures import COLOURS, DPI, INK, count_epochs, decorate
+from lenet_jax.report.figures import COLOURS, DPI, INK, PRUNED, count_epochs, decorate
 from lenet_jax.report.formats import write_document
 from lenet_jax.report.text import (
     best_lines,
@@ -304,7 +304,7 @@ def group_curves(
         highest = max(highest, float(np.nanmax(errors)))
     for number, (epochs, errors) in enumerate(pruned):
         name = f"pruned ({len(pruned)})" if number == 0 else None
-        axis.plot(epochs, errors, ":", color="#777777", lw=1, marker="x", markevery=[-1], ms=4, label=name)
+        axis.plot(epochs, errors, ":", color=PRUNED, lw=1, marker="x", markevery=[-1], ms=4, label=name)
         medians.append(float(np.nanmedian(np.asarray(errors, np.float64))))
         highest = max(highest, float(np.nanmax(np.asarray(errors, np.float64))))
     decorate(axis, "epoch", label)
