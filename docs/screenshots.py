@@ -56,9 +56,9 @@ def main() -> int:
         take(terminal_page(screens), "terminal.png", width=1100)
         call = partial(subprocess.run, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         call([*LENET_JAX, "report", "outputs/run"])
-        take(page_of(folder / "outputs/run"), "run.png", height=1560)
+        take(page_of(folder / "outputs/run"), "run.png", height=1490)
         call([*LENET_JAX, *shlex.split(SWEEP)[1:]])
-        take(page_of(folder / "outputs/sweep"), "sweep.png", height=1500)
+        take(page_of(folder / "outputs/sweep"), "sweep.png", height=1425)
     return 0
 
 
