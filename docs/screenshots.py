@@ -46,7 +46,7 @@ def main() -> int:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     missing = [name for name, found in (("chromium", chromium), ("tmux", shutil.which("tmux"))) if found is None]
     if chromium is None or missing:
-        print(f"screenshots: needs {' and '.join(missing)}, which is not installed.", file=sys.stderr)
+        print(f"screenshots: install what is missing: {', '.join(missing)}.", file=sys.stderr)
         return 2
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
