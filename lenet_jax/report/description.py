@@ -9,7 +9,7 @@ import numpy as np
 from lenet_jax.components import short_name
 from lenet_jax.config import Config, to_dict
 from lenet_jax.config.catalogue import GROUPS, TARGET
-from lenet_jax.report.document import Facts, Link, Links, Stacked, Table
+from lenet_jax.report.document import Code, Facts, Link, Links, Stacked, Table
 from lenet_jax.report.text import code_text, is_fraction, show_metric, spoken, utc
 from lenet_jax.runs import Monitor
 from lenet_jax.runs.evaluate import EvaluationReport
@@ -17,7 +17,10 @@ from lenet_jax.runs.run_directory import CHECKPOINTS, Record
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.statistics import wilson_interval
 
-_FILES = ("*.json", "*.jsonl", "*.csv", "*.log", "*.patch", ".hydra/*.yaml", f"{CHECKPOINTS}/*.safetensors", "figures")
+_FILES = (
+    *("*.json", "*.jsonl", "*.csv", "*.log", "*.patch", ".hydra/*.yaml", f"{CHECKPOINTS}/*.safetensors", "figures"),
+    *("*.pdf", "model.*", "tensorboard"),
+)
 
 
 def facts(record: Record, evaluation: EvaluationReport) -> Facts:
@@ -49,7 +52,7 @@ def facts(record: Record, evaluation: EvaluationReport) -> Facts:
         "machine": _machine(run),
         "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items() if version is not None),
         "code": code_text(run["code"]),
-        "command": run.get("command", ""),
+        "command": Code(run["command"]) if run.get("command") else "",
         "parameters, SHA-256": result.get("parameters_sha256", ""),
     }
     return Facts({name: value for name, value in values.items() if value != ""})
@@ -83,12 +86,16 @@ def _best_epoch(record: Record, monitor: Monitor) -> str:
 def _time(result: Mapping[str, Any]) -> str:
     if "seconds" not in result:
         return ""
-    parts = [f"{result['seconds']} s"]
+    parts = [f"{_rounded(result['seconds'], 1)} s"]
     if result.get("compile_seconds") is not None:
-        parts.append(f"of which compilation {result['compile_seconds']} s")
+        parts.append(f"of which compilation {_rounded(result['compile_seconds'], 1)} s")
     if result.get("images_per_second") is not None:
-        parts.append(f"{result['images_per_second']} examples a second")
+        parts.append(f"{_rounded(result['images_per_second'], 0)} examples a second")
     return ", ".join(parts)
+
+
+def _rounded(value: object, digits: int) -> str:
+    return f"{value:,.{digits}f}" if isinstance(value, int | float) else str(value)
 
 
 def _machine(run: Mapping[str, Any]) -> str:

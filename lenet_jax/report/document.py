@@ -19,8 +19,14 @@ class Stacked(NamedTuple):
     lines: tuple[str, ...]
 
 
+class Code(NamedTuple):
+    """A cell that is a command or a name, in letters of a fixed width."""
+
+    text: str
+
+
 Cell = object
-"""A `Link`, a `Stacked`, or what is shown as its text."""
+"""A `Link`, a `Stacked`, a `Code`, or what is shown as its text."""
 
 
 class Facts(NamedTuple):
@@ -75,4 +81,10 @@ class Document(NamedTuple):
 
 def shown(cell: Cell) -> str:
     """Return a cell as text."""
-    return cell.text if isinstance(cell, Link) else "\n".join(cell.lines) if isinstance(cell, Stacked) else str(cell)
+    return (
+        cell.text
+        if isinstance(cell, Link | Code)
+        else "\n".join(cell.lines)
+        if isinstance(cell, Stacked)
+        else str(cell)
+    )

@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
+from lenet_jax.report.figures import COLOURS, DPI, INK, ON_LIGHT, PRUNED, decorate
 
 _MAX_CHARACTERS = 120  # of a label; a label wider than the figure would leave no room for the curves
 _DECIMAL = re.compile(r"[+-]?(\d*\.\d+|\d+(?:\.\d*)?(?=[eE]))(?:[eE][+-]?\d+)?", re.ASCII)
 _MAX_TICK = 24  # characters of the name of a category
+_MAX_NAME = 28  # of that of a key below its own axis
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _MIN_GAP = 0.12  # of the axis, between ticks that all have labels
+_BEST_TO_WORST = LinearSegmentedColormap.from_list("errors", COLOURS[:2])  # to see on a light and on a dark page
 
 
 def numbers(values: Sequence[str | None]) -> np.ndarray | None:
@@ -69,7 +72,7 @@ def hyperparameter_effect(
     every = [*values, *pruned[0]]
     x, y = numbers(every), np.asarray(errors, np.float64)
     shown = [literal("(not set)" if value is None else four_digits(value)) for value in every]
-    figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5.7, 3.6), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     if x is None:
         names = list(dict.fromkeys(shown))
@@ -85,7 +88,7 @@ def hyperparameter_effect(
         _draw_group(axis, place[: len(y)][of_group], y[of_group], colour, marker, title, joined=x is not None)
     if pruned[0]:
         title = f"pruned ({len(pruned[0])}), where they stopped"
-        axis.plot(place[len(y) :], pruned[1], "x", color="#777777", ms=4, alpha=0.7, label=title)
+        axis.plot(place[len(y) :], pruned[1], "x", color=PRUNED, ms=4, label=title)
     if x is None:
         _name_categories(axis, names)
     decorate(axis, literal(name), label)
@@ -98,7 +101,7 @@ def _draw_group(
     axis: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str, label: str, *, joined: bool
 ) -> None:
     """Draw runs as dots, and the means of the values of x, which a line joins where they are numbers."""
-    axis.plot(x, y, marker, color=colour, alpha=0.5, ms=5, label=label)
+    axis.plot(x, y, marker, color=colour, alpha=0.7, ms=5, label=label)
     distinct = np.unique(x)
     means = [y[x == value].mean() for value in distinct]
     if len(distinct) > 8 and len(distinct) == len(x):  # a line through single runs shows their noise
@@ -155,8 +158,8 @@ def heat_map(
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
     for (i, j), mean in np.ndenumerate(means):
         if np.isfinite(mean):
-            colour = "white" if mean > middle else INK
-            axis.text(j, i, f"{mean:.3g}", ha="center", va="center", fontsize=7, color=colour)
+            colour = "white" if mean > middle else ON_LIGHT
+            axis.text(j, i, f"{mean:#.3g}".rstrip("."), ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(len(columns)), [f"{value:.4g}" for value in columns], fontsize=8)
     axis.set_yticks(range(len(rows)), [f"{value:.4g}" for value in rows], fontsize=8)
     axis.set_xlabel(literal(names[0]))
@@ -183,7 +186,7 @@ def parallel_coordinates(
         label: what the errors are.
     """
     y = np.asarray(errors, np.float64)
-    figure = Figure(figsize=(max(6.0, 1.5 * len(values) + 1.5), 4.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(1.8 * len(values) + 1.6, 4.2), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     heights = []
     for place, each in enumerate(values.values()):
@@ -194,14 +197,23 @@ def parallel_coordinates(
         axis.text(place, 1.03, f"{x.max():.4g}", ha="center", va="bottom", fontsize=8, color=INK)
         axis.text(place, -0.03, f"{x.min():.4g}", ha="center", va="top", fontsize=8, color=INK)
     lines = np.array(heights)
-    scale = axis.scatter(np.zeros(len(y)), lines[0], c=y, cmap="viridis_r", s=0)
+    norm = LogNorm() if y.min() > 0 and y.max() > 4 * y.min() else None  # else the good ones would look alike
+    drawn = axis.scatter(np.zeros(len(y)), lines[0], c=y, cmap=_BEST_TO_WORST, norm=norm, s=0)
     for run in np.argsort(-y, kind="stable"):
-        axis.plot(lines[:, run], color=scale.to_rgba(y[run : run + 1])[0], lw=1.2, alpha=0.8)
+        axis.plot(lines[:, run], color=drawn.to_rgba(y[run : run + 1])[0], lw=1.2, alpha=0.8)
     names = [literal(name) for name in values]
-    axis.set_xticks(range(len(names)), names, fontsize=8, rotation=20, ha="right", rotation_mode="anchor")
-    axis.set(yticks=[], ylim=(-0.12, 1.12), xlim=(-0.3, len(names) - 0.7))
+    is_crowded = max(map(len, names)) > _MAX_NAME
+    rotation = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if is_crowded else {}
+    axis.set_xticks(range(len(names)), names, fontsize=8, **rotation)
+    axis.tick_params(length=0)
+    axis.set(yticks=[], ylim=(-0.12, 1.12), xlim=(-0.5, len(names) - 0.5))
     axis.spines[:].set_visible(False)
-    figure.colorbar(scale, ax=axis, label=label).ax.collections[0].set_rasterized(True)
+    scale = figure.colorbar(drawn, ax=axis, label=label)
+    scale.ax.collections[0].set_rasterized(True)
+    if norm is not None:
+        scale.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        scale.ax.yaxis.set_major_formatter("{x:g}")
+        scale.ax.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
 

@@ -20,8 +20,10 @@ from numpy.typing import ArrayLike
 
 from lenet_jax.metrics import to_percent
 
-INK = "#222222"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito 2008
+INK = "#222222"  # of axes and text; light on a dark page
+ON_LIGHT = "#111111"  # of text on a light colour, on any page
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito 2008
+PRUNED = "#888888"
 DIVERGING = "RdBu_r"  # colours of values of two signs, white in the middle
 DPI = 120
 
@@ -192,8 +194,8 @@ def confusion(
     percent = np.asarray(to_percent(jnp.asarray(matrix)))
     num_classes = len(percent)
     names = [str(n) for n in range(num_classes)] if class_names is None else list(class_names)
-    size = 0.5 * num_classes + 1.6
-    figure = Figure(figsize=(size + 0.6, size), dpi=DPI, layout="constrained")
+    size = 0.42 * num_classes + 1.4
+    figure = Figure(figsize=(size + 0.5, size), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     # On a linear colour scale the errors would be invisible beside the diagonal, so the scale is a square root.
     drawn = axis.imshow(np.sqrt(percent), cmap="Blues", vmin=0, vmax=10)
@@ -201,7 +203,7 @@ def confusion(
         for column in range(num_classes):
             value = percent[row, column]
             if value > 0:
-                colour = "white" if value > 30 else INK
+                colour = "white" if value > 30 else ON_LIGHT
                 axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(num_classes), names)
     axis.set_yticks(range(num_classes), names)
@@ -238,7 +240,7 @@ def learning_curves(
     for name, style, colour in (("train", "-", COLOURS[0]), ("validation", "--", COLOURS[1])):
         loss = np.asarray(metrics[f"{name}_loss"], np.float64)
         left.plot(epoch, loss, style, color=colour, label=name, marker=marker)
-    _count_epochs(left, right)
+    count_epochs(left, right)
     decorate(left, "epoch", "mean cross-entropy (nats)" if unit else "mean loss")
     left.set_yscale("log", subs=[2, 5])
     left.yaxis.set_major_formatter("{x:g}")
@@ -290,6 +292,7 @@ def learning_rate(epochs: ArrayLike, rates: ArrayLike, *, label: str = "learning
     axis = figure.subplots()
     axis.plot(np.asarray(epochs), np.asarray(rates), color=COLOURS[0])
     axis.set_ylim(bottom=0)
+    count_epochs(axis)
     decorate(axis, "epoch", label)
     return figure
 
@@ -392,9 +395,10 @@ def _symmetric(values: np.ndarray) -> tuple[float, float]:
     return -largest, largest
 
 
-def _count_epochs(*axes: Axes) -> None:
+def count_epochs(*axes: Axes) -> None:
+    """Put the ticks of an axis of epochs at whole numbers."""
     for axis in axes:
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def decorate(axis: Axes, x: str, y: str) -> None:

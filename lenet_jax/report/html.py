@@ -1,19 +1,34 @@
 """HTML pages in one file that needs no network connection: all text is escaped, and figures are drawn inside."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from urllib.parse import quote
 
-from lenet_jax.report.document import Cell, Document, Facts, Link, Links, Part, Picture, Stacked, Table, Text, shown
+from lenet_jax.report.document import (
+    Cell,
+    Code,
+    Document,
+    Facts,
+    Link,
+    Links,
+    Part,
+    Picture,
+    Stacked,
+    Table,
+    Text,
+    shown,
+)
 from lenet_jax.report.svg import inline_svg
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #222; --page: #fff; --quiet: #5a5a5a; --box: #f4f4f4; --line: #d8d8d8;
-  --link: #0b57a4; }
+  --link: #0b57a4; --blue: #0072b2; }
 @media (prefers-color-scheme: dark) {
-  :root { --text: #e4e4e4; --page: #16181b; --quiet: #a8adb3; --box: #22262b; --line: #3a3f46; --link: #8ab8f0; } }
+  :root { --text: #e4e4e4; --page: #16181b; --quiet: #a8adb3; --box: #22262b; --line: #3a3f46; --link: #8ab8f0;
+    --blue: #4aa3df; } }
 * { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); max-width: 64rem;
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); max-width: 70rem;
   margin: 1.5rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin: 2rem 0 .5rem; }
 p, figcaption { max-width: 46rem; } figcaption { color: var(--quiet); margin-bottom: .4rem; }
@@ -21,16 +36,18 @@ a { color: var(--link); }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; font-size: .93rem; overflow-wrap: normal; }
 td, th { text-align: left; padding: .2rem 1.1rem .2rem 0; vertical-align: top; }
-thead th { border-bottom: 1px solid var(--line); } .scroll td, .scroll th { white-space: nowrap; }
+thead th { border-bottom: 1px solid var(--line); vertical-align: bottom; } .scroll td { white-space: nowrap; }
 tbody th { color: var(--quiet); font-weight: normal; }
 .facts { width: 100%; } .facts td { width: 100%; overflow-wrap: anywhere; } .facts th { white-space: nowrap; }
-th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
-th button::after { content: " \\2195"; color: var(--quiet); }
-th[aria-sort=ascending] button::after { content: " \\2191"; }
-th[aria-sort=descending] button::after { content: " \\2193"; }
+th button { font: inherit; text-align: left; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
+th button::after { content: "\\a0\\2195"; color: var(--quiet); }
+th[aria-sort=ascending] button::after { content: "\\a0\\2191"; }
+th[aria-sort=descending] button::after { content: "\\a0\\2193"; }
 figure { margin: 0; }
-.card { overflow-x: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: .4rem; }
+.card { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; padding: .4rem; }
 .card svg { display: block; height: auto; margin: auto; } svg * { stroke-linejoin: round; stroke-linecap: butt; }
+.card text { fill: var(--text); }
+code { font-size: .93em; }
 pre { overflow-x: auto; background: var(--box); padding: .8rem; font-size: 13px; line-height: 1.35; }
 @media (max-width: 40rem) {
   .facts, .facts tbody, .facts tr, .facts th, .facts td { display: block; }
@@ -41,9 +58,12 @@ pre { overflow-x: auto; background: var(--box); padding: .8rem; font-size: 13px;
   .list td::before { content: attr(data-name) ": "; color: var(--quiet); }
   .list td[data-name=""]::before { content: none; } .list td[data-name=""] { font-weight: bold; } }
 @media print {
-  :root { --text: #000; --page: #fff; --quiet: #444; --box: #fff; --line: #bbb; --link: #000; }
+  :root { --text: #000; --page: #fff; --quiet: #444; --box: #fff; --line: #bbb; --link: #000;
+    --blue: #0072b2; }
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0; } pre { white-space: pre-wrap; }
   .card, .scroll { overflow: visible; border: 0; padding: 0; } .card svg { min-width: 0 !important; }
+  .scroll table { font-size: 7.5pt; } .scroll td, .scroll th { padding-right: .6rem; }
+  .scroll table:not(.sortable) td, .list td { white-space: normal; }
   figure, tr { break-inside: avoid; } h2 { break-after: avoid; } th button::after { content: ""; } }
 """
 
@@ -69,6 +89,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 """
 
+_CODE = re.compile("`([^`]+)`")
 
 GENERATOR = '<meta name="generator" content="lenet-jax">'
 """By which a page of ours is known."""
@@ -138,7 +159,7 @@ def table(
         sortable: whether a click on the name of a column sorts the rows by it.
         as_list: whether a narrow screen has names and values below each other for each row.
     """
-    names = "".join(f"<th>{_text(cell)}</th>" for cell in head)
+    names = "".join(f"<th>{escape(shown(cell)).replace('.', '.<wbr>')}</th>" for cell in head)  # long keys are divided
     labels = [f' data-name="{escape(shown(cell))}"' if as_list else "" for cell in head]
 
     def line(row: Sequence[Cell]) -> str:
@@ -156,6 +177,8 @@ def _text(cell: Cell) -> str:
             return f'<a href="{quote(path)}">{escape(text)}</a>'
         case Stacked(lines):
             return "<br>".join(map(escape, lines))
+        case Code(text):
+            return f"<code>{escape(text)}</code>"
     return escape(str(cell))
 
 
@@ -164,6 +187,11 @@ def _drawn(picture: Picture) -> str:
     drawing = inline_svg(picture.figure, name=picture.name, caption=picture.caption)
     file = _text(Link(f"figures/{picture.name}.png", "PNG"))
     return (
-        f"<h2>{escape(picture.heading)}</h2>\n<figure><figcaption>{escape(picture.caption)} {file}</figcaption>\n"
+        f"<h2>{escape(picture.heading)}</h2>\n<figure><figcaption>{_with_code(picture.caption)} {file}</figcaption>\n"
         f'<div class="card">{drawing}</div></figure>'
     )
+
+
+def _with_code(caption: str) -> str:
+    """Return a caption as HTML, what stands between backticks as code."""
+    return _CODE.sub(r"<code>\1</code>", escape(caption))

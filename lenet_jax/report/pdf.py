@@ -86,7 +86,9 @@ def _lines(part: Part) -> list[str]:
     match part:
         case Facts(values):
             width = max([_MIN_NAMES, *map(len, values)])
-            return [f"{name:<{width}}  {shown(value)}" for name, value in values.items()]
+            lines = {name: shown(value).split("\n") for name, value in values.items()}
+            pairs = [(name if n == 0 else "", line) for name, each in lines.items() for n, line in enumerate(each)]
+            return [f"{name:<{width}}  {line}" for name, line in pairs]
         case Table(heading, head, rows, caption):
             return [*_headed(heading), *([caption, ""] if caption else []), *_aligned([head, *rows])]
         case Text(heading, lines):

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from lenet_jax.components import short_name
 from lenet_jax.config.catalogue import TARGET
 from lenet_jax.errors import InputError
-from lenet_jax.report.document import Cell, Document, Facts, Link, Links, Part, Picture, Table
+from lenet_jax.report.document import Cell, Code, Document, Facts, Link, Links, Part, Picture, Stacked, Table
 from lenet_jax.report.effects import (
     four_digits,
     heat_map,
@@ -24,7 +23,7 @@ from lenet_jax.report.effects import (
     numbers,
     parallel_coordinates,
 )
-from lenet_jax.report.figures import COLOURS, DPI, INK, decorate
+from lenet_jax.report.figures import COLOURS, DPI, INK, PRUNED, count_epochs, decorate
 from lenet_jax.report.formats import write_document
 from lenet_jax.report.text import (
     best_lines,
@@ -105,26 +104,27 @@ def _draw_metric(ledger: Ledger, summary: Summary, monitor: Monitor) -> Iterator
     def error(group: SeedAggregate) -> float:
         return monitor.error({monitor.key: group.measures[monitor.key].mean})
 
-    best = sorted(groups, key=error)[:_MAX_CURVES]
+    best, is_single = sorted(groups, key=error)[:_MAX_CURVES], all(len(group.counted) == 1 for group in groups)
     curves = {}
-    for group in (group for group in groups if group in best):
+    for group in best:
         name = " ".join(f"{key}={four_digits(value)}" for key, value in group.varied.items()) or "all jobs"
         jobs = [entries[number] for number in group.counted if number in entries]
         if lines := _curves(ledger, jobs, monitor):
-            curves[f"{name} ({len(lines)})"] = lines
+            curves[name if is_single else f"{name} ({len(lines)})"] = lines
     stopped = [entry for entry in summary.entries if is_pruned(entry) and Monitor.of(entry.result or {}) == monitor]
-    which = "" if len(best) == len(groups) else f" The {len(best)} best of {len(groups)} groups."
+    what = f"Mean over the {summary.replicates}, and a band from the best to the worst; the number of runs in brackets"
+    what = f"{label.capitalize()} of each run" if is_single else what
+    which = "" if len(best) == len(groups) else f" The {len(best)} best of {len(groups)}, the best first."
     if curves:
         yield Picture(
             "learning_curves",
             "Learning curves",
-            f"Mean over the {summary.replicates}, and a band from the best to the worst; the number of runs in "
-            f"brackets.{which}",
+            f"{what}.{which}",
             group_curves(
                 curves,
                 pruned=_curves(ledger, stopped, monitor),
                 label=label,
-                title=f"{label.capitalize()} over the {summary.replicates}",
+                title=label.capitalize() if is_single else f"{label.capitalize()} over the {summary.replicates}",
             ),
         )
     varied = dict(zip((entry.number for entry in summary.entries), summary.varied, strict=True))
@@ -214,8 +214,8 @@ def _parts(ledger: Ledger, summary: Summary, pictures: Iterable[Picture]) -> Ite
     of_them = [f"{pruned} of them pruned"] if pruned else []
     metadata = {
         "jobs": "; ".join([counts, *of_them, *repeated_lines(summary)]),
-        "command": shlex.join(["lenet-jax", "train", "-m", *ledger.identity["arguments"]]),
-        "best": "; ".join(_shortened(line) for monitor in summary.bests for line in best_lines(summary, monitor)),
+        "command": Code(shlex.join(["lenet-jax", "train", "-m", *ledger.identity["arguments"]])),
+        "best": Stacked(tuple(_shortened(line) for each in summary.bests for line in best_lines(summary, each))),
         "data": ", ".join(f"{data['name']}, SHA-256 {data['sha256']}" for data in ledger.identity["data"]),
         "versions": ", ".join(f"{name} {version}" for name, version in ledger.identity["versions"].items() if version),
         "code": code_text(ledger.identity["code"]),
@@ -232,12 +232,14 @@ def _parts(ledger: Ledger, summary: Summary, pictures: Iterable[Picture]) -> Ite
         ]
         for entry, values in zip(summary.entries, summary.varied, strict=True)
     ]
-    failures = [[entry.number, entry.error, rerun_command(entry)] for entry in summary.entries if entry.state == FAILED]
-    yield Facts({name: value for name, value in metadata.items() if value != ""})
+    failed = [entry for entry in summary.entries if entry.state == FAILED]
+    failures = [[entry.number, entry.error, Code(rerun_command(entry))] for entry in failed]
+    is_single = all(group.num_seeds == 1 for group in summary.groups)
+    yield Facts({name: value for name, value in metadata.items() if value not in ("", Stacked(()))})
     for place, monitor in enumerate(summary.monitors):
         head, *rows = sweep_table(summary, monitor)
         shown = [[four_digits(cell) for cell in row[: head.index("n")]] + row[head.index("n") :] for row in rows]
-        heading = f"Results over the {summary.replicates}" if place == 0 else ""
+        heading = ("Results" if is_single else f"Results over the {summary.replicates}") if place == 0 else ""
         yield Table(heading, head, shown, interval_caption(summary, monitor), is_sortable=True)
     yield from pictures
     head = ["job", "directory", *keys, "state", "validation", "test", "epochs", "stopped by"]
@@ -302,11 +304,11 @@ def group_curves(
         highest = max(highest, float(np.nanmax(errors)))
     for number, (epochs, errors) in enumerate(pruned):
         name = f"pruned ({len(pruned)})" if number == 0 else None
-        axis.plot(epochs, errors, ":", color="#777777", lw=1, marker="x", markevery=[-1], ms=4, label=name)
+        axis.plot(epochs, errors, ":", color=PRUNED, lw=1, marker="x", markevery=[-1], ms=4, label=name)
         medians.append(float(np.nanmedian(np.asarray(errors, np.float64))))
         highest = max(highest, float(np.nanmax(np.asarray(errors, np.float64))))
     decorate(axis, "epoch", label)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_epochs(axis)
     axis.set_ylim(bottom=0, top=min(1.05 * highest, 4 * max(medians)) + 0.1)
     figure.legend(loc="outside lower left", frameon=False, fontsize=8)
     axis.set_title(title, fontsize=10, color=INK)

@@ -55,12 +55,12 @@ def test_the_results_have_their_interval_their_best_epoch_and_their_machine(tmp_
         "data": "mnist_5k, 500 images to train, 400 to validate, 300 to test",
         "test accuracy": "90.00% of 100, 95 % interval 82.56% to 94.48% (Wilson's)",  # Newcombe 1998, method 3
         "best epoch": "2 (iteration 20)",
-        "time": "2.5 s, of which compilation 1.5 s, 791.3 examples a second",
+        "time": "2.5 s, of which compilation 1.5 s, 791 examples a second",
         "started": "2026-01-02 01:04:05 UTC",
         "machine": "a_host, devices: 2 x cpu, Z80, CP/M, 2 CPUs",
         "versions": "jax 1.2",
         "code": "lenet_jax abc",
-        "command": "lenet-jax train 'notes=a b'",
+        "command": "<code>lenet-jax train 'notes=a b'</code>",
     }.items():
         assert f"<th>{name}</th><td>{value}</td>" in text
 

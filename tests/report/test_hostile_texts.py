@@ -30,6 +30,8 @@ class Structure(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag, attributes):
+        if tag == "wbr" and not attributes:  # where the name of a column may be divided, after each dot
+            return
         self.found.append((tag, [name for name, _ in attributes]))
         self.sources += [value for name, value in attributes if name in ("src", "href")]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lenet_jax.report import figures
-from lenet_jax.report.document import Document, Facts, Link, Picture, Stacked, Table
+from lenet_jax.report.document import Code, Document, Facts, Link, Picture, Stacked, Table
 from lenet_jax.report.formats import write_document
 from lenet_jax.report.html import page, table
 from lenet_jax.report.svg import inline_svg
@@ -89,12 +89,21 @@ def test_a_figure_has_its_text_as_text_and_its_caption_as_label():
     assert Attributes(svg).found[:3][-1] == ("svg", "aria-label", '"<b>')
 
 
+def test_axes_and_texts_of_a_figure_have_the_colours_of_the_page_and_numbers_on_cells_their_own():
+    svg = inline_svg(drawn("confusion"), name="a", caption="")
+    of_texts = set(re.findall(r'<text style="[^"]*fill: ([^;"]+)', svg))
+    assert of_texts == {"var(--text)", "#111111", "#ffffff"}  # of the title, and on light and on dark cells
+    assert "#000000" not in svg
+    assert "stroke: var(--blue)" in inline_svg(drawn("learning_curves"), name="a", caption="")
+
+
 def test_cells_are_texts_links_or_several_lines():
-    text = table(["<i>"], [["<b>"], [Stacked(("<u>", "v"))], [Link("a b/<c>", "<d>")]])
+    text = table(["<i>"], [["<b>"], [Stacked(("<u>", "v"))], [Link("a b/<c>", "<d>")], [Code("<e>")]])
     assert "<th>&lt;i&gt;</th>" in text
     assert "<td>&lt;b&gt;</td>" in text
     assert "<td>&lt;u&gt;<br>v</td>" in text
     assert '<a href="a%20b/%3Cc%3E">&lt;d&gt;</a>' in text
+    assert "<td><code>&lt;e&gt;</code></td>" in text
 
 
 @needs_chromium

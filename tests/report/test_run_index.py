@@ -1,6 +1,10 @@
 """The index of a folder of runs and sweeps, from their JSON files alone."""
 
 import http.client
+import http.server
+import re
+import signal
+import socket
 import threading
 
 import pytest
@@ -183,6 +187,24 @@ def test_a_taken_port_is_one_line(tmp_path, capsys):
     with make_server(tmp_path, 0) as server:
         assert main(["report", str(tmp_path), "--serve", f"--port={server.server_port}"]) == 2
     assert "use another, as --port=0" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_server_without_a_traceback(tmp_path, capsys, monkeypatch):
+    write_run(tmp_path / "a", {})
+    loop = http.server.ThreadingHTTPServer
+    monkeypatch.setattr(loop, "service_actions", lambda _: signal.raise_signal(signal.SIGINT))  # from within its loop
+    assert main(["report", str(tmp_path), "--serve", "--port=0"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    port = int(re.fullmatch(r"report: http://127\.0\.0\.1:(\d+)/ until Ctrl-C\n\n", shown.out)[1])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def test_a_name_in_a_listing_is_text(served):
+    (served.folder / "a" / "<script>alert(1)").write_text("")
+    assert "<script>" not in served("/a/")[1]
+    assert "&lt;script&gt;" in served("/a/")[1]
 
 
 @needs_chromium
