@@ -47,6 +47,7 @@ def test_the_library_examples_run_as_printed(page, number, prints, capsys):
 
 def test_the_links_of_the_readme_lead_to_files_and_sections():
     links = [link for link in re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)", README) if "://" not in link]
+    links += re.findall(r'<img src="([^"]+)"', README)
     assert len(links) > 30
     for path, _, anchor in (link.partition("#") for link in links):
         assert (ROOT / path).is_file(), path
