@@ -29,7 +29,8 @@ def cross_entropy(
 
     Raises:
         InputError: if labels are no integers of the shape of the logits without the last axis; if they are known, as
-            outside of `jax.jit`, and out of range, or `label_smoothing` is. There JAX gives NaN, or for a negative label that of another class.
+            outside of `jax.jit`, and out of range; if `label_smoothing` is out of its range. For labels that are not
+            known, JAX gives NaN, or for a negative label that of another class.
 
     >>> cross_entropy(jnp.zeros((1, 10)), jnp.array([3])).round(4)
     Array([2.3026], dtype=float32)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax import lax
 from jaxtyping import Array
 
 from lenet_jax.ops import cpu, definitions
@@ -31,7 +32,7 @@ class MaxPool(_OfImages):
         (x,) = arrays
         wide = definitions.widen(x)  # so that the gradients of windows that overlap are added in float32 at least
         largest = definitions.max_pool(wide, window=self.window)
-        return largest.astype(x.dtype), definitions.argmax_pool(x, window=self.window)
+        return largest.astype(x.dtype), definitions.argmax_pool(lax.stop_gradient(x), window=self.window)
 
     def on_cpu(self, *arrays: Array) -> Arrays:
         return cpu.max_pool(*arrays, window=self.window)
