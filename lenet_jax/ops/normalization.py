@@ -107,7 +107,7 @@ def _check(function: str, x: ArrayLike, epsilon: float, **parameters: ArrayLike)
 @jax.custom_jvp
 def _normalize_batch(x: Array, scale: Array, bias: Array, epsilon: Array) -> tuple[Array, Array, Array]:
     mean, variance = statistics.mean_and_variance(x)
-    return batch_norm(x, mean, variance, scale, bias, epsilon=epsilon), mean, variance
+    return _normalize(x, mean, variance, scale, bias, epsilon), mean, variance
 
 
 # With this rule the gradient takes two sums over the batch, where JAX would derive one for each use of mean and
@@ -160,9 +160,13 @@ def batch_norm(
     """
     parameters = {"mean": mean, "variance": variance, "scale": scale, "bias": bias}
     images, (centre, spread, gamma, beta) = _check("batch_norm", x, epsilon, **parameters)
-    wide = widen(images)
-    centre, spread, gamma, beta = (a.astype(wide.dtype) for a in (centre, spread, gamma, beta))
-    factor = lax.rsqrt(spread + jnp.asarray(epsilon, wide.dtype)) * gamma
+    return _normalize(images, centre, spread, gamma, beta, jnp.asarray(epsilon, widen(images).dtype))
+
+
+def _normalize(x: Array, mean: Array, variance: Array, scale: Array, bias: Array, epsilon: Array) -> Array:
+    wide = widen(x)
+    mean, variance, scale, bias = (a.astype(wide.dtype) for a in (mean, variance, scale, bias))
+    factor = lax.rsqrt(variance + epsilon) * scale
     # The mean is subtracted first: where it is large, x * factor and mean * factor would cancel.
-    centred = wide - along_channels(centre, wide)
-    return (centred * along_channels(factor, wide) + along_channels(beta, wide)).astype(images.dtype)
+    centred = wide - along_channels(mean, wide)
+    return (centred * along_channels(factor, wide) + along_channels(bias, wide)).astype(x.dtype)
