@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Integer
 
 from lenet_jax.errors import InputError
+from lenet_jax.ops.arguments import to_number
 from lenet_jax.types import is_concrete
 
 
@@ -27,11 +29,15 @@ def cross_entropy(
 
     Raises:
         InputError: if labels are no integers of the shape of the logits without the last axis; if they are known, as
-            outside of `jax.jit`, and out of range. There JAX gives NaN, or for a negative label that of another class.
+            outside of `jax.jit`, and out of range; if `label_smoothing` is out of its range. For labels that are not
+            known, JAX gives NaN, or for a negative label that of another class.
 
     >>> cross_entropy(jnp.zeros((1, 10)), jnp.array([3])).round(4)
     Array([2.3026], dtype=float32)
     """
+    label_smoothing = to_number(
+        "cross_entropy", "label_smoothing", label_smoothing, "from 0 to 1", lambda number: 0 <= number <= 1
+    )
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if labels.shape != logits.shape[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise InputError(
@@ -47,6 +53,6 @@ def cross_entropy(
                 f"got {low} to {high}."
             )
     chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    if label_smoothing:
+    if isinstance(label_smoothing, Tracer) or label_smoothing:
         chosen = (1 - label_smoothing) * chosen + label_smoothing * jnp.mean(logits, axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - chosen

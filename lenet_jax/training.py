@@ -302,7 +302,7 @@ class _Indexed(NamedTuple):
 
 def _draw_keys(task: Task, state: TrainState, indices: Array) -> _Indexed:
     """Give each example of a minibatch a key by its position in it, and a partner where examples are mixed."""
-    _, step_key = jax.random.split(state.key)
+    _, step_key = jax.random.split(jax.random.clone(state.key))
     step_key = jax.random.fold_in(step_key, state.iteration)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, jnp.arange(indices.shape[0]))
     if not any(isinstance(each, Mixup) for each in task.augment):
@@ -394,7 +394,7 @@ def next_minibatches(
     config: TrainerConfig, plan: TrainPlan, num_train: int, state: TrainState
 ) -> Int[Array, "steps batch"]:
     """Return the training examples of each minibatch up to the next validation."""
-    order_key, _ = jax.random.split(state.key)
+    order_key, _ = jax.random.split(jax.random.clone(state.key))
     return minibatches(plan, num_train, order_key, state.iteration, shuffle=config.shuffle)
 
 

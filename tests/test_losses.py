@@ -49,3 +49,16 @@ def test_labels_that_are_known_and_do_not_fit_are_refused(without_type_checks):
 def test_labels_may_be_constants_of_a_program():
     logits = jnp.zeros((2, 3))
     assert jax.jit(lambda logits: lj.cross_entropy(logits, jnp.array([0, 2])))(logits).shape == (2,)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.5, None, "much", float("nan")])
+@pytest.mark.usefixtures("without_type_checks")
+def test_label_smoothing_out_of_its_range_is_refused(smoothing):
+    with pytest.raises(lj.InputError, match=r"cross_entropy: `label_smoothing` must be from 0 to 1; got "):
+        lj.cross_entropy(jnp.zeros((1, 3)), jnp.array([0]), label_smoothing=smoothing)
+
+
+def test_label_smoothing_may_be_traced():
+    logits, labels = jnp.array([[0.0, 1.0, 3.0]]), jnp.array([0])
+    found = jax.jit(lambda smoothing: lj.cross_entropy(logits, labels, label_smoothing=smoothing))(0.1)
+    np.testing.assert_allclose(found, lj.cross_entropy(logits, labels, label_smoothing=0.1), rtol=1e-6)

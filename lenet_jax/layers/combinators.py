@@ -35,8 +35,9 @@ def _split_key(key: Key | None, layers: Mapping[str, Layer]) -> dict[str, Key | 
     if key is None or not _is_stochastic(layers):
         return dict.fromkeys(layers)
     split = functools.partial(jax.random.split, num=len(layers))
-    keys = split(key) if is_one_key(key) else jax.vmap(split, out_axes=1)(key)
-    return {name: keys[i] if layer.stochastic else None for i, (name, layer) in enumerate(layers.items())}
+    keys = split(key) if is_one_key(key) else jax.vmap(split)(key)
+    one = (lambda i: keys[i]) if is_one_key(key) else (lambda i: keys[:, i])
+    return {name: one(i) if layer.stochastic else None for i, (name, layer) in enumerate(layers.items())}
 
 
 def trace_layer(name: str, layer: Layer, variables: Variables, x: Array, field: ReceptiveField) -> Trace:

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.nn.initializers import zeros
 from jaxtyping import Array
 
@@ -9,7 +10,7 @@ from lenet_jax import ops
 from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Layer, Shape, is_one_key, whole_field
 from lenet_jax.layers.kernels import cost_of_all, init_bias
-from lenet_jax.ops.arguments import check_number
+from lenet_jax.ops.arguments import to_number
 from lenet_jax.ops.initializers import Initializer
 from lenet_jax.ops.windows import to_int
 from lenet_jax.types import Key, Variables
@@ -55,7 +56,7 @@ def dropout(rate: float) -> Layer:
 
     Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", section 10.
     """
-    check_number("dropout", "rate", rate, "from 0 to below 1", lambda number: 0 <= number < 1)
+    rate = to_number("dropout", "rate", rate, "from 0 to below 1", lambda number: 0 <= number < 1)
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         return Variables({}, {}), shape
@@ -65,7 +66,7 @@ def dropout(rate: float) -> Layer:
         return jax.random.bernoulli(key, jnp.asarray(1 - rate, jnp.float32), shape)
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
-        if not train or rate == 0:
+        if not train or (not isinstance(rate, Tracer) and rate == 0):
             return x, {}
         if key is None:
             raise InputError("dropout: `key` must be given while the model trains; pass a jax.random.key.")
@@ -75,6 +76,6 @@ def dropout(rate: float) -> Layer:
             kept = jax.vmap(lambda key: draw(key, x.shape[1:]))(key)
         else:
             raise InputError(f"dropout: `key` must be one key or {len(x)}, one for each example; got {len(key)} keys.")
-        return jnp.where(kept, x / (1 - rate), jnp.zeros_like(x)), {}
+        return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x)), {}
 
     return Layer(init, apply, stochastic=True)

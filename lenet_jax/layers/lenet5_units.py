@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from lenet_jax import ops
 from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Cost, Layer, Shape, whole_field, widen_field, window_size
+from lenet_jax.ops.arguments import to_number
 from lenet_jax.ops.definitions import scale_channels, widen
 from lenet_jax.ops.windows import Ints, Window, make_window
 from lenet_jax.types import Key, Variables
@@ -63,10 +64,11 @@ def radial_basis(centres: Float[np.ndarray, "centres numbers"], *, scale: float 
         scale: factor of the squared distances.
 
     Raises:
-        InputError: in `init`, if an example is not one axis with as many values as a point.
+        InputError: if `scale` is no number; in `init`, if an example is not one axis with as many values as a point.
 
     Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", equation 9.
     """
+    scale = to_number("radial_basis", "scale", scale, "a number", lambda number: number == number)
     points = np.asarray(centres, np.float32)  # of NumPy: a layer may be made while JAX traces, and kept
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from lenet_jax.errors import InputError
-from lenet_jax.layers.base import Layer, Shape, check_key
+from lenet_jax.layers.base import Layer, Shape, check_key, is_one_key
 from lenet_jax.layers.combinators import take_auxiliary, trace_layer
 from lenet_jax.layers.random_numbers import draw_together
 from lenet_jax.ops.windows import entries, to_ints
@@ -26,7 +26,7 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
 
     Raises:
         InputError: if `input_shape` is no sequence of integers, or a layer does not fit; by `init`, if its key is none;
-            by `apply`, if the images have another shape or are not floating point.
+            by `apply`, if the images have another shape or are not floating point, or the key is none.
     """
     message = f"model: `input_shape` must be (height, width, channels), each 1 or above; got {input_shape}"
     shape = to_ints(entries(input_shape), len(entries(input_shape)), least=1)
@@ -68,7 +68,9 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
         variables: Variables, images: ArrayLike, *, train: bool = False, key: Key | None = None
     ) -> tuple[Array | Heads, dict]:
         images = check(variables, images)
-        if key is not None and key.ndim == 0 and layer.stochastic:
+        if key is not None:
+            check_key("model", key)
+        if key is not None and layer.stochastic and is_one_key(key):
             key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(images.shape[0]))
         outputs, state = layer.apply(variables, images, train=train, key=key)
         auxiliary, state = take_auxiliary(state)

@@ -9,7 +9,7 @@ from jaxtyping import Array
 from lenet_jax import ops
 from lenet_jax.errors import InputError
 from lenet_jax.layers.base import Cost, Layer, Shape, function
-from lenet_jax.ops.arguments import check_number
+from lenet_jax.ops.arguments import to_number
 from lenet_jax.ops.windows import to_int
 from lenet_jax.types import Key, Variables
 
@@ -34,12 +34,14 @@ def batch_normalization(*, momentum: float = 0.9, epsilon: float = 1e-5, initial
     covariate shift", algorithms 1 and 2.
     """
     name = "batch_normalization"
-    check_number(name, "momentum", momentum, "from 0 to 1", lambda number: 0 <= number <= 1)
-    check_number(name, "epsilon", epsilon, "above 0", lambda number: number > 0)
+    momentum = to_number(name, "momentum", momentum, "from 0 to 1", lambda number: 0 <= number <= 1)
+    epsilon = to_number(name, "epsilon", epsilon, "above 0", lambda number: number > 0)
 
     def init(key: Key, shape: Shape) -> tuple[Variables, Shape]:
         none, ones = jnp.zeros(shape[-1], jnp.float32), jnp.ones(shape[-1], jnp.float32)
-        return Variables({"scale": initial_scale * ones, "bias": none}, {"mean": none, "variance": ones}), shape
+        return Variables(
+            {"scale": jnp.asarray(initial_scale, jnp.float32) * ones, "bias": none}, {"mean": none, "variance": ones}
+        ), shape
 
     def apply(variables: Variables, x: Array, *, train: bool, key: Key | None) -> tuple[Array, dict]:
         params, state = variables
@@ -79,7 +81,7 @@ def local_response_normalization(
     """
     name = "local_response_normalization"
     radius = to_int(name, "radius", radius, least=0)
-    check_number(name, "bias", bias, "above 0", lambda number: number > 0)
-    check_number(name, "alpha", alpha, "0 or above", lambda number: number >= 0)
-    check_number(name, "beta", beta, "0 or above", lambda number: number >= 0)
+    bias = to_number(name, "bias", bias, "above 0", lambda number: number > 0)
+    alpha = to_number(name, "alpha", alpha, "0 or above", lambda number: number >= 0)
+    beta = to_number(name, "beta", beta, "0 or above", lambda number: number >= 0)
     return function(lambda x: ops.local_response_norm(x, depth_radius=radius, alpha=alpha, beta=beta, bias=bias))

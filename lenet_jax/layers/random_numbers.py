@@ -105,7 +105,7 @@ def _evaluate(closed: ClosedJaxpr, arguments: Sequence[Any], separately: bool) -
             else:
                 results = _compute(operation.equation, [value_of(place) for place in operation.inputs])
                 if separately and operation.is_outer:
-                    results = lax.optimization_barrier(results)
+                    results = [_rounded(each) for each in results]
                 values.update(zip(operation.outputs, results, strict=True))
         alike: dict[Any, list[tuple[_Operation, Key, Any]]] = {}  # keys that vary over the same devices
         for draw, equation in draws:
@@ -119,6 +119,11 @@ def _evaluate(closed: ClosedJaxpr, arguments: Sequence[Any], separately: bool) -
         left = waiting
     results = [place if isinstance(place, Literal) else (call, place) for place in closed.jaxpr.outvars]
     return [jnp.asarray(value_of(place)) for place in results]  # a constant may be one of Python or NumPy
+
+
+def _rounded(result: Array) -> Array:
+    """Keep XLA from joining an operation on floats with the next one; keys and integers are not rounded."""
+    return lax.optimization_barrier(result) if jnp.issubdtype(result.dtype, jnp.floating) else result
 
 
 def _compute(equation: JaxprEqn | None, inputs: list[Any]) -> list[Any]:

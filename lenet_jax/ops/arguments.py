@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -20,7 +21,8 @@ def to_array(function: str, argument: str, value: Any) -> Array:
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
-        got = repr(value) if value is None else f"a {type(value).__name__}"
+        dtype = f" of dtype {value.dtype}" if isinstance(value, np.ndarray) else ""
+        got = repr(value) if value is None else f"a {type(value).__name__}{dtype}"
         raise InputError(f"{function}: `{argument}` must be an array of numbers; got {got}.") from error
 
 
@@ -36,8 +38,10 @@ def check_floating(function: str, argument: str, array: Array) -> None:
         )
 
 
-def check_number(function: str, argument: str, value: Any, rule: str, holds: Callable[[Any], Any]) -> None:
-    """Check that a number is in its range; one that is traced is not known, and not checked.
+def to_number(function: str, argument: str, value: Any, rule: str, holds: Callable[[Any], Any]) -> Any:
+    """Return a number in its range, one of NumPy or JAX as one of Python, which leaves the dtype of arrays as it is.
+
+    A number that is traced is not known: it is not checked, and returned as it is.
 
     Args:
         function: name of the function that messages speak of.
@@ -50,15 +54,16 @@ def check_number(function: str, argument: str, value: Any, rule: str, holds: Cal
         InputError: if it is no number, or out of its range.
     """
     if isinstance(value, Tracer):
-        return
+        return value
     try:
         in_range = bool(holds(value))
     except (TypeError, ValueError):
         in_range = False
     if not in_range:
         raise InputError(f"{function}: `{argument}` must be {rule}; got {plain(value)!r}.")
+    return plain(value)
 
 
 def plain(value: Any) -> Any:
-    """Return a NumPy number or array as a Python number or lists, for a message of one line."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    """Return a number or array of NumPy or JAX as a Python number or lists."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic | jax.Array) else value

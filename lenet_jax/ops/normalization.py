@@ -5,13 +5,14 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lenet_jax.errors import InputError
 from lenet_jax.ops import statistics
-from lenet_jax.ops.arguments import check_floating, check_number, to_array
-from lenet_jax.ops.definitions import along_channels, scale_channels, widen
+from lenet_jax.ops.arguments import check_floating, to_array, to_number
+from lenet_jax.ops.definitions import along_channels, widen
 from lenet_jax.ops.windows import Int, to_int
 
 
@@ -41,9 +42,11 @@ def local_response_norm(
     """
     function = "local_response_norm"
     depth_radius = to_int(function, "depth_radius", depth_radius, least=0)
-    check_number(function, "bias", bias, "above 0", lambda number: number > 0)
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        check_number(function, name, value, "0 or above", lambda number: number >= 0)
+    bias = to_number(function, "bias", bias, "above 0", lambda number: number > 0)
+    alpha, beta = (
+        to_number(function, name, value, "0 or above", lambda number: number >= 0)
+        for name, value in (("alpha", alpha), ("beta", beta))
+    )
     x = to_array(function, "x", x)
     check_floating(function, "x", x)
     if x.ndim < 1:
@@ -53,7 +56,7 @@ def local_response_norm(
     channels = x.shape[-1]
     near = (lax.slice_in_dim(squares, d, d + channels, axis=-1) for d in range(2 * depth_radius + 1))
     total = bias + alpha * functools.reduce(jnp.add, near)
-    if beta == 0.75:  # two square roots take a quarter of the time of a power
+    if not isinstance(beta, Tracer) and beta == 0.75:  # two square roots take a quarter of the time of a power
         root = lax.rsqrt(total)
         return (wide * root * jnp.sqrt(root)).astype(x.dtype)
     return (wide * total**-beta).astype(x.dtype)
@@ -80,12 +83,12 @@ def normalize_batch(
     covariate shift", algorithm 1.
     """
     checked, parameters = _check("normalize_batch", x, epsilon, scale=scale, bias=bias)
-    return _normalize_batch(checked, *parameters, epsilon)
+    return _normalize_batch(checked, *parameters, jnp.asarray(epsilon, widen(checked).dtype))
 
 
 def _check(function: str, x: ArrayLike, epsilon: float, **parameters: ArrayLike) -> tuple[Array, list[Array]]:
     """Return images and parameters (C,) as arrays, checked."""
-    check_number(function, "epsilon", epsilon, "above 0", lambda number: number > 0)
+    to_number(function, "epsilon", epsilon, "above 0", lambda number: number > 0)
     arrays = {name: to_array(function, name, value) for name, value in {"x": x, **parameters}.items()}
     for name, array in arrays.items():
         check_floating(function, name, array)
@@ -101,10 +104,10 @@ def _check(function: str, x: ArrayLike, epsilon: float, **parameters: ArrayLike)
     return images, list(arrays.values())
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _normalize_batch(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array, Array]:
+@jax.custom_jvp
+def _normalize_batch(x: Array, scale: Array, bias: Array, epsilon: Array) -> tuple[Array, Array, Array]:
     mean, variance = statistics.mean_and_variance(x)
-    return batch_norm(x, mean, variance, scale, bias, epsilon=epsilon), mean, variance
+    return _normalize(x, mean, variance, scale, bias, epsilon), mean, variance
 
 
 # With this rule the gradient takes two sums over the batch, where JAX would derive one for each use of mean and
@@ -112,15 +115,15 @@ def _normalize_batch(x: Array, scale: Array, bias: Array, epsilon: float) -> tup
 
 
 @_normalize_batch.defjvp
-def _(epsilon: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[tuple, tuple]:
-    x, scale, bias = primals
-    dx, dscale, dbias = tangents
+def _(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[tuple, tuple]:
+    x, scale, bias, epsilon = primals
+    dx, dscale, dbias, depsilon = tangents
     y, mean, variance = _normalize_batch(x, scale, bias, epsilon)
     root = lax.rsqrt(variance + epsilon)
     scale, dscale, dbias = (array.astype(root.dtype) for array in (scale, dscale, dbias))
     dmean, covariance = statistics.channel_sums(dx, x, mean) / (x.size // x.shape[-1])
     factor = root * scale
-    slope = root * (dscale - covariance * scale * root**2)
+    slope = root * (dscale - (covariance + depsilon / 2) * scale * root**2)
     constant_and_slope = jnp.stack([dbias - dmean * factor, slope])
     dy = dx * along_channels(factor, x).astype(x.dtype) + statistics.channel_sums_adjoint(constant_and_slope, x, mean)
     return (y, mean, variance), (dy, dmean, 2 * covariance)
@@ -157,6 +160,13 @@ def batch_norm(
     """
     parameters = {"mean": mean, "variance": variance, "scale": scale, "bias": bias}
     images, (centre, spread, gamma, beta) = _check("batch_norm", x, epsilon, **parameters)
-    factor = lax.rsqrt(spread + epsilon) * gamma.astype(spread.dtype)
-    shift = beta.astype(centre.dtype) - centre * factor
-    return scale_channels(images, factor, shift)
+    return _normalize(images, centre, spread, gamma, beta, jnp.asarray(epsilon, widen(images).dtype))
+
+
+def _normalize(x: Array, mean: Array, variance: Array, scale: Array, bias: Array, epsilon: Array) -> Array:
+    wide = widen(x)
+    mean, variance, scale, bias = (a.astype(wide.dtype) for a in (mean, variance, scale, bias))
+    factor = lax.rsqrt(variance + epsilon) * scale
+    # The mean is subtracted first: where it is large, x * factor and mean * factor would cancel.
+    centred = wide - along_channels(mean, wide)
+    return (centred * along_channels(factor, wide) + along_channels(bias, wide)).astype(x.dtype)

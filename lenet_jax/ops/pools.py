@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax import lax
 from jaxtyping import Array
 
 from lenet_jax.ops import cpu, definitions
@@ -28,7 +29,10 @@ class MaxPool(_OfImages):
     window: Window
 
     def define(self, *arrays: Array) -> Arrays:
-        return definitions.max_pool(*arrays, window=self.window), definitions.argmax_pool(*arrays, window=self.window)
+        (x,) = arrays
+        wide = definitions.widen(x)  # so that the gradients of windows that overlap are added in float32 at least
+        largest = definitions.max_pool(wide, window=self.window)
+        return largest.astype(x.dtype), definitions.argmax_pool(lax.stop_gradient(x), window=self.window)
 
     def on_cpu(self, *arrays: Array) -> Arrays:
         return cpu.max_pool(*arrays, window=self.window)
@@ -56,8 +60,10 @@ class Choice(_OfImages):
         values, index = arrays
         if not self.transposed:
             return (definitions.choose(values, index, window=self.window),)
-        unknown = zeros((values.shape[0], *self.space, values.shape[-1]), values)
-        return jax.vjp(lambda x: definitions.choose(x, index, window=self.window), unknown)[1](values)
+        wide = definitions.widen(values)
+        unknown = zeros((values.shape[0], *self.space, values.shape[-1]), wide)
+        (images,) = jax.vjp(lambda x: definitions.choose(x, index, window=self.window), unknown)[1](wide)
+        return (images.astype(values.dtype),)
 
     def on_cpu(self, *arrays: Array) -> Arrays:
         if self.transposed:

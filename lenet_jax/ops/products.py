@@ -113,7 +113,9 @@ class PooledConvolution(Operation):
         x, kernel, bias = arrays
         y = definitions.conv(x, kernel, window=self.window, groups=self.groups)
         largest, index = MaxPool(self.pooling).define(y)
-        return self._activate(largest + definitions.along_channels(bias, y)), index
+        wide = definitions.widen(largest)  # so that the gradient of the bias is a sum in float32 at least
+        wide = self._activate(wide + definitions.along_channels(bias.astype(wide.dtype), wide))
+        return wide.astype(x.dtype), index
 
     def _activate(self, y: Array) -> Array:
         return {None: lambda y: y, "relu": jax.nn.relu, "tanh": jnp.tanh}[self.activation](y)

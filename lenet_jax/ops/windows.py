@@ -247,4 +247,7 @@ def extract_patches(
     checked = make_window(
         "extract_patches", x.shape[1:3], to_tuple("extract_patches", "window", window, 2), strides, padding
     )
-    return jnp.concatenate(strided_slices(x, checked), axis=-1)
+    # In float32 at least, so that the gradient of a pixel, a sum over the windows that it is in, is too.
+    is_half = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 4
+    slices = strided_slices(x.astype(jnp.float32) if is_half else x, checked)
+    return jnp.concatenate(slices, axis=-1).astype(x.dtype)

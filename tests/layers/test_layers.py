@@ -510,3 +510,35 @@ def test_layers_are_float32_with_x64_and_take_images_of_numpy():
 def test_a_seed_is_no_key(key, without_type_checks):
     with pytest.raises(lj.InputError, match=r"model: `key` must be a key; got .*; make one: jax\.random\.key"):
         lj.create_model("lenet").init(key)
+
+
+NUMBERS = {
+    "dropout": lambda number: layers.dropout(number(0.5)),
+    "batch_normalization": lambda number: layers.batch_normalization(
+        momentum=number(0.9), epsilon=number(1e-5), initial_scale=number(0.5)
+    ),
+    "local_response_normalization": lambda number: layers.local_response_normalization(
+        alpha=number(1e-4), beta=number(0.5), bias=number(1.0)
+    ),
+    "radial_basis": lambda number: layers.radial_basis(np.zeros((3, 6)), scale=number(2.0)),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.usefixtures("without_type_checks")
+def test_options_of_numpy_leave_dtypes_as_they_are(name):
+    with jax.enable_x64(True):
+        for number in (np.float64, np.float32):
+            layer = NUMBERS[name](number)
+            variables, _ = layer.init(KEY, (6,))
+            x = jnp.ones((4, 6), jnp.bfloat16)
+            y, state = layer.apply(variables, x, train=True, key=KEY)
+            assert y.dtype == jnp.bfloat16
+            assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((variables, state)))
+
+
+def test_the_rate_of_dropout_may_be_traced():
+    def dropped(rate):
+        return layers.dropout(rate).apply(Variables({}, {}), jnp.ones((4, 5)), train=True, key=KEY)[0]
+
+    np.testing.assert_array_equal(jax.jit(dropped)(0.5), dropped(0.5))

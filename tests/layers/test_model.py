@@ -82,3 +82,29 @@ def test_what_is_drawn_for_an_example_does_not_depend_on_its_batch():
         alone = model.apply(variables, x[n : n + 1], train=True, key=keys[n : n + 1])[0]
         np.testing.assert_allclose(alone.main[0], together.main[n], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(alone.auxiliary[0][1][0], together.auxiliary[0][1][n], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+def test_keys_of_either_type_drop_the_same_values():
+    model = make_model(layers.serial({"flatten": layers.flatten(), "dropout": layers.dropout(0.5)}), (2, 2, 1))
+    keys = jax.random.key(3), jax.random.PRNGKey(3), np.asarray(jax.random.PRNGKey(3))
+    variables = model.init(keys[0])
+    new, old, of_numpy = (model.apply(variables, jnp.ones((3, 2, 2, 1)), train=True, key=key)[0] for key in keys)
+    np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(of_numpy, new)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+def test_a_seed_in_the_place_of_a_key_is_refused_in_training():
+    model = make_model(layers.serial(NETWORK), (8, 8, 2))
+    variables = model.init(jax.random.key(0))
+    with pytest.raises(lj.InputError, match=r"model: `key` must be a key; got 3"):
+        model.apply(variables, jnp.zeros((1, 8, 8, 2)), train=True, key=3)
+
+
+def test_no_key_is_used_twice():
+    network = {**NETWORK, "first": layers.dropout(0.5), "second": layers.dropout(0.5)}
+    model = make_model(layers.serial(network), (8, 8, 2))
+    with jax.debug_key_reuse(True):
+        variables = model.init(jax.random.key(0))
+        model.apply(variables, jnp.zeros((2, 8, 8, 2)), train=True, key=jax.random.key(1))

@@ -14,6 +14,9 @@ import pytest
 from lenet_jax import ops
 from lenet_jax.layers import batch_normalization, convolution, subsampling
 from lenet_jax.ops import fan_in_uniform
+from lenet_jax.ops.pools import MaxPool
+from lenet_jax.ops.products import PooledConvolution
+from lenet_jax.ops.windows import make_window
 from lenet_jax.types import Variables
 from tests.ops import definitions as D
 
@@ -100,3 +103,26 @@ def test_value_and_gradients_are_sums_in_float32(name, dtype):
 
 def test_the_mean_of_large_numbers_of_float16_is_finite():
     assert ops.avg_pool(jnp.full((1, 7, 7, 1), 3000, jnp.float16), 7).item() == 3000
+
+
+OVERLAPPING = {
+    # A pixel inside is in 400 windows, and the largest of all of them.
+    "extract_patches": lambda x: ops.extract_patches(x, 20),
+    "max_pool": lambda x: ops.max_pool(x, 20, strides=1),
+    "definition of max_pool": lambda x: MaxPool(make_window("max_pool", (39, 39), 20, 1, "VALID")).define(x)[0],
+}
+
+
+@pytest.mark.parametrize("name", OVERLAPPING)
+def test_the_gradient_of_a_pixel_adds_up_its_windows_in_float32(name):
+    x = jnp.zeros((1, 39, 39, 1), jnp.bfloat16).at[0, 19, 19, 0].set(1)
+    gradient = jax.grad(lambda x: jnp.sum(OVERLAPPING[name](x).astype(jnp.float32)))(x)
+    assert gradient[0, 19, 19, 0] == 400
+
+
+def test_the_definition_of_a_pooled_convolution_adds_up_the_gradient_of_its_bias_in_float32():
+    x, kernel, bias = (jnp.ones(shape, jnp.bfloat16) for shape in ((1, 80, 80, 1), (1, 1, 1, 2), (2,)))
+    window = make_window("conv2d", (80, 80), 1, 1, "VALID")
+    pooled = PooledConvolution(window, 1, make_window("conv2d", (80, 80), 2, 2, "VALID"), None)
+    gradient = jax.grad(lambda bias: jnp.sum(pooled.define(x, kernel, bias)[0].astype(jnp.float32)))(bias)
+    assert gradient.tolist() == [1600, 1600]

@@ -150,3 +150,32 @@ def test_response_normalization_by_hand():
             local_response_norm(jnp.ones(3), **{name: value})
     with pytest.raises(lj.InputError, match="`bias` must be above 0; got 0"):
         local_response_norm(jnp.ones(3), bias=0)
+
+
+@pytest.mark.parametrize(("dtype", "mean"), [("float32", 1e4), ("bfloat16", 100.0), ("float16", 1000.0)])
+def test_batch_norm_of_values_far_from_0_subtracts_the_mean_first(dtype, mean):
+    x = jnp.asarray(mean + 8 * jax.random.normal(KEY, (50, 3)), dtype)
+    parameters = [jnp.full(3, value, dtype) for value in (mean, 64.0, 1.0, 0.0)]
+    found = lj.ops.batch_norm(x, *parameters)
+    right = (np.asarray(x, np.float64) - float(parameters[0][0])) / np.sqrt(64.0 + 1e-5)
+    np.testing.assert_allclose(np.asarray(found, np.float64), right, rtol=2 * float(jnp.finfo(dtype).eps), atol=1e-7)
+
+
+def test_batch_norm_adds_epsilon_in_float32():
+    x, ones = jnp.full((2, 1), 2, jnp.float16), jnp.ones(1, jnp.float16)
+    assert lj.ops.batch_norm(x, 2 * ones, 0 * ones, ones, 0 * ones, epsilon=1e-8).tolist() == [[0], [0]]
+
+
+def test_normalize_batch_is_differentiated_with_respect_to_epsilon():
+    x = jax.random.normal(KEY, (4, 3))
+    found, right = (
+        jax.jit(jax.grad(lambda epsilon, fn=fn: jnp.sum(fn(x, SCALE, BIAS, epsilon)[0] ** 2)))(0.5)
+        for fn in (normalize_batch, formula)
+    )
+    np.testing.assert_allclose(found, right, rtol=1e-5)
+
+
+def test_local_response_norm_takes_a_traced_exponent():
+    x = jax.random.normal(KEY, (2, 5))
+    found = jax.jit(lambda beta: local_response_norm(x, alpha=0.1, beta=beta))(0.75)
+    np.testing.assert_allclose(found, local_response_norm(x, alpha=0.1), rtol=1e-6)
