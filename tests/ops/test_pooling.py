@@ -206,3 +206,20 @@ def test_infinities_and_nan_stay_in_their_windows(padding, strides):
         empty = -np.inf if reduce is np.max else 0.0
         expected = pool(x, (2, 2), (strides,) * 2, pads, lambda a, axis, r=reduce, e=empty: r(a, axis) if a.size else e)
         np.testing.assert_allclose(y, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", ((2, 1), (0, 2)), "VALID"])
+@pytest.mark.parametrize("strides", [1, 2, 3])
+def test_the_gradient_of_a_window_of_minus_infinity_goes_where_that_of_the_definition_goes(padding, strides):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(np.where(rng.random((2, 5, 6, 3)) < 0.9, -np.inf, 1.0), jnp.float32)
+
+    def definition(x):
+        pads = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
+        return jax.lax.reduce_window(x, -np.inf, jax.lax.max, (1, 3, 3, 1), (1, strides, strides, 1), pads)
+
+    y, backward = jax.vjp(lambda x: lj.max_pool(x, 3, strides=strides, padding=padding), x)
+    expected, expected_backward = jax.vjp(definition, x)
+    dy = jnp.asarray(rng.normal(size=y.shape), jnp.float32)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_allclose(backward(dy)[0], expected_backward(dy)[0], rtol=1e-6)

@@ -24,13 +24,16 @@ struct Tap {
   int position;           // in the window
 };
 
-// y and index = the largest of the taps, for `count` consecutive numbers.
+// y and index = the largest of the taps, for `count` consecutive numbers. Of equal ones it is the first, and where the
+// window begins in the padding that is the padding, though no pixel is larger than -inf there.
 inline void max_of_taps(const Tap* taps, int num_taps, const float* x, int count, float* y, std::uint8_t* index) {
   constexpr int kWidth = kLanes<float>;
+  const bool begins_inside = num_taps > 0 && taps[0].position == 0;
   for (int i = 0; i < count; i += kWidth) {
-    Largest largest = largest_of_one(broadcast(-std::numeric_limits<float>::infinity()), kNowhere);
-    if (num_taps) largest = largest_of_one(load_first(x + taps[0].offset + i, count - i), taps[0].position);
-    for (int tap = 1; tap < num_taps; ++tap)
+    Largest largest = begins_inside
+                          ? largest_of_one(load_first(x + taps[0].offset + i, count - i), 0)
+                          : largest_of_one(broadcast(-std::numeric_limits<float>::infinity()), kNowhere);
+    for (int tap = begins_inside; tap < num_taps; ++tap)
       include(largest, load_first(x + taps[tap].offset + i, count - i), taps[tap].position);
     store_first(y + i, largest.value, count - i);
     store_bytes(index + i, largest.position, count - i);
