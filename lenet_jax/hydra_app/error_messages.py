@@ -181,7 +181,7 @@ def _keys(node: Any) -> list[Any]:
 
 def _as_sweep(key: str, reason: str) -> str:
     """Return how a sweep over several values is written, if the refused value looks like some."""
-    found = re.match(r"Value '(?:\[(.*)\]|(\d+(?:,\d+)+)|(\d+)(?::|\.\.+|-)(\d+))' of type", reason)
+    found = re.match(r"Value '(?:\[(.+)\]|(\d+(?:,\d+)+)|(\d+)(?::|\.\.+|-)(\d+))' of type", reason)
     if found is None:
         return ""
     values, texts, first, last = found.groups()
