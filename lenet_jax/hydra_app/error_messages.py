@@ -56,9 +56,11 @@ def to_message(error: BaseException, command: str | None = None) -> str | None:
 
         return describe_unreadable(error.override)
     if isinstance(error, HydraException | OmegaConfBaseException):
+        file = re.match(r"In '(.*)': \w+ raised while composing config:", str(error))
         cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+        cause = error.__context__ if file and cause is None else cause
         if isinstance(cause, OmegaConfBaseException):
-            return _value_message(cause)
+            return f"{file[1]}.yaml: {_message_of_file(file[1], cause)}" if file else _value_message(cause)
         return _reworded("; ".join(line.strip() for line in str(error).splitlines() if line.strip()))
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark
@@ -97,6 +99,10 @@ _REWORDED = (  # what Hydra says -> the same with the remedy
         r"Multiple values for ([\w/]+)\. To override a value use 'override (.*): (.*)'",
         r"`\1` must be chosen once; to replace the choice, write \1=\3, in a file 'override /\1: \3'.",
     ),
+    (
+        r"In '(.*)': Could not override '.*/(\w+)@.*'\. No match in the defaults list\.",
+        r"\1.yaml: `\2` must be the path of a group; write 'override /\2: NAME'.",
+    ),
 )
 
 
@@ -133,6 +139,13 @@ def _forgotten_folder(group: str, option: str) -> str:
     if group == "experiment":
         return f" One of your own is FOLDER/{group}/{option}.yaml: add --config-dir FOLDER."
     return ""
+
+
+def _message_of_file(file: str, error: Any) -> str:
+    """Return the message for OmegaConf's error about a file of a group, whose content may be in the wrong package."""
+    if str(error.full_key).partition(".")[0] == file.partition("/")[0] == "experiment":
+        return "must begin with the line # @package _global_, as it sets keys of all groups, and then set one."
+    return _value_message(error)
 
 
 def _value_message(error: Any) -> str:
