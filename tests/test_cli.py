@@ -717,3 +717,11 @@ def test_a_wheel_has_the_kernels_where_there_is_a_compiler(compiler, tmp_path):
     assert shown.startswith(str(installed))
     assert ("kernels    native, " in shown) != is_plain
     assert ("kernels    plain JAX, because they were not built" in shown) == is_plain
+
+
+def test_an_answer_that_a_full_disk_does_not_take_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "lenet_jax", "--help"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    message = "the output, or a file, cannot be written (No space left on device); make room, or write elsewhere."
+    assert (done.returncode, done.stderr) == (2, f"lenet-jax: {message}\n")

@@ -116,10 +116,12 @@ def _reworded(message: str) -> str:
 def _file_message(error: OSError, command: str | None) -> str:
     """Return the message for an error of the file system, with what helps: the file's name does not say who uses it."""
     path = Path(os.fsdecode(error.filename)) if error.filename is not None else None
+    if path is None:
+        return f"the output, or a file, cannot be written ({error.strerror}); make room, or write elsewhere."
     if error.errno == errno.ENAMETOOLONG:
         return f"{path}: is too long a name; choose a shorter one."
     try:
-        exists, readable = path is not None and path.exists(), path is not None and os.access(path, os.R_OK)
+        exists, readable = path.exists(), os.access(path, os.R_OK)
     except OSError:
         exists, readable = True, False
     if error.errno in (errno.EACCES, errno.EPERM) and exists and not readable:

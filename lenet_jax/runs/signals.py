@@ -181,5 +181,8 @@ def outlive_terminal() -> None:
 
 
 def outlive_readers() -> None:
-    """Let what follows in this process, a run, go on as well when the reader of a pipe, such as `head`, has enough."""
-    _Outlived.gone = frozenset([errno.EIO, errno.EPIPE])
+    """Let what follows in this process, a run, go on as well when what it prints is taken no more.
+
+    The reader of a pipe, such as `head`, may have enough, and the disk of a redirected output be full.
+    """
+    _Outlived.gone = frozenset([errno.EIO, errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ESTALE])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,16 @@ def test_what_prints_goes_on_without_a_reader_if_it_is_a_run(also, code):
     done = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert done.returncode == code
+    assert ("the end" in done.stderr) == (code == 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(("also", "code"), [("outlive_readers()", 0), ("", 1)], ids=["of a run", "of an answer"])
+def test_what_prints_goes_on_when_the_disk_of_its_output_is_full_if_it_is_a_run(also, code):
+    with Path("/dev/full").open("w") as full:
+        program = [sys.executable, "-c", WRITES.format(also=also)]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode in ((0,) if code == 0 else (1, 120))
     assert ("the end" in done.stderr) == (code == 0)
 
 
