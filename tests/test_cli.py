@@ -725,3 +725,10 @@ def test_an_answer_that_a_full_disk_does_not_take_is_one_line():
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     message = "the output, or a file, cannot be written (No space left on device); make room, or write elsewhere."
     assert (done.returncode, done.stderr) == (2, f"lenet-jax: {message}\n")
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert refuse(capsys, "train") == "the working directory is gone; change to one that exists."

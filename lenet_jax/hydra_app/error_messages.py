@@ -116,6 +116,8 @@ def _reworded(message: str) -> str:
 def _file_message(error: OSError, command: str | None) -> str:
     """Return the message for an error of the file system, with what helps: the file's name does not say who uses it."""
     path = Path(os.fsdecode(error.filename)) if error.filename is not None else None
+    if path is None and error.errno == errno.ENOENT:  # of getcwd
+        return "the working directory is gone; change to one that exists."
     if path is None:
         return f"the output, or a file, cannot be written ({error.strerror}); make room, or write elsewhere."
     if error.errno == errno.ENAMETOOLONG:

@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import errno
+import logging
 import os
 import signal
 import sys
@@ -167,7 +168,9 @@ def outlive_terminal() -> None:
     """Let this process go on when its terminal is gone, as that of a closed window: what it prints is lost.
 
     A stream that is closed from the start becomes os.devnull: no file of a run may get its number, and its messages.
+    A log that cannot be written, as on a full disk, is no traceback for each line.
     """
+    logging.raiseExceptions = False
     _Outlived.gone = frozenset([errno.EIO])
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(null, True)

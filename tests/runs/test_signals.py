@@ -110,6 +110,19 @@ def test_what_prints_goes_on_when_the_disk_of_its_output_is_full_if_it_is_a_run(
     assert ("the end" in done.stderr) == (code == 0)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_log_on_a_full_disk_is_no_traceback():
+    program = """
+import logging
+from lenet_jax.runs.signals import outlive_terminal
+outlive_terminal()
+logging.basicConfig(filename="/dev/full")
+logging.warning("a line")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_what_an_encoding_lacks_is_spelled():
     program = "from lenet_jax.runs.signals import outlive_terminal; outlive_terminal(); print('1 ± 2 … é')"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
