@@ -186,6 +186,9 @@ def test_a_key_of_the_first_edition_is_refused_with_its_new_name(old, new, argum
         (["batch_size=9"], "`configuration` has no 'batch_size'; ", "trainer. There is trainer.batch_size."),
         (["optimizer=null"], "`optimizer` has no 'null'; choose one of: adam, ", "sgd."),
         (["augment=false"], "`augment` has no 'false'; choose one of: affine, ", "photo."),
+        (["sweep=null"], "`sweep` has no 'null'; choose one of: default.", ""),
+        (["trainer=5"], "`trainer` has no '5'; choose one of: default", "."),
+        (["-m", "hydra/launcher=null"], "`hydra/launcher` has no 'null'; choose one of: ", "submitit_slurm."),
         (["+optimizer=adam"], "`optimizer` must be chosen once; ", "in a file 'override /optimizer: adam'."),
         (["~trainer.early_stopping"], "`trainer.early_stopping` must not be removed; set it, ", "."),
         (["trainer.early_stopping=false"], "`trainer.early_stopping` must be a group of keys; got False; ", "."),
@@ -193,6 +196,7 @@ def test_a_key_of_the_first_edition_is_refused_with_its_new_name(old, new, argum
         (["-m", "hydra.job.name=a,b"], "`hydra.job.name` must be the same for all jobs of a sweep; got a,b; ", "each."),
         (["-m", "+hydra.sweeper.params.seed=0,1"], "`hydra.sweeper.params.seed` must ", "write seed=0,1 in its place."),
         (["-m", "seed=[0,1]"], "`seed` must have the type of its default: ", "several values: -m 'seed=0,1'."),
+        (["seed=[]"], "`seed` must have the type of its default: ", "could not be converted to Integer."),
         (["-m", "seed=0:5"], "`seed` must have the type of its default: ", "several values: -m 'seed=range(0,5)'."),
         (["optimizer.learning_rate=[0.1,1]"], "`optimizer.learning_rate` must be a finite number above 0; ", "=0.1,1."),
         (["-m", "model=glob(*)", "seed=-2"], "`seed` must be an integer from 0 to 4294967295; got -2", "."),
@@ -713,3 +717,18 @@ def test_a_wheel_has_the_kernels_where_there_is_a_compiler(compiler, tmp_path):
     assert shown.startswith(str(installed))
     assert ("kernels    native, " in shown) != is_plain
     assert ("kernels    plain JAX, because they were not built" in shown) == is_plain
+
+
+def test_an_answer_that_a_full_disk_does_not_take_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "lenet_jax", "--help"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    message = "the output, or a file, cannot be written (No space left on device); make room, or write elsewhere."
+    assert (done.returncode, done.stderr) == (2, f"lenet-jax: {message}\n")
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert refuse(capsys, "train") == "the working directory is gone; change to one that exists."

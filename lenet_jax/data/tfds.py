@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from lenet_jax.data.official import (
     official_files,
 )
 from lenet_jax.errors import InputError
-from lenet_jax.storage import MAX_HEADER_BYTES, open_untrusted, read_file
+from lenet_jax.storage import MAX_HEADER_BYTES, locked, open_untrusted, read_file
 
 _BUILT_IN_VERSION = "1.0.0"
 _NAME = re.compile(r"\w+(/\w[\w.-]*)?(:\d+\.\d+\.\d+)?")
@@ -119,13 +120,22 @@ def prepare(name: str, directory: str | None, manual_dir: str | None) -> Path:
             config=name.replace("/", "_"), data_dir=tfds_directory(directory), file_format="array_record"
         )
         try:
-            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
+            with locked(target.parent, "data set", wait=True):
+                if not (target / "dataset_info.json").exists():  # nor has it been prepared in the meantime
+                    _remove_incomplete(target.parent)
+                    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
         except OSError as error:
             raise InputError(
                 f"`data.directory` {tfds_directory(directory)}: {name} cannot be prepared there "
                 f"({error.strerror or error}); set another folder."
             ) from error
     return target
+
+
+def _remove_incomplete(folder: Path) -> None:
+    """Remove what processes that were killed have left of a set, whose folder is locked."""
+    for path in folder.glob("incomplete.*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _names(name: str) -> list[str]:

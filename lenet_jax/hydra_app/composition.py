@@ -88,8 +88,21 @@ class ComponentLoader(ConfigLoaderImpl):
     def _process_config_searchpath(self, config_name: Any, parsed_overrides: Any, repo: Any) -> None:
         for override in parsed_overrides:
             check_text(override.get_key_element(), str(override.input_line))
-            _check_choice(override)
+            self._check_choice(override)
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+    def _check_choice(self, override: Override) -> None:
+        """Refuse what names no file of a group, and to merge the files of several components.
+
+        Of merged ones, the function of the last one would get the options of all.
+        """
+        group = override.key_or_group
+        if group and not override.is_delete() and isinstance(override.value(), bool | int | float | None):
+            names = built_in(group) if group in GROUPS else self.get_group_options(group)
+            if names or group in GROUPS:
+                raise unknown_name(group, str(override.input_line).partition("=")[2], names)
+        if group in GROUPS and group not in _LISTS and isinstance(override.value(), list):
+            raise InputError(f"`{group}` must be one file of conf/{group}, or a component; got {override.input_line}.")
 
     def _parse_overrides_and_create_caching_repo(self, config_name: Any, overrides: list[str]) -> Any:
         """Read the files as Hydra does; those that its own part has by default are the ones of this package.
@@ -169,20 +182,6 @@ def _carried(recorded: Mapping[str, Any], target: str) -> dict[str, Any]:
     return {name: value for name, value in recorded.items() if name == "pixel_divisor" and name in names}
 
 
-def _check_choice(override: Override) -> None:
-    """Refuse what names no file of a group, and to merge the files of several components.
-
-    Of merged ones, the function of the last one would get the options of all.
-    """
-    group = override.key_or_group
-    if group in GROUPS and (override.value() is None or isinstance(override.value(), bool | int | float)):
-        given = override.input_line.partition("=")[2] if override.input_line else ""
-        if not override.is_delete():
-            raise unknown_name(group, given, built_in(group))
-    if group in GROUPS and group not in _LISTS and isinstance(override.value(), list):
-        raise InputError(f"`{group}` must be one file of conf/{group}, or a component; got {override.input_line}.")
-
-
 # ---- lists of components --------------------------------------------------------------------------------------------
 
 _LISTS = ("augment", "trackers")
@@ -193,7 +192,8 @@ _LIST_OVERRIDE = re.compile(rf"(?:\+\+)?({'|'.join(_LISTS)})=(\[.*\])", re.DOTAL
 def _with_list_as_value(override: str) -> str:
     """Return an override that gives a list of components, or of their names, as one that sets a value."""
     found = _LIST_OVERRIDE.fullmatch(override)
-    if not found or (found[1] == "trackers" and "{" not in found[2]):  # trackers by name are files, which can be merged
+    is_of_names = found is not None and "{" not in found[2] and found[2].strip("[ ]") != ""
+    if not found or (found[1] == "trackers" and is_of_names):  # trackers by name are files, which can be merged
         return override
     return f"++{found[1]}.{_LIST}={found[2]}"
 

@@ -56,9 +56,11 @@ def to_message(error: BaseException, command: str | None = None) -> str | None:
 
         return describe_unreadable(error.override)
     if isinstance(error, HydraException | OmegaConfBaseException):
+        file = re.match(r"In '(.*)': \w+ raised while composing config:", str(error))
         cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+        cause = error.__context__ if file and cause is None else cause
         if isinstance(cause, OmegaConfBaseException):
-            return _value_message(cause)
+            return f"{file[1]}.yaml: {_message_of_file(file[1], cause)}" if file else _value_message(cause)
         return _reworded("; ".join(line.strip() for line in str(error).splitlines() if line.strip()))
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark
@@ -97,6 +99,10 @@ _REWORDED = (  # what Hydra says -> the same with the remedy
         r"Multiple values for ([\w/]+)\. To override a value use 'override (.*): (.*)'",
         r"`\1` must be chosen once; to replace the choice, write \1=\3, in a file 'override /\1: \3'.",
     ),
+    (
+        r"In '(.*)': Could not override '.*/(\w+)@.*'\. No match in the defaults list\.",
+        r"\1.yaml: `\2` must be the path of a group; write 'override /\2: NAME'.",
+    ),
 )
 
 
@@ -110,10 +116,14 @@ def _reworded(message: str) -> str:
 def _file_message(error: OSError, command: str | None) -> str:
     """Return the message for an error of the file system, with what helps: the file's name does not say who uses it."""
     path = Path(os.fsdecode(error.filename)) if error.filename is not None else None
+    if path is None and error.errno == errno.ENOENT:  # of getcwd
+        return "the working directory is gone; change to one that exists."
+    if path is None:
+        return f"the output, or a file, cannot be written ({error.strerror}); make room, or write elsewhere."
     if error.errno == errno.ENAMETOOLONG:
         return f"{path}: is too long a name; choose a shorter one."
     try:
-        exists, readable = path is not None and path.exists(), path is not None and os.access(path, os.R_OK)
+        exists, readable = path.exists(), os.access(path, os.R_OK)
     except OSError:
         exists, readable = True, False
     if error.errno in (errno.EACCES, errno.EPERM) and exists and not readable:
@@ -133,6 +143,13 @@ def _forgotten_folder(group: str, option: str) -> str:
     if group == "experiment":
         return f" One of your own is FOLDER/{group}/{option}.yaml: add --config-dir FOLDER."
     return ""
+
+
+def _message_of_file(file: str, error: Any) -> str:
+    """Return the message for OmegaConf's error about a file of a group, whose content may be in the wrong package."""
+    if str(error.full_key).partition(".")[0] == file.partition("/")[0] == "experiment":
+        return "must begin with the line # @package _global_, as it sets keys of all groups, and then set one."
+    return _value_message(error)
 
 
 def _value_message(error: Any) -> str:
@@ -181,7 +198,7 @@ def _keys(node: Any) -> list[Any]:
 
 def _as_sweep(key: str, reason: str) -> str:
     """Return how a sweep over several values is written, if the refused value looks like some."""
-    found = re.match(r"Value '(?:\[(.*)\]|(\d+(?:,\d+)+)|(\d+)(?::|\.\.+|-)(\d+))' of type", reason)
+    found = re.match(r"Value '(?:\[(.+)\]|(\d+(?:,\d+)+)|(\d+)(?::|\.\.+|-)(\d+))' of type", reason)
     if found is None:
         return ""
     values, texts, first, last = found.groups()

@@ -328,6 +328,7 @@ def verification_lines(verification: Verification, tolerance: float) -> list[str
     if any(key.startswith(("versions.", "code.")) for key, _, _ in verification.changed) and verification.install:
         lines.append(f"to install it     {verification.install}")
     lines += [f"damaged           {line}" for line in verification.damaged]
+    lines += [f"missing           {name}; it is not checked" for name in verification.missing]
     parameters = f"parameters: SHA-256 {verification.result['parameters_sha256']}"
     found, count = verification.difference, verification.evaluations
     if found is None and verification.same_parameters and not verification.digests:

@@ -237,9 +237,15 @@ def read_record(directory: Path) -> Record:
 def damaged_files(record: Record) -> list[str]:
     """Return a line for each file of a finished run whose bytes are not those that the run has written.
 
-    A file that is missing is no damage: weights may have been removed to save space, older records have no digests.
+    A missing file is no damage, unless it is the log: weights may have been removed to save space, and older records
+    have no digests.
     """
     return list(filter(None, (_damage(record, name) for name in (METRICS, BEST, LAST, PATCH))))
+
+
+def missing_files(record: Record) -> list[str]:
+    """Return the names of the files that a finished run has written, by its digests, and that are no longer there."""
+    return [name for name in _recorded_digests(record) if not (record.directory / name).is_file()]
 
 
 def check_file(record: Record, name: str) -> bool:
@@ -258,8 +264,10 @@ def check_file(record: Record, name: str) -> bool:
 
 
 def _damage(record: Record, name: str) -> str:
-    """Return a line if a file is there and its bytes are not those that the run has written; else ""."""
+    """Return a line if a file is there and its bytes are not those that the run has written, or it lacks its log."""
     path, expected = record.directory / name, _recorded_digests(record).get(name)
+    if name == METRICS and expected is not None and not path.is_file():
+        return f"{path}: is missing; its SHA-256 was {expected}"
     found = digest_file(path) if expected is not None and path.is_file() else expected
     return "" if found == expected else f"{path}: is damaged; it must have SHA-256 {expected}; got {found}"
 

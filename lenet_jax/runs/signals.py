@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import errno
+import logging
 import os
 import signal
 import sys
@@ -167,7 +168,9 @@ def outlive_terminal() -> None:
     """Let this process go on when its terminal is gone, as that of a closed window: what it prints is lost.
 
     A stream that is closed from the start becomes os.devnull: no file of a run may get its number, and its messages.
+    A log that cannot be written, as on a full disk, is no traceback for each line.
     """
+    logging.raiseExceptions = False
     _Outlived.gone = frozenset([errno.EIO])
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(null, True)
@@ -181,5 +184,8 @@ def outlive_terminal() -> None:
 
 
 def outlive_readers() -> None:
-    """Let what follows in this process, a run, go on as well when the reader of a pipe, such as `head`, has enough."""
-    _Outlived.gone = frozenset([errno.EIO, errno.EPIPE])
+    """Let what follows in this process, a run, go on as well when what it prints is taken no more.
+
+    The reader of a pipe, such as `head`, may have enough, and the disk of a redirected output be full.
+    """
+    _Outlived.gone = frozenset([errno.EIO, errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ESTALE])

@@ -14,7 +14,7 @@ from lenet_jax.runs import Evaluated, Event, Failed, Finished
 from lenet_jax.runs.group import Job, run_jobs
 from lenet_jax.runs.prepared_run import prepare_run
 from lenet_jax.runs.provenance import changed_conditions, digest_parameters, install_line, utc_now
-from lenet_jax.runs.run_directory import VERIFICATION, Record, damaged_files, file_of_result
+from lenet_jax.runs.run_directory import VERIFICATION, Record, damaged_files, file_of_result, missing_files
 from lenet_jax.storage import dump_with_digest, to_json, write_atomically
 from lenet_jax.types import Model, Status
 from lenet_jax.weights import load_variables
@@ -55,6 +55,7 @@ class Verification(NamedTuple):
     damaged: Sequence[str] = ()  # a line for each file that is not what the run has written
     install: str = ""  # the command that installs the recorded versions
     digests: Sequence[str] = ()  # "state" and the files with weights, those whose digests differ
+    missing: Sequence[str] = ()  # names of files that the run has written and that are no longer there
 
     @property
     def identical(self) -> bool:
@@ -74,6 +75,7 @@ class Verification(NamedTuple):
             "within_tolerance": self.within(tolerance),
             "tolerance": tolerance,
             "damaged": list(self.damaged),
+            "missing": list(self.missing),
             "changed": [{"key": key, "recorded": old, "current": new} for key, old, new in self.changed],
             "evaluations": self.evaluations,
             "difference": self.difference and self.difference._asdict(),
@@ -137,11 +139,17 @@ def verify_run(record: Record) -> Iterator[Event | Damage | Verification]:
                     raise event.error
                 case Finished():
                     same = event.result["parameters_sha256"] == record.result["parameters_sha256"]
-                    found = _compare(record.metrics, record.result, lines, event.result)
-                    install = install_line(record.run)
-                    digests = _other_digests(record.result, event.result, changed)
                     yield Verification(
-                        changed, len(record.metrics), found, same, event.result, damaged, install, digests
+                        changed,
+                        len(record.metrics),
+                        # a log that is missing is damage; the results are compared without it
+                        _compare(record.metrics, record.result, lines if record.metrics else [], event.result),
+                        same,
+                        event.result,
+                        damaged,
+                        install_line(record.run),
+                        _other_digests(record.result, event.result, changed),
+                        missing_files(record),
                     )
                 case _:
                     yield event

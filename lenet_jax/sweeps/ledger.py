@@ -21,6 +21,7 @@ from lenet_jax.storage import ENVIRONMENTS, dump_with_digest, load_verified, loc
 
 IDENTITY = "sweep.json"
 JOBS = "jobs"
+JOURNAL = "optuna.journal"
 LAUNCHES = ".launches"  # while tasks of an engine run: what they say
 
 _IDENTITY_FIELDS = {
@@ -224,15 +225,22 @@ def is_inside(path: str) -> bool:
 
 
 def refuse_taken(directory: Path) -> None:
-    """Check that a directory holds no sweep.
+    """Check that a directory holds no sweep, nor jobs of one, which would count as those of a new one.
 
     Raises:
-        InputError: if it holds one.
+        InputError: if it holds one, or what is left of one.
     """
     if (directory / IDENTITY).exists():
         raise InputError(
             f"`hydra.sweep.dir` must not hold a sweep yet; {directory} does: resume it by "
             f"lenet-jax resume {directory}, or use another."
+        )
+    left = [name for name in (PLAN, JOURNAL, LAUNCHES) if (directory / name).exists()]
+    left += [f"{JOBS}/{path.name}" for path in sorted((directory / JOBS).glob("*.json"))[:1]]
+    if left:
+        raise InputError(
+            f"`hydra.sweep.dir` must not hold jobs of another sweep; {directory} has {', '.join(left)} without "
+            f"{IDENTITY}; restore it, or use another directory."
         )
 
 

@@ -26,10 +26,9 @@ from lenet_jax.config.checks import convert
 from lenet_jax.errors import InputError, unknown_name
 from lenet_jax.runs import Monitor
 from lenet_jax.storage import write_atomically
-from lenet_jax.sweeps.ledger import DONE, Entry
+from lenet_jax.sweeps.ledger import DONE, JOURNAL, Entry
 from lenet_jax.sweeps.search_space import Axis, Interval, SearchSpace
 
-JOURNAL = "optuna.journal"
 _CREATE_TRIAL = 4  # the journal's code for it
 PRUNERS = {"none": optuna.pruners.NopPruner, "median": optuna.pruners.MedianPruner}
 

@@ -4,16 +4,18 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 
 import numpy as np
 import pytest
 import requests
 
-from lenet_jax.data import load_dataset, tfds
+from lenet_jax.data import load_dataset, tfds, tfds_builder
 from lenet_jax.data.idx import read_idx_folder
 from lenet_jax.data.official import IDX_SETS, addresses
 from lenet_jax.runs.provenance import digest_dataset
+from lenet_jax.storage import is_locked, locked
 from tests.data.shapes import IMAGES, LABELS, SPLITS, prepare_shapes
 
 # ---- the sets that this project prepares itself ----------------------------------------------------------------------
@@ -181,6 +183,38 @@ def test_a_directory_that_cannot_be_written_is_named(manual_dir, tmp_path, messa
     assert message_of(prepare, tmp_path / "file", manual_dir) == (
         f"`data.directory` {tmp_path / 'file'}: mnist cannot be prepared there (Not a directory); set another folder."
     )
+
+
+class Builder:
+    """Prepares a set without examples."""
+
+    def __init__(self, *, config, data_dir, file_format):
+        self.folder = data_dir / "idx_images" / config
+
+    def download_and_prepare(self, **options):
+        assert [path.name for path in self.folder.iterdir()] == []  # what a killed process has left is gone
+        assert is_locked(self.folder)
+        (self.folder / "1.0.0").mkdir()
+        (self.folder / "1.0.0" / "dataset_info.json").write_text("{}")
+
+
+def test_of_two_that_prepare_a_set_the_second_one_waits_and_takes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds, "official_files", lambda name: {})
+    monkeypatch.setattr(tfds, "_check_manual_dir", lambda *arguments: None)
+    monkeypatch.setattr(tfds_builder, "IdxImages", Builder)
+    folder = tmp_path / "idx_images" / "mnist"
+    (folder / "incomplete.ABCDEF_1.0.0").mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(folder, "data set"):
+            second = pool.submit(tfds.prepare, "mnist", str(tmp_path), str(tmp_path))
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.2)
+            shutil.rmtree(folder / "incomplete.ABCDEF_1.0.0")
+            Builder(config="mnist", data_dir=tmp_path, file_format="").download_and_prepare()
+        assert second.result() == folder / "1.0.0"
+    shutil.rmtree(folder / "1.0.0")
+    (folder / "incomplete.GHIJKL_1.0.0").mkdir()
+    assert tfds.prepare("mnist", str(tmp_path), str(tmp_path)) == folder / "1.0.0"
 
 
 # ---- any other set ---------------------------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ FILES = [
     ("augment: [{_target_: lenet_jax.augment.random_flop}]", ""),
     ("augment: [3]", ""),
     ("trackers: {a: {_target_: lenet_jax.trackers.csv_file.csv_file, name: ../a}}", "`trackers.a.name` must be "),
-    ("a: 1", "In 'other': ConfigKeyError raised while composing config"),
+    ("a: 1", "other.yaml: `configuration` has no 'a'; choose one of: "),
     ("a: [1", ""),
 ]
 

@@ -60,6 +60,11 @@ def test_trackers_by_name_can_still_be_set():
     assert [each["name"] for each in config.trackers] == ["a.csv", "b.csv"]
 
 
+@pytest.mark.parametrize("group", ["augment", "trackers"])
+def test_an_empty_list_is_none_of_them(group):
+    assert not getattr(compose_config([f"{group}=[]"]), group)
+
+
 def test_other_groups_take_no_list():
     with pytest.raises(InputError, match="`model` must be one file of conf/model, or a component; got model="):
         compose_config(["model=[lenet,lenet5]"])

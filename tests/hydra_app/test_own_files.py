@@ -42,3 +42,29 @@ def test_files_of_lenet_jax_are_not_composed_for_it(monkeypatch):
         monkeypatch.setattr(composition.Hydra, "compose_config", None)
         assert not is_multirun(hydra, ["seed=0,1"])
         assert is_multirun(hydra, ["hydra.mode=MULTIRUN"])
+
+
+GLOBAL = "# @package _global_\n"
+NO_PACKAGE = "must begin with the line # @package _global_, as it sets keys of all groups, and then set one."
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        *((content, NO_PACKAGE) for content in ("seed: 3\n", "", "- seed\n", "seed=3\n", f"\ufeff{GLOBAL}seed: 3\n")),
+        (f"{GLOBAL}trainer:\n  max_epoch: 3\n", "`trainer` has no 'max_epoch'; choose one of: max_epochs, "),
+        (f"{GLOBAL}seed: abc\n", "`seed` must have the type of its default: Value 'abc' of type 'str' could not"),
+        (
+            f"{GLOBAL}defaults:\n  - override optimizer: adam\n",
+            "`optimizer` must be the path of a group; write 'override /optimizer: NAME'.",
+        ),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_line_that_names_it(content, message, capsys):
+    Path("conf/experiment/mine.yaml").write_text(content, encoding="utf-8")
+    assert main(["train", "--config-dir", "conf", "experiment=mine"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"lenet-jax: experiment/mine.yaml: {message}")
+    assert error.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["conf"]

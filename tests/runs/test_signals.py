@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,29 @@ def test_what_prints_goes_on_without_a_reader_if_it_is_a_run(also, code):
     os.close(writer)
     assert done.returncode == code
     assert ("the end" in done.stderr) == (code == 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(("also", "code"), [("outlive_readers()", 0), ("", 1)], ids=["of a run", "of an answer"])
+def test_what_prints_goes_on_when_the_disk_of_its_output_is_full_if_it_is_a_run(also, code):
+    with Path("/dev/full").open("w") as full:
+        program = [sys.executable, "-c", WRITES.format(also=also)]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode in ((0,) if code == 0 else (1, 120))
+    assert ("the end" in done.stderr) == (code == 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_log_on_a_full_disk_is_no_traceback():
+    program = """
+import logging
+from lenet_jax.runs.signals import outlive_terminal
+outlive_terminal()
+logging.basicConfig(filename="/dev/full")
+logging.warning("a line")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_what_an_encoding_lacks_is_spelled():

@@ -12,6 +12,7 @@ import pytest
 from lenet_jax.errors import InputError
 from lenet_jax.report.terminal import verification_lines
 from lenet_jax.runs import Evaluated, provenance
+from lenet_jax.runs.run_directory import check_log
 from lenet_jax.runs.trust import read_allowed
 from lenet_jax.runs.verify import Damage, Verification, verify_run, write_verification
 from tests.linear import put_in_place_of_lenet
@@ -145,9 +146,24 @@ def test_parameters_of_an_older_record_without_digests_of_files_are_checked(whol
     assert not verification.identical
 
 
-def test_weights_that_were_removed_are_no_damage(whole):
+def test_weights_that_were_removed_are_no_damage_but_are_said(whole):
     (whole / "checkpoints" / "best.safetensors").unlink()
-    assert verify(whole).identical
+    verification = verify(whole)
+    assert verification.identical
+    line = "missing           checkpoints/best.safetensors; it is not checked"
+    assert line in verification_lines(verification, 0.001)
+    assert verification.to_dict(0.001)["missing"] == ["checkpoints/best.safetensors"]
+
+
+def test_a_log_that_was_removed_is_damage_and_the_results_are_compared(whole):
+    path = whole / "metrics.jsonl"
+    line = f"{path}: is missing; its SHA-256 was {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    path.unlink()
+    verification = verify(whole, damage=[line])
+    assert (verification.damaged, verification.difference, verification.same_parameters) == ([line], None, True)
+    assert not verification.identical
+    with pytest.raises(InputError, match=r"metrics\.jsonl: is missing; its SHA-256 was [0-9a-f]{64}; restore it\."):
+        check_log(read_allowed(whole))
 
 
 def test_what_is_found_is_written_beside_the_run(whole):

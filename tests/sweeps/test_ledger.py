@@ -54,6 +54,17 @@ def test_a_directory_holds_one_sweep(ledger):
         Ledger.create(ledger.directory, IDENTITY)
 
 
+@pytest.mark.parametrize("name", ["plan.json", "jobs/3.json", "optuna.journal", ".launches/0.jsonl"])
+def test_what_is_left_of_another_sweep_is_not_counted_as_jobs_of_a_new_one(name, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    left = name.removesuffix("/0.jsonl")
+    with pytest.raises(InputError, match=rf"must not hold jobs of another sweep; .* has {left} without sweep\.json; "):
+        Ledger.create(tmp_path, IDENTITY)
+    assert not (tmp_path / "sweep.json").exists()
+
+
 def test_a_directory_without_a_sweep_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"must be the directory of a sweep, with a sweep\.json in it; got "):
         Ledger(tmp_path)

@@ -9,8 +9,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from lenet_jax.errors import InputError
 from lenet_jax.hydra_app.composition import open_hydra, register_schemas
 from lenet_jax.hydra_app.search_space import search_space
-from lenet_jax.sweeps.ledger import DIVERGED, DONE, FAILED, Entry
-from lenet_jax.sweeps.optuna_batch import JOURNAL, Batches, check_options, distributions
+from lenet_jax.sweeps.ledger import DIVERGED, DONE, FAILED, JOURNAL, Entry
+from lenet_jax.sweeps.optuna_batch import Batches, check_options, distributions
 from lenet_jax.sweeps.search_space import Axis, Choice, Interval, SearchSpace
 
 X = Axis(("x",), (1,), Interval(-10.0, 10.0))
