@@ -297,8 +297,8 @@ def resume_sweep(
         _prepare_process(base)
         jobs = _recorded_jobs(ledger, allowed)
         check_installed(job.config for job in jobs)
-        if not jobs and plugin_name(base.hydra.sweeper) in GRIDS:
-            raise InputError(f"{directory}: has no jobs; restore its {PLAN}, or start the sweep anew.")
+        if plugin_name(base.hydra.sweeper) in GRIDS and not (directory / PLAN).is_file():
+            raise InputError(f"{directory}: has no {PLAN}, which lists its jobs; restore it, or start the sweep anew.")
         prepared = prepare_runs(job.config for job in jobs)
         provenance = json.loads(to_json(_describe(prepared.values(), base))) if prepared else {}
         for key, old, new in changed_conditions(ledger.identity, provenance):

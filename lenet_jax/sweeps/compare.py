@@ -86,7 +86,7 @@ class Comparison(NamedTuple):
     one: Side
     other: Side
     difference: float  # of the means of the test metric, other minus one
-    interval: tuple[float, float] | None  # 95 %; None: too few runs
+    interval: tuple[float, float] | None  # 95 %; None: too few runs, or all are alike
     method: str  # how it was computed, in words
     changed: list[tuple[str, Any, Any]]  # key, value of one and of the other, `ABSENT` where it has no such key
     unpaired: Sequence[str] = ()  # seeds that have no pair, and why, in words
@@ -229,6 +229,9 @@ def compare(one: Side, other: Side) -> Comparison:
         freedom = (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1)) if u + v else len(a) + len(b) - 2
         margin = _t(freedom) * math.sqrt(u + v)
         method = f"{len(a)} and {len(b)} runs that share no two {one.replicates}, Welch's t"
+    if margin < 1e-12:  # differences of equal floats may be rounded otherwise
+        method = f"{method}: equal values tell nothing of an interval"
+        return Comparison(one, other, difference, None, method, changed, unpaired)
     interval = difference - margin, difference + margin
     if one.monitor.metric in FRACTIONS:
         interval = max(interval[0], -1.0), min(interval[1], 1.0)

@@ -209,7 +209,8 @@ def describe_sample(values: Sequence[float], *, is_fraction: bool = False, examp
 
     The interval is of the mean over the values, by Student's t. Of a fraction it is computed for the logit of the mean,
     whose standard error is that of the mean divided by mean * (1 - mean), and so stays within 0 and 1. Of a single run
-    it is Wilson's, of the fraction of all images of which the test images are a sample.
+    it is Wilson's, of the fraction of all images of which the test images are a sample. Several equal values have none:
+    they tell nothing of how far another one would lie from them.
 
     Args:
         values: one or more values.
@@ -223,11 +224,11 @@ def describe_sample(values: Sequence[float], *, is_fraction: bool = False, examp
     if n == 1:
         return Statistics(n, mean, None, wilson_interval(mean, examples) if is_fraction and examples else None)
     sd = statistics.stdev(values)
+    if sd == 0 or (is_fraction and not 0 < mean < 1):  # or so near to 0 or 1 that it is rounded to it
+        return Statistics(n, mean, sd, None)
     margin = float(special.stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
     if not is_fraction:
         return Statistics(n, mean, sd, (mean - margin, mean + margin))
-    if not 0 < mean < 1:  # all are 0, or all are 1
-        return Statistics(n, mean, sd, (mean, mean))
     logit, on_logit = special.logit(mean), margin / (mean * (1 - mean))
     return Statistics(n, mean, sd, (float(special.expit(logit - on_logit)), float(special.expit(logit + on_logit))))
 

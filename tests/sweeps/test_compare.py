@@ -54,6 +54,13 @@ def test_two_runs_have_no_interval_over_seeds():
     assert (found.difference, found.interval) == (pytest.approx(-0.1), None)
 
 
+@pytest.mark.parametrize("seeds", [range(3), range(7, 10)])
+def test_equal_differences_have_no_interval(seeds):
+    found = compare(side("a", [0.90, 0.90, 0.90]), side("b", [0.95, 0.95, 0.95], seeds=seeds))
+    assert (found.difference, found.interval) == (pytest.approx(0.05), None)
+    assert comparison_lines(found)[1].endswith(": equal values tell nothing of an interval)")
+
+
 def test_an_interval_of_a_difference_of_fractions_stays_within_its_range():
     found = compare(side("a", [0.0, 1.0]), side("b", [1.0, 0.0]))
     assert found.interval == (-1.0, 1.0)

@@ -164,6 +164,8 @@ def test_a_damaged_or_foreign_ledger_is_one_line(tmp_path, capsys):
     (tmp_path / "sweep" / "jobs" / "1.json").unlink()
     assert main(["resume", "sweep"]) == 0
     assert (tmp_path / "sweep" / "summary.json").read_bytes() == before[tmp_path / "sweep" / "summary.json"]
+    (tmp_path / "sweep" / "plan.json").unlink()  # without it, jobs that have not begun would be left out
+    assert refused(capsys, "resume", "sweep").startswith("sweep: has no plan.json, which lists its jobs; restore it, ")
 
 
 def test_sweeps_that_start_in_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch):
