@@ -4,6 +4,7 @@ On a GPU or TPU they are also how the operations are computed; `lenet_jax.ops.cp
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from lenet_jax.ops.windows import Window, strided_slices
+from lenet_jax.ops.windows import Window, is_fixed, pad_space, strided_slices
 
 LAYOUTS = {1: ("NWC", "WIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
 """Number of spatial axes -> the order of the axes of images and of kernels."""
@@ -21,11 +22,14 @@ LAYOUTS = {1: ("NWC", "WIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
 def conv(x: Array, kernel: Array, *, window: Window, groups: int = 1) -> Array:
     """Convolve x (N, *space, C) with a kernel (*size, C // groups, O)."""
     images, kernels = LAYOUTS[len(window.size)]
+    pads = window.pads
+    if not is_fixed(itertools.chain(*pads)):  # "SAME" of a symbolic size, which `lax` takes of a pad alone
+        x, pads = pad_space(x, pads), ((0, 0),) * len(pads)
     return lax.conv_general_dilated(
         x,
         kernel,
         window.strides,
-        window.pads,
+        pads,
         rhs_dilation=window.dilation,
         dimension_numbers=(images, kernels, images),
         feature_group_count=groups,

@@ -12,7 +12,7 @@ from lenet_jax.ops.arguments import check_floating, to_array
 from lenet_jax.ops.definitions import widen
 from lenet_jax.ops.operation import apply
 from lenet_jax.ops.pools import MaxPool, SumPool
-from lenet_jax.ops.windows import Ints, Padding, Window, entries, make_window, to_tuple
+from lenet_jax.ops.windows import Ints, Padding, Window, entries, is_fixed, make_window, to_tuple
 
 
 def max_pool(
@@ -73,15 +73,17 @@ def avg_pool(
     return (total / jnp.asarray(_counts(checked, x.shape[1:-1]), total.dtype)).astype(x.dtype)
 
 
-def _counts(window: Window, space: Sequence[int]) -> np.ndarray:
+def _counts(window: Window, space: Sequence[int]) -> np.ndarray | Array:
     """Return the number of pixels of the image in each window, (1, *output, 1)."""
-    counts = np.ones((), np.int64)
-    for (before, _), size, stride, count, n in zip(
-        window.pads, window.size, window.strides, window.output, space, strict=True
-    ):
-        start = np.arange(count) * stride - before
-        counts = counts[..., None] * np.maximum(np.minimum(start + size, n) - np.maximum(start, 0), 0)
-    return np.maximum(counts, 1)[None, ..., None]  # windows of padding only have a sum of 0
+    array = np if is_fixed(space) else jnp
+    rank = len(space) + 2
+    counts = array.ones((1,) * rank, np.int32)
+    axes = zip(window.pads, window.size, window.strides, window.output, space, strict=True)
+    for axis, ((before, _), size, stride, count, n) in enumerate(axes, 1):
+        start = array.arange(count, dtype=np.int32) * stride - before
+        inside = array.maximum(array.minimum(start + size, n) - array.maximum(start, 0), 0)
+        counts = counts * inside.reshape([count if each == axis else 1 for each in range(rank)])
+    return array.maximum(counts, 1)  # windows of padding only have a sum of 0
 
 
 def _pooling_window(function: str, x: Array, window: Ints, strides: Ints | None, padding: Padding) -> Window:

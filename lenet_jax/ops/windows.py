@@ -6,7 +6,7 @@ of the padded array: the entries at that offset in all windows.
 
 import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -95,6 +95,11 @@ def entries(value: Any) -> list[Any]:
     """Return the entries of a sequence, of an array too; none of a text or of what is no sequence."""
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return list(value) if is_sequence or getattr(value, "ndim", 0) else []
+
+
+def is_fixed(sizes: Iterable[Any]) -> bool:
+    """Return whether sizes are known: none is symbolic, as while `jax.export` traces for images of any size."""
+    return all(isinstance(size, int) for size in sizes)
 
 
 def make_window(

@@ -5,6 +5,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import export
 
@@ -132,3 +133,22 @@ def test_the_gradient_of_a_network_is_compiled_for_other_platforms(name, platfor
 def variables_of(params, shapes):
     """Return variables with these parameters and a state of ones."""
     return shapes._replace(params=params, state=jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), shapes.state))
+
+
+SIZES = {
+    "conv2d": lambda x, padding: lj.conv2d(x, jnp.ones((3, 3, 2, 4)), strides=2, padding=padding),
+    "avg_pool": lambda x, padding: lj.avg_pool(x, 3, strides=2, padding=padding),
+    "max_pool": lambda x, padding: lj.max_pool(x, 3, strides=2, padding=padding),
+}
+
+
+@pytest.mark.usefixtures("without_type_checks")  # a symbolic size is no int
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+@pytest.mark.parametrize("name", SIZES)
+def test_an_operation_is_exported_for_images_of_any_size(name, padding):
+    operation = functools.partial(SIZES[name], padding=padding)
+    shape = export.symbolic_shape("b, h, w, 2", constraints=["h >= 8", "w >= 8"])
+    exported = export.export(jax.jit(operation))(jax.ShapeDtypeStruct(shape, jnp.float32))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 10, 2)), jnp.float32)
+    expected = operation(x)
+    np.testing.assert_allclose(exported.call(x), expected, rtol=1e-5, atol=1e-5)
