@@ -388,6 +388,19 @@ def test_an_interrupted_run_is_one_line(what, code, line, capsys, monkeypatch):
     assert capsys.readouterr().err == f"{line}\n"
 
 
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [
+        ("trainer.max_epochs=9", "a finished one that has kept its state is trained longer by lenet-jax extend {} "),
+        ("seed=2", "train anew with other options."),
+        ("other", "resume one directory at a time."),
+    ],
+)
+def test_a_run_is_resumed_as_it_began(option, remedy, finished_run, capsys):
+    message = refuse(capsys, "resume", str(finished_run), option)
+    assert message.startswith(f"resume: a run is resumed as it began; got {option}; {remedy.format(finished_run)}")
+
+
 def test_the_version_is_that_of_the_distribution(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"lenet-jax {version('lenet-jax')}\n"
