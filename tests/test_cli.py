@@ -268,7 +268,7 @@ def test_bad_arguments_are_one_line_and_leave_nothing_behind(overrides, beginnin
         (
             ["report"],
             "report: usage: lenet-jax report DIR [--format=html|pdf|svg] [--image=N] [--layer=NAME] "
-            "[--weights=best|last] [--index] [--serve]",
+            "[--weights=best|last] [--index] [--serve [--port=N]]",
         ),
         (
             ["evaluate"],

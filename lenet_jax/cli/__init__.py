@@ -102,7 +102,8 @@ USAGE = {
     "predict": "DIR FILE [FILE ...] [--json] [--no-invert] [--no-centre] [--allow PACKAGE] [--trust]",
     "export": "DIR --to stablehlo|onnx|safetensors|orbax [--output=FILE] [--batch=N] [--allow PACKAGE] [--trust]",
     "compare": "DIR DIR [DIR ...], finished runs or sweeps",
-    "report": "DIR [--format=html|pdf|svg] [--image=N] [--layer=NAME] [--weights=best|last] [--index] [--serve]",
+    "report": "DIR [--format=html|pdf|svg] [--image=N] [--layer=NAME] [--weights=best|last] [--index] "
+    "[--serve [--port=N]]",
     "log": "DIR --to NAME [trackers.NAME.KEY=VALUE ...] [--config-dir DIR]",
     "summary": "[KEY=VALUE ...] [input_shape=H,W,C] [num_classes=N] [--config-dir DIR]",
     "new": "NAME, the folder to write and the package in it",
