@@ -26,7 +26,8 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
 
     Raises:
         InputError: if `input_shape` is no sequence of integers, or a layer does not fit; by `init`, if its key is none;
-            by `apply`, if the images have another shape or are not floating point, or the key is none.
+            by `apply`, if the images have another shape, are not floating point or not of the parameters' dtype, or the
+            key is none.
     """
     message = f"model: `input_shape` must be (height, width, channels), each 1 or above; got {input_shape}"
     shape = to_ints(entries(input_shape), len(entries(input_shape)), least=1)
@@ -60,8 +61,15 @@ def make_model(layer: Layer, input_shape: Shape) -> Model:
             raise InputError(
                 f"model: `images` must be floating point; got {images.dtype}; scale them, as images / 256.0."
             )
-        if images.dtype == jnp.float64 and all(leaf.dtype != jnp.float64 for leaf in jax.tree.leaves(variables.params)):
-            return images.astype(jnp.float32)  # of NumPy with jax_enable_x64, as uint8 pixels / 256
+        dtypes = {leaf.dtype for leaf in jax.tree.leaves(variables.params)}
+        if images.dtype == jnp.float64 and images.dtype not in dtypes:
+            images = images.astype(jnp.float32)  # of NumPy with jax_enable_x64, as uint8 pixels / 256
+        if dtypes and images.dtype not in dtypes:
+            names = " or ".join(sorted(map(str, dtypes)))
+            raise InputError(
+                f"model: `images` must have the dtype of the parameters, {names}; got {images.dtype}; convert them by "
+                "astype."
+            )
         return images
 
     def apply(

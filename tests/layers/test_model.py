@@ -50,6 +50,19 @@ def noisy_model():
     return make_model(layers.serial(stages), (6, 6, 2))
 
 
+def test_images_have_the_dtype_of_the_parameters():
+    model = make_model(
+        layers.serial({"flatten": layers.flatten(), "out": layers.dense(3, fan_in_uniform())}), (2, 2, 1)
+    )
+    variables, images = model.init(jax.random.key(0)), jnp.ones((1, 2, 2, 1), jnp.bfloat16)
+    message = "model: `images` must have the dtype of the parameters, float32; got bfloat16; convert them by astype."
+    with pytest.raises(lj.InputError) as raised:
+        model.apply(variables, images)
+    assert str(raised.value) == message
+    low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables)
+    assert model.apply(low, images)[0].dtype == jnp.bfloat16
+
+
 def test_auxiliary_classifiers_are_outputs_in_training_only():
     model, x = noisy_model(), jax.random.normal(jax.random.key(1), (5, 6, 6, 2))
     variables = model.init(jax.random.key(0))
