@@ -10,7 +10,7 @@ from lenet_jax.runs.group import Job, run_jobs
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_run
 from lenet_jax.runs.processes import is_writer
 from lenet_jax.runs.provenance import changed_conditions, changed_since
-from lenet_jax.runs.run_directory import Record, RunDirectory, read_record
+from lenet_jax.runs.run_directory import Record, RunDirectory, read_record, remove_leftovers
 
 
 def run(prepared: PreparedRun, path: Path, *, resume: bool = False) -> Iterator[Event]:
@@ -55,6 +55,8 @@ def resume_run(record: Record, *, allow_changed: bool = False) -> Generator[Even
     with alone:
         result = record.result or read_record(record.directory).result  # of another process, since it was read
         if result is not None:
+            if is_writer():
+                remove_leftovers(record.directory, record.config)
             yield Finished(result, record.directory)
             return
         prepared = prepare_run(record.config)

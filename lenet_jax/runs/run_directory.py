@@ -103,8 +103,7 @@ class RunDirectory:
     def write_result(self, result: dict[str, Any]) -> None:
         """Write `result.json`, which marks the run as finished, and remove its checkpoints, which are now obsolete."""
         write_atomically(self.path / RESULT, dump_with_digest(result))
-        for path in newest_first(self.checkpoints):
-            shutil.rmtree(path, ignore_errors=True)
+        _remove_checkpoints(self.path)
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Append a line to `metrics.jsonl`; the first call writes a line with the schema before it.
@@ -192,6 +191,18 @@ def remove_partial_writes(path: Path) -> None:
     """Remove the partial writes of a killed process from the directory of a run."""
     remove_partial(path)
     remove_partial(path / CHECKPOINTS)
+
+
+def remove_leftovers(path: Path, config: Config) -> None:
+    """Remove what is left of a finished run whose process was killed just after it had written the result."""
+    remove_partial_writes(path)
+    if not config.trainer.keep_state:
+        _remove_checkpoints(path)
+
+
+def _remove_checkpoints(path: Path) -> None:
+    for checkpoint in newest_first(path / CHECKPOINTS):
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 class Record(NamedTuple):

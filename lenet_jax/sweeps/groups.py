@@ -19,7 +19,7 @@ from lenet_jax.runs.group import Job, run_jobs
 from lenet_jax.runs.prepared_run import PreparedRun, prepare_run, program_signature
 from lenet_jax.runs.programs import MAX_VMAPPED, choose_lanes
 from lenet_jax.runs.provenance import differences
-from lenet_jax.runs.run_directory import read_record
+from lenet_jax.runs.run_directory import read_record, remove_leftovers
 from lenet_jax.storage import to_json
 from lenet_jax.sweeps.configurations import group_by_configuration
 from lenet_jax.sweeps.ledger import (
@@ -72,6 +72,7 @@ def register(jobs: Sequence[SweepJob], ledger: Ledger) -> set[int]:
         if result is None:
             pending.add(job.number)
         else:
+            remove_leftovers(job.path, job.config)
             entry = entry._replace(state=_to_state(result), result=result)
         ledger.write(entry)
     return pending

@@ -17,7 +17,7 @@ import lenet_jax as lj
 from lenet_jax import components
 from lenet_jax.config import EarlyStoppingConfig
 from lenet_jax.errors import InputError
-from lenet_jax.runs import Evaluated, Finished, Started, source_code
+from lenet_jax.runs import Evaluated, Finished, Started, run_directory, source_code
 from lenet_jax.runs.checkpoints import STATE, newest_first, read_checkpoint, save_checkpoint
 from lenet_jax.runs.prepared_run import prepare_run
 from lenet_jax.runs.provenance import digest_parameters
@@ -370,6 +370,20 @@ def test_a_finished_run_is_left_as_it_is(whole):
     (finished,) = resume(whole)
     assert finished.result["iterations"] == 20
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_run_that_was_killed_just_after_its_result_leaves_no_checkpoint(tmp_path, whole, monkeypatch):
+    def killed(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_directory, "_remove_checkpoints", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_whole(make_long_config(), tmp_path / "run")
+    assert newest_first(tmp_path / "run" / "checkpoints")
+    (finished,) = resume(tmp_path / "run")
+    assert finished.result["iterations"] == 20
+    assert remains(tmp_path / "run") == remains(whole)
 
 
 def test_a_run_that_another_process_works_on_is_refused(tmp_path, linear_model):

@@ -18,6 +18,7 @@ from lenet_jax.hydra_app import sweep as sweeps
 from lenet_jax.runs import group
 from lenet_jax.storage import dump_with_digest, load_verified
 from lenet_jax.sweeps import optuna_batch
+from lenet_jax.sweeps.ledger import Ledger
 from tests.faults.training import without_times
 
 TINY = ["model._target_=tests.linear.linear", "trainer.max_epochs=2", "data.train_size=200"]
@@ -166,6 +167,16 @@ def test_a_damaged_or_foreign_ledger_is_one_line(tmp_path, capsys):
     assert (tmp_path / "sweep" / "summary.json").read_bytes() == before[tmp_path / "sweep" / "summary.json"]
     (tmp_path / "sweep" / "plan.json").unlink()  # without it, jobs that have not begun would be left out
     assert refused(capsys, "resume", "sweep").startswith("sweep: has no plan.json, which lists its jobs; restore it, ")
+
+
+def test_a_job_that_was_killed_just_after_its_result_leaves_no_checkpoint(tmp_path):
+    assert sweep("seed=0") == 0
+    ledger, left = Ledger(tmp_path / "sweep"), tmp_path / "sweep" / "0" / "checkpoints" / "0000000002"
+    ledger.write(ledger.entry(0)._replace(state="running", result=None))
+    left.mkdir()
+    assert main(["resume", "sweep"]) == 0
+    assert ledger.entry(0).state == "done"
+    assert not left.exists()
 
 
 def test_sweeps_that_start_in_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch):
