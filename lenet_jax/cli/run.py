@@ -163,10 +163,11 @@ def resume(directory: Path, arguments: list[str]) -> int:
     values = () if is_sweep else DISTRIBUTED
     options = parse("resume", arguments, switches=switches, values=values)
     if options.rest and not is_sweep:
-        remedy = "train anew with other options" if "=" in options.rest[0] else "resume one directory at a time"
         if options.rest[0].startswith("trainer.max_epochs="):
             longer = shlex.join(["lenet-jax", "extend", str(directory), options.rest[0]])
             remedy = f"a finished one that has kept its state is trained longer by {longer}"
+        else:
+            remedy = "train anew with other options" if "=" in options.rest[0] else "resume one directory at a time"
         raise InputError(f"resume: a run is resumed as it began; got {' '.join(options.rest)}; {remedy}.")
     allow_changed = "--allow-changed" in options.switches
     if not is_sweep:

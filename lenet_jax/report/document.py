@@ -81,10 +81,9 @@ class Document(NamedTuple):
 
 def shown(cell: Cell) -> str:
     """Return a cell as text."""
-    return (
-        cell.text
-        if isinstance(cell, Link | Code)
-        else "\n".join(cell.lines)
-        if isinstance(cell, Stacked)
-        else str(cell)
-    )
+    match cell:
+        case Link() | Code():
+            return cell.text
+        case Stacked(lines):
+            return "\n".join(lines)
+    return str(cell)
