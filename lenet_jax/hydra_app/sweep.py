@@ -297,8 +297,11 @@ def resume_sweep(
         _prepare_process(base)
         jobs = _recorded_jobs(ledger, allowed)
         check_installed(job.config for job in jobs)
-        if plugin_name(base.hydra.sweeper) in GRIDS and not (directory / PLAN).is_file():
-            raise InputError(f"{directory}: has no {PLAN}, which lists its jobs; restore it, or start the sweep anew.")
+        if plugin_name(base.hydra.sweeper) in GRIDS and not ledger.planned_entries():
+            missing = f"job in {PLAN}" if (directory / PLAN).exists() else PLAN
+            raise InputError(
+                f"{directory}: has no {missing}, which lists its jobs; restore it, or start the sweep anew."
+            )
         prepared = prepare_runs(job.config for job in jobs)
         provenance = json.loads(to_json(_describe(prepared.values(), base))) if prepared else {}
         for key, old, new in changed_conditions(ledger.identity, provenance):

@@ -77,6 +77,8 @@ def foreign(tmp_path):
         directory = tmp_path / "theirs"
         hydra = {**IDENTITY["hydra"], **(hydra or {})}
         ledger = Ledger.create(directory, {**IDENTITY, "hydra": hydra, **identity})
+        if entries:
+            ledger.write_plan(entry._replace(state=PENDING, result=None, error=None) for entry in entries)
         for entry in entries:
             ledger.write(entry)
         return directory
@@ -291,9 +293,8 @@ def test_a_configuration_of_a_job_is_not_read_for_interpolations(foreign, tmp_pa
         (tmp_path / str(number)).mkdir()
         monkeypatch.chdir(tmp_path / str(number))
         content = {**config(model=model), "trackers": {}}
-        Ledger.create(Path("theirs"), {**IDENTITY, "hydra": {**IDENTITY["hydra"], "launcher": launcher}}).write(
-            Entry(0, ["seed=1"], "0", content)
-        )
+        ledger = Ledger.create(Path("theirs"), {**IDENTITY, "hydra": {**IDENTITY["hydra"], "launcher": launcher}})
+        ledger.write_plan([Entry(0, ["seed=1"], "0", content)])
         received.clear()
         assert main(["resume", "theirs", "--allow-changed", "--allow", "tests"]) == 0
         assert received

@@ -167,6 +167,8 @@ def test_a_damaged_or_foreign_ledger_is_one_line(tmp_path, capsys):
     assert (tmp_path / "sweep" / "summary.json").read_bytes() == before[tmp_path / "sweep" / "summary.json"]
     (tmp_path / "sweep" / "plan.json").unlink()  # without it, jobs that have not begun would be left out
     assert refused(capsys, "resume", "sweep").startswith("sweep: has no plan.json, which lists its jobs; restore it, ")
+    Ledger(tmp_path / "sweep").write_plan([])
+    assert refused(capsys, "resume", "sweep").startswith("sweep: has no job in plan.json, which lists its jobs; ")
 
 
 def test_a_job_that_was_killed_just_after_its_result_leaves_no_checkpoint(tmp_path):
